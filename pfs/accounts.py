@@ -1,0 +1,130 @@
+"""Accounts: who there is, and which key is whose.
+
+Only fingerprints of keys are stored. Every account has a number, the same on every machine (uid = gid = 200000 and
+up), as which its files lie on disk and its jobs run.
+"""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlmodel import BigInteger, Field, Session, SQLModel, col, select
+
+from pfs.errors import Kind, PfsError
+from pfs.keys import fingerprint, make_key
+from pfs.perm import Subject
+from pfs.sql import Database
+
+FIRST_UID = 200_000
+USER_NAME = re.compile(r"[a-z][a-z0-9._@-]{0,63}")
+
+
+class KeyKind(StrEnum):
+    """What a key opens."""
+
+    USER = "user"
+    NODE = "node"
+
+
+class User(SQLModel, table=True):
+    """An account; its number, from which its uid follows, is never given again."""
+
+    __table_args__ = {"sqlite_autoincrement": True}
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    admin: bool = False
+    created_at_ns: int = Field(sa_type=BigInteger)
+
+
+class Key(SQLModel, table=True):
+    """A key that was given out; `user` is whose it is, for a node's key who made it."""
+
+    fingerprint: str = Field(primary_key=True)
+    kind: str
+    user: str = Field(foreign_key="user.name", index=True)
+    created_at_ns: int = Field(sa_type=BigInteger)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a key proved."""
+
+    kind: KeyKind
+    subject: Subject
+
+
+class Accounts:
+    """Makes accounts and keys, and tells whose a key is.
+
+    Args:
+        numbered: accounts act under their own numbers (the server is root); else everything is one person's.
+    """
+
+    def __init__(self, database: Database, *, numbered: bool) -> None:
+        self._database = database
+        self._numbered = numbered
+
+    def add_user_now(self, name: str, *, admin: bool) -> Subject:
+        """Make an account.
+
+        Raises:
+            PfsError: INVALID for a name that cannot be one, EXISTS for one that is taken.
+        """
+        if not USER_NAME.fullmatch(name):
+            raise PfsError(
+                Kind.INVALID,
+                f"{name!r} cannot be a user name: a small letter, then small letters, digits or ._@-, 64 at most",
+            )
+
+        def work(session: Session) -> User:
+            if session.exec(select(User).where(User.name == name)).first() is not None:
+                raise PfsError(Kind.EXISTS, f"there is a user {name!r} already")
+            user = User(name=name, admin=admin, created_at_ns=time.time_ns())
+            session.add(user)
+            session.flush()
+            return user
+
+        return self._subject(self._database.write_now(work))
+
+    def make_key_now(self, kind: KeyKind, user: str, url: str) -> str:
+        """Return a new key of `user`; its text is not kept anywhere."""
+        key = make_key(url, secrets.token_urlsafe(32))
+
+        def work(session: Session) -> None:
+            session.add(Key(fingerprint=fingerprint(key), kind=kind, user=user, created_at_ns=time.time_ns()))
+
+        self._database.write_now(work)
+        return key
+
+    async def identify(self, key: str) -> Identity:
+        """Return whom `key` proves.
+
+        Raises:
+            PfsError: UNAUTHENTICATED when it proves nobody.
+        """
+
+        def work(session: Session) -> tuple[Key, User] | None:
+            joined = select(Key, User).join(User, col(Key.user) == col(User.name))
+            return session.exec(joined.where(Key.fingerprint == fingerprint(key))).first()
+
+        found = await self._database.read(work)
+        if found is None:
+            raise PfsError(Kind.UNAUTHENTICATED, "the server does not know this token; ask its administrator for one")
+        row, user = found
+        return Identity(KeyKind(row.kind), self._subject(user))
+
+    async def users(self) -> list[Subject]:
+        """Return every account."""
+        return [self._subject(user) for user in await self._database.read(lambda s: list(s.exec(select(User)).all()))]
+
+    async def user(self, name: str) -> Subject | None:
+        """Return the account of that name, if there is one."""
+        found = await self._database.read(lambda s: s.exec(select(User).where(User.name == name)).first())
+        return None if found is None else self._subject(found)
+
+    def _subject(self, user: User) -> Subject:
+        assert user.id is not None
+        return Subject(user.name, user.admin, uid=FIRST_UID + user.id if self._numbered else None)

@@ -1,0 +1,430 @@
+"""Ordinary files: the data domains under the data root, reached without ever following a link that a user made.
+
+Every path that a user names is walked from its domain's directory by openat2(2) with RESOLVE_BENEATH and
+RESOLVE_NO_SYMLINKS, in one step; what is then done at the last name never follows a link either. So neither `..`
+nor a link swapped in at the last moment leads out of the domain. Calls are made in worker threads: a slow
+disk holds up one caller, not the server.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import trio
+
+from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, Space
+from pfs.errors import Kind, PfsError
+from pfs.path import parent_and_name
+
+T = TypeVar("T")
+
+VALID_S = 1.0
+THREADS_MAX = 16
+READ_BYTES_MAX = 4 * 1024 * 1024
+
+_SYS_OPENAT2 = 437
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+KIND_OF_ERRNO = {
+    errno.ENOENT: Kind.NOT_FOUND,
+    errno.EEXIST: Kind.EXISTS,
+    errno.EACCES: Kind.DENIED,
+    errno.EPERM: Kind.FORBIDDEN,
+    errno.ENOTDIR: Kind.NOT_DIR,
+    errno.EISDIR: Kind.IS_DIR,
+    errno.ENOTEMPTY: Kind.NOT_EMPTY,
+    errno.EINVAL: Kind.INVALID,
+    errno.EBUSY: Kind.BUSY,
+    errno.ESTALE: Kind.STALE,
+    errno.ENAMETOOLONG: Kind.NAME_TOO_LONG,
+    errno.EFBIG: Kind.TOO_LARGE,
+    errno.ENOSPC: Kind.NO_SPACE,
+    errno.EDQUOT: Kind.QUOTA,
+    errno.EXDEV: Kind.CROSS_DOMAIN,
+    errno.EROFS: Kind.READ_ONLY,
+    errno.ELOOP: Kind.LOOP,
+    errno.EOPNOTSUPP: Kind.UNSUPPORTED,
+    errno.ENXIO: Kind.UNSUPPORTED,
+    errno.EMFILE: Kind.TOO_MANY,
+    errno.ENFILE: Kind.TOO_MANY,
+    errno.EMLINK: Kind.TOO_MANY,
+    errno.EIO: Kind.IO,
+}
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def open_beneath(root_fd: int, path: str, flags: int) -> int:
+    """Open `path` beneath the directory `root_fd` without following any link; returns the descriptor.
+
+    Raises:
+        OSError: ELOOP where a link stands in the way, EXDEV where the path leads out.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
+    name = os.fsencode(path or ".")
+    fd: int = _libc.syscall(_SYS_OPENAT2, root_fd, name, ctypes.byref(how), ctypes.sizeof(how))
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd
+
+
+def translate(error: OSError) -> PfsError:
+    """Return the error of the operating system in the terms of the tree."""
+    code = error.errno or errno.EIO
+    return PfsError(KIND_OF_ERRNO.get(code, Kind.IO), os.strerror(code))
+
+
+class Disk:
+    """The data root: runs what touches it in its own worker threads.
+
+    Args:
+        root: the directory; domains are directories below it.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._threads = trio.CapacityLimiter(THREADS_MAX)
+
+    def domain(self, path: str, uid: int | None) -> "DiskDomain":
+        """Return the domain whose directory is `path` under the root; new files belong to `uid`."""
+        return DiskDomain(self, path, uid)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a worker thread; its OSErrors come out as `PfsError`."""
+        try:
+            return await trio.to_thread.run_sync(work, limiter=self._threads)
+        except OSError as error:
+            raise translate(error) from None
+
+    @contextlib.contextmanager
+    def directory(self, path: str) -> Iterator[int]:
+        """Hold the directory `path` (of the server's own choosing) open, as a descriptor."""
+        fd = open_beneath(self._root_fd, path, os.O_PATH | os.O_DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def make_directory_now(self, path: str, mode: int, uid: int | None) -> None:
+        """Make sure that the directory `path` is there, with this mode and owner."""
+        parent, name = parent_and_name(path)
+        with self.directory(parent) as fd:
+            try:
+                os.mkdir(name, mode, dir_fd=fd)
+            except FileExistsError:
+                return
+            os.chmod(name, mode, dir_fd=fd)
+            if uid is not None:
+                os.chown(name, uid, uid, dir_fd=fd)
+
+    def write_file_now(self, directory: str, name: str, data: bytes, uid: int | None) -> None:
+        """Write a small file of the server's own choosing, in one step for whoever reads it."""
+        part = f".{name}.part"
+        with self.directory(directory) as fd:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part, dir_fd=fd)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(part, flags, 0o644, dir_fd=fd)
+            try:
+                os.write(file, data)
+                if uid is not None:
+                    os.fchown(file, uid, uid)
+            finally:
+                os.close(file)
+            os.rename(part, name, src_dir_fd=fd, dst_dir_fd=fd)
+
+    def close(self) -> None:
+        """Let go of the root."""
+        os.close(self._root_fd)
+
+
+class DiskDomain:
+    """One domain's files. Paths are relative to its directory; `""` is the directory itself."""
+
+    def __init__(self, disk: Disk, path: str, uid: int | None) -> None:
+        self.path = path
+        self._disk = disk
+        self._uid = uid
+
+    @contextlib.contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[int, str]]:
+        parent, name = parent_and_name(path)
+        with self._disk.directory(self.path) as domain_fd:
+            fd = open_beneath(domain_fd, parent, os.O_PATH | os.O_DIRECTORY)
+            try:
+                yield fd, name
+            finally:
+                os.close(fd)
+
+    def _stat(self, path: str) -> os.stat_result:
+        if path == "":
+            with self._disk.directory(self.path) as fd:
+                return os.fstat(fd)
+        with self._parent(path) as (fd, name):
+            return os.stat(name, dir_fd=fd, follow_symlinks=False)
+
+    def _own(self, name: str, fd: int) -> None:
+        if self._uid is not None:
+            os.chown(name, self._uid, self._uid, dir_fd=fd, follow_symlinks=False)
+
+    async def getattr(self, path: str) -> Attr:
+        """Tell what stands at `path`."""
+        return attr_of(await self._disk.run(lambda: self._stat(path)))
+
+    async def listdir(self, path: str) -> Sequence[Entry]:
+        """List a directory, sorted by name."""
+
+        def work() -> list[Entry]:
+            with self._disk.directory(self.path) as domain_fd:
+                fd = open_beneath(domain_fd, path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                found = []
+                for name in os.listdir(fd):
+                    with contextlib.suppress(FileNotFoundError):  # removed while we were listing
+                        found.append(Entry(name, attr_of(os.stat(name, dir_fd=fd, follow_symlinks=False))))
+                return sorted(found, key=lambda entry: entry.name)
+            finally:
+                os.close(fd)
+
+        return await self._disk.run(work)
+
+    async def readlink(self, path: str) -> str:
+        """Return where a link points."""
+
+        def work() -> str:
+            with self._parent(path) as (fd, name):
+                return os.readlink(name, dir_fd=fd)
+
+        return await self._disk.run(work)
+
+    async def mkdir(self, path: str, mode: int) -> Attr:
+        """Make a directory."""
+
+        def work() -> os.stat_result:
+            with self._parent(path) as (fd, name):
+                os.mkdir(name, mode & 0o777, dir_fd=fd)
+                self._own(name, fd)
+                return os.stat(name, dir_fd=fd, follow_symlinks=False)
+
+        return attr_of(await self._disk.run(work))
+
+    async def symlink(self, path: str, target: str) -> Attr:
+        """Make a symbolic link; the server will never follow it."""
+
+        def work() -> os.stat_result:
+            with self._parent(path) as (fd, name):
+                os.symlink(target, name, dir_fd=fd)
+                self._own(name, fd)
+                return os.stat(name, dir_fd=fd, follow_symlinks=False)
+
+        return attr_of(await self._disk.run(work))
+
+    async def unlink(self, path: str) -> None:
+        """Remove a name that is no directory."""
+
+        def work() -> None:
+            with self._parent(path) as (fd, name):
+                os.unlink(name, dir_fd=fd)
+
+        await self._disk.run(work)
+
+    async def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+
+        def work() -> None:
+            with self._parent(path) as (fd, name):
+                os.rmdir(name, dir_fd=fd)
+
+        await self._disk.run(work)
+
+    async def rename(self, source: str, target: str, mode: RenameMode) -> None:
+        """Rename within the domain, at once for everybody."""
+        flags = {
+            RenameMode.REPLACE: 0,
+            RenameMode.NO_REPLACE: _RENAME_NOREPLACE,
+            RenameMode.EXCHANGE: _RENAME_EXCHANGE,
+        }[mode]
+
+        def work() -> None:
+            with self._parent(source) as (old_fd, old), self._parent(target) as (new_fd, new):
+                result = _libc.renameat2(old_fd, os.fsencode(old), new_fd, os.fsencode(new), ctypes.c_uint(flags))
+                if result != 0:
+                    code = ctypes.get_errno()
+                    raise OSError(code, os.strerror(code))
+
+        await self._disk.run(work)
+
+    async def setattr(self, path: str, changes: Changes) -> Attr:
+        """Change mode, times or size of what stands at `path`."""
+
+        def work() -> os.stat_result:
+            if path == "":
+                raise PfsError(Kind.FORBIDDEN, "a domain's own directory is not changed")
+            with self._parent(path) as (fd, name):
+                info = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISLNK(info.st_mode):
+                    if changes.atime_ns is not None or changes.mtime_ns is not None:
+                        os.utime(name, ns=_times(info, changes), dir_fd=fd, follow_symlinks=False)
+                    return os.stat(name, dir_fd=fd, follow_symlinks=False)
+                flags = os.O_RDONLY if changes.size is None else os.O_WRONLY
+                file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+                try:
+                    return change_open_file(file, changes)
+                finally:
+                    os.close(file)
+
+        return attr_of(await self._disk.run(work))
+
+    async def statfs(self) -> Space:
+        """Tell the room on the file system that holds the domain."""
+
+        def work() -> os.statvfs_result:
+            with self._disk.directory(self.path) as fd:
+                return os.statvfs(fd)
+
+        info = await self._disk.run(work)
+        size = info.f_frsize
+        return Space(info.f_blocks * size, info.f_bavail * size, info.f_files, info.f_favail)
+
+    async def open(self, path: str, flags: OpenFlags, mode: int) -> "DiskFile":
+        """Open or make an ordinary file; UNSUPPORTED for what is none."""
+
+        def work() -> tuple[int, os.stat_result]:
+            with self._parent(path) as (parent_fd, name):
+                fd, made = _open_or_make(name, parent_fd, flags, mode)
+                try:
+                    info = os.fstat(fd)
+                    if not stat.S_ISREG(info.st_mode):
+                        raise PfsError(Kind.UNSUPPORTED, "only ordinary files can be opened")
+                    if made and self._uid is not None:
+                        os.fchown(fd, self._uid, self._uid)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                return fd, info
+
+        fd, info = await self._disk.run(work)
+        return DiskFile(self._disk, fd, attr_of(info))
+
+
+def _open_or_make(name: str, parent_fd: int, flags: OpenFlags, mode: int) -> tuple[int, bool]:
+    """Open `name`, making it where the flags say so; tells whether it was made."""
+    bits = _open_bits(flags)
+    if OpenFlags.CREATE not in flags:
+        return os.open(name, bits, dir_fd=parent_fd), False
+    while True:
+        try:
+            return os.open(name, bits | os.O_CREAT | os.O_EXCL, mode & 0o777, dir_fd=parent_fd), True
+        except FileExistsError:
+            if OpenFlags.EXCLUSIVE in flags:
+                raise
+        with contextlib.suppress(FileNotFoundError):  # removed between the two: try to make it again
+            return os.open(name, bits, dir_fd=parent_fd), False
+
+
+def _open_bits(flags: OpenFlags) -> int:
+    bits = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    if OpenFlags.WRITE in flags:
+        # the kernel of a client may read a page before it changes a part of it
+        bits |= os.O_RDWR
+    if OpenFlags.TRUNCATE in flags:
+        bits |= os.O_TRUNC
+    if OpenFlags.APPEND in flags:
+        bits |= os.O_APPEND
+    return bits
+
+
+class DiskFile:
+    """An open ordinary file; it lives on when its name goes."""
+
+    def __init__(self, disk: Disk, fd: int, attr: Attr) -> None:
+        self._disk = disk
+        self._fd = fd
+        self.attr = attr
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        """Return up to `size` bytes."""
+        return await self._disk.run(lambda: os.pread(self._fd, min(size, READ_BYTES_MAX), offset))
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Write all of `data`; with APPEND the kernel puts it at the end, whatever the offset."""
+
+        def work() -> int:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(self._fd, data[done:], offset + done)
+            return done
+
+        return await self._disk.run(work)
+
+    async def truncate(self, size: int) -> Attr:
+        """Cut or extend."""
+        return attr_of(await self._disk.run(lambda: change_open_file(self._fd, Changes(size=size))))
+
+    async def getattr(self) -> Attr:
+        """Tell what is open."""
+        return attr_of(await self._disk.run(lambda: os.fstat(self._fd)))
+
+    async def flush(self, closing: Closing) -> None:
+        """Nothing is held back here."""
+
+    async def fsync(self) -> None:
+        """Return when the disk has it."""
+        await self._disk.run(lambda: os.fsync(self._fd))
+
+    async def release(self) -> None:
+        """Close."""
+        await self._disk.run(lambda: os.close(self._fd))
+
+
+def change_open_file(fd: int, changes: Changes) -> os.stat_result:
+    """Apply `changes` to an open file and return its new state."""
+    if changes.mode is not None:
+        os.fchmod(fd, changes.mode & 0o777)
+    if changes.size is not None:
+        os.ftruncate(fd, changes.size)
+    if changes.atime_ns is not None or changes.mtime_ns is not None:
+        os.utime(fd, ns=_times(os.fstat(fd), changes))
+    return os.fstat(fd)
+
+
+def _times(info: os.stat_result, changes: Changes) -> tuple[int, int]:
+    atime_ns = info.st_atime_ns if changes.atime_ns is None else changes.atime_ns
+    mtime_ns = info.st_mtime_ns if changes.mtime_ns is None else changes.mtime_ns
+    return atime_ns, mtime_ns
+
+
+def attr_of(info: os.stat_result) -> Attr:
+    """Return what the operating system tells, in the terms of the tree."""
+    if stat.S_ISDIR(info.st_mode):
+        type_ = NodeType.DIRECTORY
+    elif stat.S_ISLNK(info.st_mode):
+        type_ = NodeType.SYMLINK
+    else:
+        type_ = NodeType.FILE
+    return Attr(
+        type=type_,
+        node_id=_node_id(info),
+        mode=stat.S_IMODE(info.st_mode) & 0o777,
+        size=info.st_size,
+        nlink=info.st_nlink,
+        mtime_ns=info.st_mtime_ns,
+        ctime_ns=info.st_ctime_ns,
+        atime_ns=info.st_atime_ns,
+        valid_s=VALID_S,
+    )
+
+
+def _node_id(info: os.stat_result) -> int:
+    """Fold device and inode into 63 bits: bit 63 is that of nodes which the server makes."""
+    return (info.st_ino ^ (info.st_dev & 0x7FFF) << 48) & (1 << 63) - 1 or 1

@@ -1,0 +1,40 @@
+"""API keys and tokens: what they look like.
+
+A key is `pfs1.<where>.<secret>`: the server's URL (base64url, no padding), so that a node needs nothing but
+its key to find its server, and 256 random bits. Only the SHA-256 of the whole text is ever stored.
+"""
+
+import base64
+import binascii
+import hashlib
+
+from pfs.errors import Kind, PfsError
+
+PREFIX = "pfs1"
+
+
+def make_key(url: str, secret: str) -> str:
+    """Return the key for the server at `url`; `secret` comes from the caller's random source."""
+    where = base64.urlsafe_b64encode(url.encode()).decode().rstrip("=")
+    return f"{PREFIX}.{where}.{secret}"
+
+
+def url_of_key(key: str) -> str:
+    """Return the URL of the server that gave out `key`.
+
+    Raises:
+        PfsError: UNAUTHENTICATED when the text is no key.
+    """
+    parts = key.split(".")
+    try:
+        if len(parts) != 3 or parts[0] != PREFIX or not parts[2]:
+            raise ValueError
+        padded = parts[1] + "=" * (-len(parts[1]) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (ValueError, binascii.Error):
+        raise PfsError(Kind.UNAUTHENTICATED, "this is no API key: a key looks like pfs1.<server>.<secret>") from None
+
+
+def fingerprint(key: str) -> str:
+    """Return what is stored of a key: the hexadecimal SHA-256 of its text."""
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,346 @@
+"""The tree over HTTP, for programs without a mount, and the door to channels.
+
+    GET    /api/v1/fs/<path>            a file (ranges; a stream runs until its writer is done; ?wait=0: what there is)
+                                        a directory: JSON; ?each=<name> adds the text of that file in each subdirectory
+    PUT    /api/v1/fs/<path>            a whole file; in jobs/ this submits: 201 and the job's address
+    DELETE /api/v1/fs/<path>            a file, or an empty directory
+    POST   /api/v1/fs/<path>?op=mkdir   a directory
+    WS     /api/v1/channel              everything else (`pfs.session`), one connection for all
+
+Who comes in shows a token: `Authorization: Bearer <token>`. Errors are `{"error": {"kind", "message", "path"}}`
+with the status of `STATUS_OF_KIND`.
+"""
+
+import logging
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from urllib.parse import quote
+
+import trio
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from pfs.accounts import Identity, KeyKind
+from pfs.api import Attr, Closing, NodeType, OpenFile, OpenFlags, RenameMode
+from pfs.channel import Channel
+from pfs.errors import Kind, PfsError
+from pfs.path import join, parent_and_name
+from pfs.service import TreeFileSystem
+from pfs.wire import CHANNEL_PATH, FILES_PATH, Json, encode_attr, encode_error
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 1024 * 1024
+WHOLE_BYTES_MAX = 1024 * 1024
+BODY_SILENCE_S = 30.0
+EACH_BYTES_MAX = 64 * 1024
+
+STATUS_OF_KIND = {
+    Kind.NOT_FOUND: 404,
+    Kind.EXISTS: 409,
+    Kind.DENIED: 403,
+    Kind.FORBIDDEN: 403,
+    Kind.NOT_DIR: 409,
+    Kind.IS_DIR: 409,
+    Kind.NOT_EMPTY: 409,
+    Kind.INVALID: 400,
+    Kind.BUSY: 409,
+    Kind.STALE: 409,
+    Kind.BAD_HANDLE: 409,
+    Kind.NAME_TOO_LONG: 400,
+    Kind.TOO_LARGE: 413,
+    Kind.NO_SPACE: 507,
+    Kind.QUOTA: 507,
+    Kind.CROSS_DOMAIN: 409,
+    Kind.READ_ONLY: 403,
+    Kind.LOOP: 400,
+    Kind.UNSUPPORTED: 501,
+    Kind.UNAUTHENTICATED: 401,
+    Kind.TIMED_OUT: 408,
+    Kind.UNREACHABLE: 503,
+    Kind.WOULD_BLOCK: 409,
+    Kind.TOO_MANY: 429,
+    Kind.IO: 500,
+    Kind.INTERNAL: 500,
+}
+
+Identify = Callable[[str], Awaitable[Identity]]
+Handler = Callable[[str, Json, bytes], Awaitable[tuple[Json, bytes]]]
+# given a function that hands over the channel, a conversation yields what answers the other side
+Conversation = Callable[[Identity, Callable[[], Channel]], AbstractAsyncContextManager[Handler]]
+
+
+class Gate:
+    """Turns requests into what their sender may see.
+
+    Args:
+        identify: tells whose a token is.
+        filesystem: gives a subject its view of the tree.
+        conversations: what to say over a channel to each kind of peer.
+    """
+
+    def __init__(
+        self,
+        identify: Identify,
+        filesystem: Callable[[Identity], TreeFileSystem],
+        conversations: dict[KeyKind, Conversation],
+    ) -> None:
+        self._identify = identify
+        self._filesystem = filesystem
+        self._conversations = conversations
+
+    async def identity(self, headers: "dict[str, str]") -> Identity:
+        """Return whom the request's token proves."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() not in ("bearer", "token") or not token:
+            raise PfsError(Kind.UNAUTHENTICATED, "a token is needed: Authorization: Bearer <token>")
+        return await self._identify(token.strip())
+
+    async def filesystem(self, request: Request) -> TreeFileSystem:
+        """Return the view of whoever sent `request`; nodes have none."""
+        identity = await self.identity(dict(request.headers))
+        if identity.kind is not KeyKind.USER:
+            raise PfsError(Kind.UNAUTHENTICATED, "this is a node's key; files are for users' tokens")
+        return self._filesystem(identity)
+
+    def routes(self) -> list[BaseRoute]:
+        """Return the routes of this module's docstring."""
+        files = FILES_PATH + "/{path:path}"
+        return [
+            Route(files, self._guarded(self._get), methods=["GET"]),
+            Route(files, self._guarded(self._put), methods=["PUT"]),
+            Route(files, self._guarded(self._delete), methods=["DELETE"]),
+            Route(files, self._guarded(self._post), methods=["POST"]),
+            WebSocketRoute(CHANNEL_PATH, self._channel),
+        ]
+
+    def _guarded(
+        self, answer: Callable[[Request, TreeFileSystem, str], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                filesystem = await self.filesystem(request)
+                return await answer(request, filesystem, request.path_params["path"].rstrip("/"))
+            except PfsError as error:
+                return error_response(error)
+            except ClientDisconnect:
+                return Response(status_code=400)
+            except Exception:
+                log.exception("defect while answering %s %s", request.method, request.url.path)
+                return error_response(PfsError(Kind.INTERNAL, "a defect of the server; its log has more"))
+
+        return endpoint
+
+    async def _get(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+        path = await fs.follow(path)
+        attr = await fs.getattr(path)
+        if attr.type is NodeType.DIRECTORY:
+            return JSONResponse(await _listing(fs, path, request.query_params.get("each")))
+        if attr.type is NodeType.SYMLINK:
+            raise PfsError(Kind.LOOP, "a symbolic link of a user is not followed by the server", path)
+        file = await fs.open(path, OpenFlags.READ, 0)
+        if request.method == "HEAD":
+            await file.release()
+            return Response(headers=_headers(file.attr))
+        return await _content(file, request)
+
+    async def _put(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+        parent, name = parent_and_name(path)
+        path = join(await fs.follow(parent), name)
+        if not await fs.in_domain(path):
+            made = await fs.put(path, await _whole_body(request), request.headers.get("idempotency-key"))
+            if made is None:
+                return Response(status_code=204)
+            return JSONResponse({"path": made}, 201, headers={"location": f"{FILES_PATH}/{quote(made)}"})
+        await _upload(request, fs, path)
+        return Response(status_code=204)
+
+    async def _delete(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+        attr = await fs.getattr(path)
+        await (fs.rmdir(path) if attr.type is NodeType.DIRECTORY else fs.unlink(path))
+        return Response(status_code=204)
+
+    async def _post(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+        op = request.query_params.get("op")
+        if op != "mkdir":
+            raise PfsError(Kind.INVALID, f"op={op} is not known; there is op=mkdir")
+        return JSONResponse(encode_attr(await fs.mkdir(path, 0o755)), 201)
+
+    async def _channel(self, websocket: WebSocket) -> None:
+        try:
+            identity = await self.identity(dict(websocket.headers))
+        except PfsError as error:
+            await websocket.send_denial_response(error_response(error))
+            return
+        await websocket.accept()
+        channel: Channel | None = None
+
+        def talk() -> Channel:
+            assert channel is not None
+            return channel
+
+        async with self._conversations[identity.kind](identity, talk) as handler:
+            channel = Channel(_ServerTransport(websocket), handler)
+            await channel.run()
+
+
+def error_response(error: PfsError) -> Response:
+    """Return `error` as an answer."""
+    headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
+    return JSONResponse({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers=headers)
+
+
+class _ServerTransport:
+    """Carries messages over an accepted WebSocket."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+
+    async def send(self, message: bytes) -> None:
+        try:
+            await self._websocket.send_bytes(message)
+        except (WebSocketDisconnect, RuntimeError):
+            raise trio.BrokenResourceError from None
+
+    async def receive(self) -> bytes | None:
+        try:
+            return await self._websocket.receive_bytes()
+        except (WebSocketDisconnect, RuntimeError, KeyError):
+            return None
+
+    async def close(self) -> None:
+        try:
+            await self._websocket.close()
+        except (WebSocketDisconnect, RuntimeError):
+            return
+
+
+async def _listing(fs: TreeFileSystem, path: str, each: str | None) -> Json:
+    entries = []
+    for entry in await fs.listdir(path):
+        row: Json = {"name": entry.name, **encode_attr(entry.attr)}
+        if each is not None and entry.attr.type is NodeType.DIRECTORY:
+            row["each"] = await _text(fs, join(join(path, entry.name), each))
+        entries.append(row)
+    return {"path": path, "entries": entries}
+
+
+async def _text(fs: TreeFileSystem, path: str) -> str | None:
+    try:
+        file = await fs.open(path, OpenFlags.READ, 0)
+    except PfsError as error:
+        if error.kind is Kind.NOT_FOUND:
+            return None
+        raise
+    try:
+        return (await file.read(0, EACH_BYTES_MAX, wait=False)).decode(errors="replace")
+    finally:
+        await file.release()
+
+
+def _headers(attr: Attr) -> dict[str, str]:
+    headers = {
+        "content-type": "application/octet-stream",
+        "x-content-type-options": "nosniff",
+        "accept-ranges": "none" if attr.stream else "bytes",
+    }
+    if not attr.stream:
+        headers["content-length"] = str(attr.size)
+    return headers
+
+
+async def _content(file: OpenFile, request: Request) -> Response:
+    attr = file.attr
+    headers = _headers(attr)
+    if attr.stream:
+        wait = request.query_params.get("wait") != "0"
+        return StreamingResponse(_pieces(file, 0, None, wait), headers=headers)
+    start, end, status = 0, attr.size, 200
+    wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
+    if wanted is not None and wanted.group(0) != "bytes=-":
+        first, last = wanted.groups()
+        if first == "":
+            start = max(0, attr.size - int(last))
+        else:
+            start, end = int(first), min(attr.size, int(last) + 1 if last else attr.size)
+        if start >= end:
+            await file.release()
+            return Response(status_code=416, headers={"content-range": f"bytes */{attr.size}"})
+        status = 206
+        headers["content-range"] = f"bytes {start}-{end - 1}/{attr.size}"
+        headers["content-length"] = str(end - start)
+    return StreamingResponse(_pieces(file, start, end, True), status, headers=headers)
+
+
+async def _pieces(file: OpenFile, start: int, end: int | None, wait: bool) -> AsyncIterator[bytes]:
+    offset = start
+    try:
+        while end is None or offset < end:
+            size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - offset)
+            try:
+                data = await file.read(offset, size, wait=wait)
+            except PfsError as error:
+                if error.kind is Kind.WOULD_BLOCK:
+                    return
+                raise
+            if not data:
+                return
+            offset += len(data)
+            yield data
+    finally:
+        with trio.CancelScope(shield=True):
+            await file.release()
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    """Yield the request's body; one that falls silent is given up."""
+    stream = aiter(request.stream())
+    while True:
+        with trio.move_on_after(BODY_SILENCE_S) as scope:
+            try:
+                chunk = await anext(stream)
+            except StopAsyncIteration:
+                return
+        if scope.cancelled_caught:
+            raise PfsError(Kind.TIMED_OUT, f"the upload was silent for {BODY_SILENCE_S:.0f} s")
+        yield chunk
+
+
+async def _whole_body(request: Request) -> bytes:
+    length = request.headers.get("content-length", "")
+    if not length.isdigit():
+        raise PfsError(Kind.INVALID, "a Content-Length is needed here, so that a cut upload is noticed")
+    if int(length) > WHOLE_BYTES_MAX:
+        raise PfsError(Kind.TOO_LARGE, f"at most {WHOLE_BYTES_MAX} bytes are taken here")
+    body = b"".join([chunk async for chunk in _body(request)])
+    if len(body) != int(length):
+        raise PfsError(Kind.INVALID, f"{length} bytes were announced and {len(body)} came")
+    return body
+
+
+async def _upload(request: Request, fs: TreeFileSystem, path: str) -> None:
+    """Write beside the target and rename, so that nobody ever sees half a file."""
+    parent, _ = parent_and_name(path)
+    part = join(parent, f".pfs-upload-{secrets.token_hex(8)}")
+    file = await fs.open(part, OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE, 0o644)
+    try:
+        try:
+            offset = 0
+            async for chunk in _body(request):
+                offset += await file.write(offset, chunk)
+            length = request.headers.get("content-length", "")
+            if length.isdigit() and int(length) != offset:
+                raise PfsError(Kind.INVALID, f"{length} bytes were announced and {offset} came")
+            await file.flush(Closing.LAST)
+        finally:
+            with trio.CancelScope(shield=True):
+                await file.release()
+        await fs.rename(part, path, RenameMode.REPLACE)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await fs.unlink(part)
+        raise

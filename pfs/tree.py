@@ -1,0 +1,69 @@
+"""The top of a datacenter's tree: the data domains, and what other packages add beside them.
+
+README.txt  home/<user>/  groups/  shared/  public → shared  …
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pfs.accounts import Accounts
+from pfs.api import Attr, Entry
+from pfs.disk import Disk
+from pfs.errors import Kind, PfsError
+from pfs.perm import Domain, DomainKind, Subject, Verb, allowed
+from pfs.service import StaticDirectory, directory_attr
+from pfs.virtual import Directory, DomainDirectory, Link, Node, Text, virtual_id
+
+DOMAIN_DIRECTORIES = ("home", "groups", "shared", "jobs")
+
+
+def make_home_now(disk: Disk, user: Subject) -> None:
+    """Make sure that an account has a home."""
+    disk.make_directory_now(f"home/{user.user}", 0o700, user.uid)
+
+
+def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node]) -> Directory:
+    """Return the root of the tree, with what `others` add to it."""
+
+    async def text() -> bytes:
+        return readme
+
+    return StaticDirectory(
+        "",
+        {
+            "README.txt": Text(("README.txt",), text),
+            "home": HomesDirectory(accounts, disk),
+            "groups": StaticDirectory("groups", {}),
+            "shared": DomainDirectory(Domain(DomainKind.SHARED), disk.domain("shared", None)),
+            "public": Link(virtual_id("public"), "shared"),
+            **others,
+        },
+    )
+
+
+class HomesDirectory(Directory):
+    """`home/`: one's own, and for admins everybody's."""
+
+    def __init__(self, accounts: Accounts, disk: Disk) -> None:
+        self._accounts = accounts
+        self._disk = disk
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        return directory_attr(virtual_id("home"))
+
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Return the home of an account."""
+        domain = Domain(DomainKind.HOME, name)
+        owner = await self._accounts.user(name) if allowed(subject, Verb.READ, domain) else None
+        if owner is None:
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+        return self._home(owner)
+
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List the homes that `subject` may read."""
+        users = [user for user in await self._accounts.users() if subject.admin or user.user == subject.user]
+        return [Entry(user.user, await self._home(user).attr(subject)) for user in users]
+
+    def _home(self, owner: Subject) -> DomainDirectory:
+        domain = Domain(DomainKind.HOME, owner.user)
+        return DomainDirectory(domain, self._disk.domain(f"home/{owner.user}", owner.uid))
