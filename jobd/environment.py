@@ -1,0 +1,149 @@
+"""The environment of a process: what it is told about its job, its fellows and its place among them.
+
+Every process of a job sees all of it, its fellows' host names too; only the indices, the result file and the GPUs
+differ. The names are those that people know from Snakepit, from torch and from NVIDIA's container tools; what only
+this product has is called `PFS_*`.
+
+A spec may set any of them to its liking (`MASTER_PORT`, `HOME`, …) but those of `_fixed`, which it is refused for.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pfs.path import to_absolute
+
+# below the ports that Linux gives to outgoing connections; jobs without a network of their own share the machine's
+_PORT_FIRST = 20_000
+_PORT_COUNT = 10_000
+_LABEL_MAX = 40
+
+
+@dataclass(frozen=True, slots=True)
+class GroupHosts:
+    """A group of processes: the host name of each."""
+
+    name: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the environment of one process follows from.
+
+    Attributes:
+        user_groups: the groups of people that the owner is in.
+        groups: all groups of processes of the job, in order.
+        group_index, process_index: this process: its group, and its place there.
+        env: the variables of the spec, for this process.
+        gpu_uuids: the GPUs that it was given.
+        end_time_s: when its time is over, in seconds since the epoch; None without a limit.
+    """
+
+    datacenter: str
+    user: str
+    job_id: int
+    job_name: str
+    attempt: int
+    groups: tuple[GroupHosts, ...]
+    group_index: int
+    process_index: int
+    user_groups: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    gpu_uuids: tuple[str, ...] = ()
+    end_time_s: int | None = None
+
+    @property
+    def worker_index(self) -> int:
+        """The place of this process among all of the job."""
+        return sum(len(group.hosts) for group in self.groups[: self.group_index]) + self.process_index
+
+
+def host_name(job_name: str, job_id: int, worker_index: int) -> str:
+    """Return what a process calls its machine: at most 63 letters, digits and dashes."""
+    label = re.sub(r"[^a-z0-9]+", "-", job_name.lower())[:_LABEL_MAX].strip("-")
+    return f"{label or 'job'}-{job_id}-{worker_index}"
+
+
+def environment(facts: Facts) -> dict[str, str]:
+    """Return the whole environment that the server gives to a process."""
+    return {
+        **_snakepit(facts),
+        **_people(facts),
+        **_torch(facts),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        **facts.env,
+        **_fixed(facts),
+    }
+
+
+def hostfile(facts: Facts) -> str:
+    """Return the content of `PFS_HOSTFILE`: the host of every process, one in a line, by worker index."""
+    return "".join(f"{host}\n" for group in facts.groups for host in group.hosts)
+
+
+def job_dir(facts: Facts) -> str:
+    """Return the directory of the job's data as its processes see it."""
+    return to_absolute(f"jobs/{facts.job_id}", facts.datacenter)
+
+
+def _snakepit(facts: Facts) -> dict[str, str]:
+    own = job_dir(facts)
+    values = {
+        "JOB_NUMBER": str(facts.job_id),
+        "DATA_ROOT": to_absolute("", facts.datacenter),
+        "SHARED_DIR": to_absolute("shared", facts.datacenter),
+        "USER_DIR": to_absolute(f"home/{facts.user}", facts.datacenter),
+        "JOB_DIR": own,
+        "SRC_DIR": f"{own}/src",
+        "WORK_DIR": f"{own}/src",
+        "RESULT_FILE": f"{own}/tmp/result.{facts.group_index}.{facts.process_index}",
+        "NUM_GROUPS": str(len(facts.groups)),
+        "GROUP_INDEX": str(facts.group_index),
+        "PROCESS_INDEX": str(facts.process_index),
+        "WORKER_INDEX": str(facts.worker_index),
+    }
+    for name in facts.user_groups:
+        variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
+        values[f"{variable}_GROUP_DIR"] = to_absolute(f"groups/{name}", facts.datacenter)
+    for index, group in enumerate(facts.groups):
+        values[f"NUM_PROCESSES_GROUP{index}"] = str(len(group.hosts))
+        for process, host in enumerate(group.hosts):
+            values[f"HOST_GROUP{index}_PROCESS{process}"] = host
+    return values
+
+
+def _people(facts: Facts) -> dict[str, str]:
+    home = to_absolute(f"home/{facts.user}", facts.datacenter)
+    # images know nothing of the owner's uid, and libraries ask for the user's name all the same
+    return {"HOME": home, "USER": facts.user, "LOGNAME": facts.user}
+
+
+def _torch(facts: Facts) -> dict[str, str]:
+    address = facts.groups[0].hosts[0]
+    port = str(_PORT_FIRST + facts.job_id % _PORT_COUNT)
+    return {
+        "MASTER_ADDR": address,
+        "MASTER_PORT": port,
+        "PET_MASTER_ADDR": address,
+        "PET_MASTER_PORT": port,
+        "PET_NNODES": str(sum(len(group.hosts) for group in facts.groups)),
+        "PET_NODE_RANK": str(facts.worker_index),
+        "PET_NPROC_PER_NODE": str(max(1, len(facts.gpu_uuids))),
+    }
+
+
+def _fixed(facts: Facts) -> dict[str, str]:
+    """Return what only the server knows; `jobd.specvalues.env` refuses a spec that sets it."""
+    values = {
+        "NVIDIA_VISIBLE_DEVICES": ",".join(facts.gpu_uuids) or "void",
+        "PFS_JOB_ID": str(facts.job_id),
+        "PFS_JOB_NAME": facts.job_name,
+        "PFS_ATTEMPT": str(facts.attempt),
+        "PFS_USER": facts.user,
+        "PFS_DATACENTER": facts.datacenter,
+        "PFS_HOSTFILE": f"{job_dir(facts)}/tmp/hostfile",
+    }
+    if facts.end_time_s is not None:
+        values["PFS_END_TIME"] = str(facts.end_time_s)
+    return values

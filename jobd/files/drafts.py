@@ -1,0 +1,210 @@
+"""Texts in `jobs/`: scratch of programs, and specs whose closing submits them (rules 3 and 4 of the tree).
+
+    opened ── write ──▶ dirty ── flush LAST, whole ──▶ submitted
+                          ├───── flush SHARED ────▶ dirty      somebody else still writes
+                          ├───── flush DYING ─────▶ cut        never submitted
+                          └───── release ─────────▶ submitted  the fall-back; what is wrong stands in .error
+
+What no continuation could cure is refused in `write` already: a shell's `echo >` does not see what `close` says.
+A text remembers that it was submitted; so neither `mv a.yaml b.yaml` nor an editor that puts its backup back makes
+a second job, while any text that is written anew does.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from jobd.db import DraftRow
+from jobd.spec import is_complete, prefix_problems
+from pfs.api import Attr, Closing, NodeType, OpenFlags
+from pfs.errors import Kind, PfsError
+from pfs.perm import Subject
+from pfs.virtual import virtual_id
+
+DROP_NAME = re.compile(r"[A-Za-z0-9].*\.(ya?ml|json)")
+DRAFT_BYTES_MAX = 1024 * 1024
+
+
+class Desk(Protocol):
+    """The directory that texts lie in."""
+
+    async def submit(self, subject: Subject, row: DraftRow) -> int:
+        """Make a job of a text and keep both in one transaction, or raise what is wrong with it."""
+
+    async def save(self, row: DraftRow) -> DraftRow:
+        """Keep a text."""
+
+    async def complain(self, row: DraftRow, error: PfsError) -> None:
+        """Say under `.error` why a text was refused."""
+
+    def closed(self, draft: "Draft") -> None:
+        """An opening of the text is over."""
+
+
+def is_drop(name: str) -> bool:
+    """Tell whether closing a text of this name submits it."""
+    return DROP_NAME.fullmatch(name) is not None
+
+
+def stem(name: str) -> str:
+    """Return the job's default name: the file's name without its ending."""
+    return name.rpartition(".")[0]
+
+
+@dataclass
+class Draft:
+    """A text as the server holds it while somebody has it open."""
+
+    row: DraftRow
+    opened: int = 0
+    changed: bool = False
+
+
+def draft_attr(row: DraftRow) -> Attr:
+    """Return the attributes of a text."""
+    return Attr(
+        NodeType.SYMLINK if row.link else NodeType.FILE,
+        virtual_id("draft", row.user, row.born_ns),
+        0o777 if row.link else 0o644,
+        len(row.content),
+        mtime_ns=row.mtime_ns,
+        ctime_ns=row.mtime_ns,
+        volatile=True,
+        commits=is_drop(row.name) and not row.link,
+    )
+
+
+class OpenDraft:
+    """One opening of a text: `pfs.api.OpenFile`.
+
+    Args:
+        clock: nanoseconds since the epoch.
+    """
+
+    def __init__(self, subject: Subject, draft: Draft, flags: OpenFlags, desk: Desk, clock: Callable[[], int]) -> None:
+        self._subject = subject
+        self._draft = draft
+        self._append = OpenFlags.APPEND in flags
+        self._desk = desk
+        self._clock = clock
+        self._dirty = False
+        self._written_bytes = 0  # from offset 0 without a hole: only then is a text judged while it is written
+        self._cut = False
+        self._job_id: int | None = None
+        draft.opened += 1
+        if OpenFlags.TRUNCATE in flags:
+            self._change(b"")
+
+    @property
+    def attr(self) -> Attr:
+        """What is open, as of now."""
+        return draft_attr(self._draft.row)
+
+    @property
+    def job_id(self) -> int | None:
+        """The job that this opening submitted."""
+        return self._job_id
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        """Return a part of the text."""
+        return self._draft.row.content[offset : offset + size]
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Write; a spec that cannot become right any more is refused here and now."""
+        if self._job_id is not None:
+            raise PfsError(Kind.BUSY, f"this was submitted as job {self._job_id}; write a new file")
+        content = self._draft.row.content
+        if self._append:
+            offset = len(content)
+        if offset + len(data) > DRAFT_BYTES_MAX:
+            self._cut = True
+            raise PfsError(Kind.TOO_LARGE, f"a text in jobs/ has at most {DRAFT_BYTES_MAX} bytes")
+        if offset == self._written_bytes:
+            self._written_bytes += len(data)
+        new = bytearray(content)
+        new.extend(bytes(max(0, offset - len(new))))
+        new[offset : offset + len(data)] = data
+        self._change(bytes(new))
+        self._dirty = True
+        await self._judge_what_is_there()
+        return len(data)
+
+    async def truncate(self, size: int) -> Attr:
+        """Cut or extend."""
+        if size > DRAFT_BYTES_MAX:
+            raise PfsError(Kind.TOO_LARGE, f"a text in jobs/ has at most {DRAFT_BYTES_MAX} bytes")
+        content = self._draft.row.content
+        self._change(content[:size] + bytes(max(0, size - len(content))))
+        self._written_bytes = min(self._written_bytes, size)
+        return self.attr
+
+    async def getattr(self) -> Attr:
+        """Tell what is open, as of now."""
+        return self.attr
+
+    async def flush(self, closing: Closing) -> None:
+        """Keep the text; submit it when it is whole and its writer is done with it in peace."""
+        if closing is Closing.DYING:
+            self._cut = True
+        if self._ready() and closing is Closing.LAST and is_complete(self._draft.row.content):
+            await self._submit_now()
+        else:
+            await self._keep()
+
+    async def fsync(self) -> None:
+        """Keep the text; this alone submits nothing."""
+        await self._keep()
+
+    async def release(self) -> None:
+        """Submit what no flush could; what is wrong with it stands in `.error`."""
+        try:
+            if self._ready():
+                await self._submit_now()
+            else:
+                await self._keep()
+        except PfsError as error:
+            if error.kind is Kind.INTERNAL:
+                raise
+        finally:
+            self._draft.opened -= 1
+            self._desk.closed(self._draft)
+
+    def _ready(self) -> bool:
+        return self._dirty and not self._cut and is_drop(self._draft.row.name)
+
+    def _change(self, content: bytes) -> None:
+        row = self._draft.row
+        row.content, row.submitted, row.mtime_ns = content, False, self._clock()
+        self._draft.changed = True
+
+    async def _keep(self) -> None:
+        if self._draft.changed:
+            self._draft.changed = False
+            self._draft.row = await self._desk.save(self._draft.row)
+
+    async def _judge_what_is_there(self) -> None:
+        row = self._draft.row
+        if not is_drop(row.name) or self._written_bytes != len(row.content):
+            return
+        problems = prefix_problems(row.content)
+        if problems:
+            self._cut = True
+            raise await self._refuse(PfsError(Kind.INVALID, "\n".join(str(problem) for problem in problems)))
+
+    async def _submit_now(self) -> None:
+        self._dirty = False
+        row = self._draft.row
+        row.submitted = True
+        try:
+            self._job_id = await self._desk.submit(self._subject, row)
+            self._draft.changed = False
+        except PfsError as error:
+            raise await self._refuse(error) from None
+
+    async def _refuse(self, error: PfsError) -> PfsError:
+        self._draft.row.submitted = False
+        self._draft.changed = True
+        await self._keep()
+        await self._desk.complain(self._draft.row, error)
+        return error

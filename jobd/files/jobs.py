@@ -1,0 +1,255 @@
+"""The directory `jobs/`: everybody sees their own texts and names, and the jobs that they may read, by number.
+
+<text>            scratch of a program, or a spec that was dropped       (`jobd.files.drafts`)
+<stem>.error      why the last drop under that name was refused
+<name> → <id>     the newest job dropped under that name
+<id>/             a job                                                  (`jobd.files.job`)
+"""
+
+import time
+from collections.abc import Sequence
+
+from jobd.db import DraftRow, DropError, JobStore
+from jobd.engine import Engine
+from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, stem
+from jobd.files.job import JobDirectory
+from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
+from pfs.disk import Disk
+from pfs.errors import Kind, PfsError
+from pfs.perm import Subject
+from pfs.service import directory_attr
+from pfs.virtual import Directory, File, Link, Node, Text, virtual_id
+
+ERROR_ENDING = ".error"
+
+
+class JobsDirectory(Directory):
+    """`jobs/`, as whoever looks may see it."""
+
+    def __init__(self, engine: Engine, store: JobStore, disk: Disk) -> None:
+        self._engine = engine
+        self._store = store
+        self._disk = disk
+        self._open: dict[tuple[str, str], Draft] = {}
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is; its time is that of the last change of any job."""
+        return directory_attr(virtual_id("jobs", subject.user), mtime_ns=self._engine.changed_at_ns, mode=0o755)
+
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Find a job by number, a text, an error, or a name."""
+        if name.isascii() and name.isdigit() and str(int(name)) == name:
+            job = await self._engine.find(int(name), subject)
+            return JobDirectory(self._engine, self._store, self._disk, job)
+        draft = await self._draft(subject, name)
+        if draft is not None:
+            return _draft_link(draft.row) if draft.row.link else DraftFile(self, draft)
+        if name.endswith(ERROR_ENDING):
+            error = await self._store.error(subject.user, name.removesuffix(ERROR_ENDING))
+            if error is not None:
+                return _error_text(error)
+        job_id = await self._store.named(subject.user, name)
+        if job_id is None:
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+        return _name_link(subject, name, job_id)
+
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List texts, errors, names and jobs."""
+        rows = {row.name: row for row in await self._store.drafts(subject.user)}
+        rows.update({name: draft.row for (user, name), draft in self._open.items() if user == subject.user})
+        nodes: dict[str, Node] = {}
+        found = []
+        for row in rows.values():
+            found.append(Entry(row.name, draft_attr(row)))
+        for name, error in (await self._store.errors(subject.user)).items():
+            nodes[name + ERROR_ENDING] = _error_text(error)
+        for name, job_id in (await self._store.names(subject.user)).items():
+            if name not in rows:
+                nodes[name] = _name_link(subject, name, job_id)
+        for job in await self._engine.listed(subject):
+            nodes[str(job.id)] = JobDirectory(self._engine, self._store, self._disk, job)
+        found += [Entry(name, await node.attr(subject)) for name, node in nodes.items()]
+        return sorted(found, key=lambda entry: (entry.name.isdigit(), len(entry.name), entry.name))
+
+    async def create(self, subject: Subject, name: str, flags: OpenFlags, mode: int) -> OpenFile:
+        """Make a text."""
+        self._check_new_name(name)
+        now_ns = time.time_ns()
+        row = DraftRow(user=subject.user, name=name, content=b"", born_ns=now_ns, mtime_ns=now_ns)
+        draft = self._open.setdefault((subject.user, name), Draft(row, changed=True))
+        return self._opened(subject, draft, flags)
+
+    async def put(self, subject: Subject, name: str, data: bytes, key: str | None) -> str | None:
+        """Take a whole text; a spec becomes a job, whose path is returned."""
+        self._check_new_name(name)
+        now_ns = time.time_ns()
+        there = await self._draft(subject, name)
+        born_ns = now_ns if there is None else there.row.born_ns
+        row = DraftRow(user=subject.user, name=name, content=data, born_ns=born_ns, mtime_ns=now_ns)
+        if not is_drop(name):
+            await self._store.save_draft(row)
+            return None
+        row.submitted = True
+        try:
+            return f"jobs/{await self._engine.submit(subject, row, stem(name), key)}"
+        except PfsError as error:
+            row.submitted = False
+            await self._store.save_draft(row)
+            await self.complain(row, error)
+            raise
+
+    async def symlink(self, subject: Subject, name: str, target: str) -> Attr:
+        """Make a link: scratch, as editors lock with."""
+        self._check_new_name(name)
+        if await self._draft(subject, name) is not None:
+            raise PfsError(Kind.EXISTS, "there is such a file already")
+        now_ns = time.time_ns()
+        row = DraftRow(
+            user=subject.user, name=name, content=target.encode(), link=True, born_ns=now_ns, mtime_ns=now_ns
+        )
+        return draft_attr(await self._store.save_draft(row))
+
+    async def unlink(self, subject: Subject, name: str) -> None:
+        """Remove a text with its error, or an error; never a job."""
+        if await self._draft(subject, name) is not None:
+            self._open.pop((subject.user, name), None)
+            await self._store.delete_draft(subject.user, name)
+            return
+        node = await self.lookup(subject, name)
+        if isinstance(node, Link):
+            raise PfsError(Kind.FORBIDDEN, "a job's name stays; `echo kill` into its ctl ends the job")
+        if isinstance(node, JobDirectory):
+            raise PfsError(Kind.IS_DIR, "this is a directory")
+        await self._store.clear_error(subject.user, name.removesuffix(ERROR_ENDING))
+
+    async def rmdir(self, subject: Subject, name: str) -> None:
+        """Refuse: jobs are not removed like this yet, and what runs never is."""
+        node = await self.lookup(subject, name)
+        if not isinstance(node, JobDirectory):
+            raise PfsError(Kind.NOT_DIR, "not a directory")
+        if not node.job.life.state.over:
+            raise PfsError(Kind.BUSY, f"job {name} is not over; `echo kill` into its ctl ends it")
+        raise PfsError(Kind.FORBIDDEN, "finished jobs cannot be removed yet")
+
+    async def rename(self, subject: Subject, source: str, target: str, mode: RenameMode) -> None:
+        """Rename a text; renaming one that was not submitted to the name of a spec submits it."""
+        if mode is RenameMode.EXCHANGE:
+            raise PfsError(Kind.INVALID, "texts in jobs/ are not exchanged")
+        draft = await self._draft(subject, source)
+        if draft is None:
+            await self.lookup(subject, source)
+            raise PfsError(Kind.FORBIDDEN, "only texts are renamed here")
+        self._check_new_name(target)
+        if mode is RenameMode.NO_REPLACE and await self._draft(subject, target) is not None:
+            raise PfsError(Kind.EXISTS, "there is such a file already")
+        if draft.changed:
+            draft.changed = False
+            draft.row = await self._store.save_draft(draft.row)
+        if is_drop(target) and not draft.row.submitted and not draft.row.link:
+            await self._submit_renamed(subject, draft, target)
+        else:
+            await self._store.rename_draft(draft.row, target)
+        self._open.pop((subject.user, target), None)
+        if self._open.pop((subject.user, source), None) is not None:
+            self._open[subject.user, target] = draft
+        draft.row.name = target
+
+    async def _submit_renamed(self, subject: Subject, draft: Draft, target: str) -> None:
+        row = draft.row
+        new = DraftRow(
+            user=row.user, name=target, content=row.content, submitted=True, born_ns=row.born_ns, mtime_ns=row.mtime_ns
+        )
+        try:
+            await self._engine.submit(subject, new, stem(target), None)
+        except PfsError as error:
+            await self.complain(new, error)
+            raise
+        await self._store.delete_draft(row.user, row.name)
+        draft.row = new
+
+    # ---- texts
+
+    async def _draft(self, subject: Subject, name: str) -> Draft | None:
+        draft = self._open.get((subject.user, name))
+        if draft is not None:
+            return draft
+        row = await self._store.draft(subject.user, name)
+        return None if row is None else Draft(row)
+
+    def open_draft(self, subject: Subject, draft: Draft, flags: OpenFlags) -> OpenFile:
+        """Open a text that is there."""
+        return self._opened(subject, self._open.setdefault((subject.user, draft.row.name), draft), flags)
+
+    async def touch(self, draft: Draft, changes: Changes) -> Attr:
+        """Change size and time of a text; what `utimes` and `chmod` say is no command."""
+        if changes.size is not None:
+            draft.row.content = draft.row.content[: changes.size].ljust(changes.size, b"\0")
+            draft.row.submitted = False
+        if changes.mtime_ns is not None:
+            draft.row.mtime_ns = changes.mtime_ns
+        draft.changed = True
+        if draft.opened == 0:
+            draft.row = await self._store.save_draft(draft.row)
+        return draft_attr(draft.row)
+
+    def _opened(self, subject: Subject, draft: Draft, flags: OpenFlags) -> OpenDraft:
+        return OpenDraft(subject, draft, flags, self, time.time_ns)
+
+    # ---- what an opening asks of its directory (`jobd.files.drafts.Desk`)
+
+    async def submit(self, subject: Subject, row: DraftRow) -> int:
+        """Make a job of a text."""
+        return await self._engine.submit(subject, row, stem(row.name), None)
+
+    async def save(self, row: DraftRow) -> DraftRow:
+        """Keep a text."""
+        return await self._store.save_draft(row)
+
+    async def complain(self, row: DraftRow, error: PfsError) -> None:
+        """Say under `.error` why a text was refused."""
+        await self._store.set_error(row.user, row.name, error.message, time.time_ns())
+
+    def closed(self, draft: Draft) -> None:
+        """Let go of a text that nobody has open any more."""
+        key = (draft.row.user, draft.row.name)
+        if draft.opened == 0 and self._open.get(key) is draft:
+            del self._open[key]
+
+    def _check_new_name(self, name: str) -> None:
+        if name.isdigit() or name.startswith("by-") or name.endswith(ERROR_ENDING):
+            raise PfsError(Kind.FORBIDDEN, "numbers, by-* and *.error are names that the server gives")
+
+
+class DraftFile(File):
+    """A text of one user."""
+
+    def __init__(self, directory: JobsDirectory, draft: Draft) -> None:
+        self._directory = directory
+        self._draft = draft
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        return draft_attr(self._draft.row)
+
+    async def setattr(self, subject: Subject, changes: Changes) -> Attr:
+        """Change size and time."""
+        return await self._directory.touch(self._draft, changes)
+
+    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
+        """Open it."""
+        return self._directory.open_draft(subject, self._draft, flags)
+
+
+def _error_text(error: DropError) -> Node:
+    async def make() -> bytes:
+        return error.text.encode() + b"\n"
+
+    return Text(("error", error.user, error.name), make, error.time_ns)
+
+
+def _draft_link(row: DraftRow) -> Link:
+    return Link(draft_attr(row).node_id, row.content.decode(), row.mtime_ns, own=False)
+
+
+def _name_link(subject: Subject, name: str, job_id: int) -> Link:
+    return Link(virtual_id("name", subject.user, name, job_id), str(job_id))
