@@ -9,7 +9,6 @@ whatever could let a job start (a new job, a free node, an end) wakes the schedu
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import trio
@@ -19,19 +18,23 @@ from jobd.assign import Place, assignment, pending_of, task_of
 from jobd.db import DraftRow, JobStore, NodeRow
 from jobd.fleet import Fleet, NodeLink
 from jobd.job import Job
-from jobd.lifecycle import Event, State, fold, update
+from jobd.ledger import Active, Ledger
+from jobd.lifecycle import Event, State, fold
 from jobd.logs import DAEMON, PREPARE, LogStore
 from jobd.scheduler import NodeView, plan, refuse
-from jobd.spec import parse_spec
+from jobd.spec import JobSpec, parse_spec
+from jobd.specvalues import name_problem
 from jobd.wire import TaskStanding, Wanted, parse_task_id
 from pfs.channel import ChannelClosed
 from pfs.errors import Kind, PfsError
-from pfs.perm import Subject, Verb, allowed
+from pfs.perm import Subject
 
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 3600.0
+QUICK_SPEC_BYTES = 16 * 1024
 SCRATCH_KEPT_NS = 86_400 * 1_000_000_000
+NOT_THERE = "the node does not have the job any more"
 ON_NODE = (State.STARTING, State.RUNNING, State.STOPPING)
 
 FindUser = Callable[[str], Awaitable[Subject | None]]
@@ -43,16 +46,6 @@ class Workshop(Protocol):
     async def make(self, job: Job) -> None: ...
 
     async def fill(self, job: Job) -> str: ...
-
-
-@dataclass
-class _Active:
-    """A job that is not over, and who waits for its next change."""
-
-    job: Job
-    lock: trio.Lock = field(default_factory=trio.Lock)
-    asking: trio.Lock = field(default_factory=trio.Lock)
-    changed: trio.Event = field(default_factory=trio.Event)
 
 
 class Engine:
@@ -75,13 +68,12 @@ class Engine:
     ) -> None:
         self.logs = logs
         self.fleet = Fleet()
-        self.changed_at_ns = clock()
+        self.ledger = Ledger(store, logs, clock)
         self._store = store
         self._workshop = workshop
         self._user = user
         self._place = place
         self._clock = clock
-        self._active: dict[int, _Active] = {}
         self._reasons: dict[int, str] = {}
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -92,9 +84,7 @@ class Engine:
             self._nursery = nursery
             for row in await self._store.nodes():
                 self.fleet.register(row)
-            for job in await self._store.active():
-                active = self._active[job.id] = _Active(job)
-                await self.logs.open(job.id)
+            for active in await self.ledger.load():
                 self._follow_up(active)
             nursery.start_soon(self._sweep)
             self._wake()
@@ -116,52 +106,21 @@ class Engine:
         Raises:
             PfsError: what is wrong with the spec, or why it could never run here.
         """
-        spec = parse_spec(draft.content, stem)
+        spec = await _parsed(draft.content, stem)
         events: list[Event] = [happened.Submitted(time_ns=self._clock())]
         events.append(
             happened.Prepared(time_ns=self._clock())
             if spec.src is None
             else happened.PreparationStarted(time_ns=self._clock())
         )
-        life = fold(events)
-        never = refuse(pending_of(Job(0, subject.user, spec, life)), self._views())
+        never = refuse(pending_of(Job(0, subject.user, spec, fold(events))), self._views())
         if never is not None:
             raise PfsError(Kind.INVALID, never)
-        names = list({stem, spec.name})
-        job, new = await self._store.submit(draft, names, spec=spec, events=events, life=life, key=key)
-        if new:
-            active = self._active[job.id] = _Active(job)
-            await self.logs.open(job.id)
-            self.changed_at_ns = self._clock()
+        names = [name for name in {stem, spec.name} if name_problem(name) is None]
+        job_id, active = await self.ledger.add(draft, names, spec, events, key)
+        if active is not None:
             self._follow_up(active)
-        return job.id
-
-    async def find(self, job_id: int, subject: Subject) -> Job:
-        """Return a job that `subject` may read; NOT_FOUND for all others, there or not."""
-        active = self._active.get(job_id)
-        job = active.job if active is not None else await self._store.job(job_id)
-        if job is None or not allowed(subject, Verb.READ, job.domain):
-            raise PfsError(Kind.NOT_FOUND, "no such file or directory")
-        return job
-
-    async def current(self, job: Job) -> Job:
-        """Return the job as it stands now."""
-        active = self._active.get(job.id)
-        now = active.job if active is not None else await self._store.job(job.id)
-        return now or job
-
-    async def listed(self, subject: Subject) -> list[Job]:
-        """Return the jobs that `subject` sees in a listing, newest first."""
-        jobs = await self._store.listed(None if subject.admin else subject.user, self._clock())
-        return [self._active[job.id].job if job.id in self._active else job for job in jobs]
-
-    async def wait(self, job: Job) -> Job:
-        """Return the job once it is over."""
-        while (active := self._active.get(job.id)) is not None:
-            await active.changed.wait()
-        over = await self._store.job(job.id)
-        assert over is not None
-        return over
+        return job_id
 
     async def kill(self, subject: Subject, job_id: int) -> None:
         """End a job: at once if nothing was started, else TERM, its grace, KILL.
@@ -169,13 +128,13 @@ class Engine:
         Raises:
             PfsError: FORBIDDEN for somebody else's job, BUSY when it is over.
         """
-        active = await self._own(subject, job_id)
+        active = await self.ledger.own(subject, job_id)
         await self.logs.note(job_id, DAEMON, f"Stopped by user {subject.user}", self._clock())
         await self._apply(active, happened.KillRequested(time_ns=self._clock(), by=subject.user))
 
     async def signal(self, subject: Subject, job_id: int, number: int) -> None:
         """Send a signal to all processes of a running job."""
-        active = await self._own(subject, job_id)
+        active = await self.ledger.own(subject, job_id)
         job = active.job
         link = self.fleet.link(job.life.node)
         if job.life.state not in (State.RUNNING, State.STOPPING) or link is None:
@@ -192,10 +151,6 @@ class Engine:
             return self._reasons.get(job.id, "it is about to be placed on a node")
         return job.life.reason or f"it is {job.life.state}"
 
-    async def history(self, job: Job) -> list[Event]:
-        """Return what happened to a job, in order."""
-        return await self._store.history(job.id)
-
     # ---- what nodes tell
 
     async def attach(self, row: NodeRow, link: NodeLink, tasks: list[str]) -> dict[str, TaskStanding]:
@@ -204,8 +159,8 @@ class Engine:
         self.fleet.register(row)
         standings = {task: await self._standing(task, row.id) for task in tasks}
         self.fleet.connect(row.id, link)
-        self.changed_at_ns = self._clock()
-        for active in list(self._active.values()):
+        self.ledger.touch()
+        for active in self.ledger.active():
             if active.job.life.node == row.id and active.job.life.state in ON_NODE:
                 self._start_soon(self._settle, active, task_of(active.job) in standings)
         self._wake()
@@ -214,7 +169,7 @@ class Engine:
     def detach(self, node_id: str, link: NodeLink) -> None:
         """A node's connection is gone; what runs there goes on."""
         if self.fleet.disconnect(node_id, link):
-            self.changed_at_ns = self._clock()
+            self.ledger.touch()
             self._wake()
 
     async def running(self, node_id: str, task_id: str, time_ns: int) -> None:
@@ -256,18 +211,9 @@ class Engine:
     def _wake(self) -> None:
         self._woken.set()
 
-    async def _own(self, subject: Subject, job_id: int) -> _Active:
-        job = await self.find(job_id, subject)
-        if not subject.admin and job.user != subject.user:
-            raise PfsError(Kind.FORBIDDEN, f"job {job_id} belongs to {job.user}")
-        active = self._active.get(job_id)
-        if active is None:
-            raise PfsError(Kind.BUSY, f"job {job_id} is over: {job.life.state}")
-        return active
-
-    def _task(self, node_id: str, task_id: str) -> _Active | None:
+    def _task(self, node_id: str, task_id: str) -> Active | None:
         """Return the job of a task, if it is still that node's and that attempt's."""
-        active = self._active.get(parse_task_id(task_id)[0])
+        active = self.ledger.get(parse_task_id(task_id)[0])
         if active is None or task_of(active.job) != task_id or active.job.life.node != node_id:
             return None
         return active
@@ -281,32 +227,12 @@ class Engine:
         wanted = Wanted.STOP if stopping else Wanted.RUN
         return TaskStanding(wanted, job_log.offsets.get(0, 0), active.job.spec.grace_s)
 
-    async def _apply(self, active: _Active, event: Event) -> None:
-        """Let `event` happen to a job: keep it, tell who waits, and do what follows."""
-        async with active.lock:
-            life = update(active.job.life, event)
-            if life == active.job.life:
-                return
-            with trio.CancelScope(shield=True):
-                await self._store.record(active.job.id, [event], life)
-            active.job = replace(active.job, life=life)
-            self.changed_at_ns = self._clock()
-            if life.state.over:
-                await self._bury(active)
-            active.changed.set()
-            active.changed = trio.Event()
-        self._follow_up(active)
+    async def _apply(self, active: Active, event: Event) -> None:
+        """Let `event` happen to a job, and do what follows."""
+        if await self.ledger.apply(active, event):
+            self._follow_up(active)
 
-    async def _bury(self, active: _Active) -> None:
-        job_id = active.job.id
-        with trio.CancelScope(shield=True):
-            if active.job.life.node is None:
-                await self.logs.note(job_id, DAEMON, f"Job ended: {self.why(active.job)}", self._clock())
-            await self.logs.end(job_id)
-        self._active.pop(job_id, None)
-        self._reasons.pop(job_id, None)
-
-    def _follow_up(self, active: _Active) -> None:
+    def _follow_up(self, active: Active) -> None:
         """Do what the job's state wants done."""
         match active.job.life.state:
             case State.PREPARING:
@@ -320,7 +246,7 @@ class Engine:
             case _:
                 self._wake()
 
-    async def _prepare(self, active: _Active) -> None:
+    async def _prepare(self, active: Active) -> None:
         job_id = active.job.id
         try:
             await self._workshop.make(active.job)
@@ -333,7 +259,7 @@ class Engine:
         await self._apply(active, happened.Prepared(time_ns=self._clock()))
 
     async def _schedule(self) -> None:
-        waiting = {job_id: a for job_id, a in self._active.items() if a.job.life.state is State.WAITING}
+        waiting = {a.job.id: a for a in self.ledger.active() if a.job.life.state is State.WAITING}
         if not waiting:
             self._reasons.clear()
             return
@@ -345,9 +271,9 @@ class Engine:
                 await self._apply(active, happened.Placed(time_ns=self._clock(), node=placement.node_id))
 
     def _views(self) -> list[NodeView]:
-        return self.fleet.views(active.job for active in self._active.values())
+        return self.fleet.views(active.job for active in self.ledger.active())
 
-    async def _settle(self, active: _Active, known: bool) -> None:
+    async def _settle(self, active: Active, known: bool) -> None:
         """Bring a job's node to what the job's state wants.
 
         Args:
@@ -359,21 +285,18 @@ class Engine:
             if link is None or job.life.state not in ON_NODE:
                 return  # a node that comes back is told then
             try:
-                if job.life.state is State.STOPPING:
+                if job.life.state is State.STOPPING and known:
                     await link.stop(task_of(job), job.spec.grace_s)
+                elif job.life.state is State.STARTING and not known:
+                    await self._start(job, link)
                 elif not known:
-                    await self._start(active, link)
+                    await self._apply(active, happened.NodeLost(time_ns=self._clock(), text=NOT_THERE))
             except ChannelClosed:
                 return
             except PfsError as error:
                 await self._apply(active, happened.StartFailed(time_ns=self._clock(), text=error.message))
 
-    async def _start(self, active: _Active, link: NodeLink) -> None:
-        job = active.job
-        if job.life.state is State.RUNNING:
-            text = "the node does not have the job any more"
-            await self._apply(active, happened.NodeLost(time_ns=self._clock(), text=text))
-            return
+    async def _start(self, job: Job, link: NodeLink) -> None:
         owner = await self._user(job.user)
         if owner is None:
             raise PfsError(Kind.NOT_FOUND, f"the account {job.user!r} is gone")
@@ -381,17 +304,17 @@ class Engine:
         await self.logs.note(job.id, DAEMON, "Pit daemon started", self._clock())
         await link.start(assignment(job, owner, self._place))
 
-    async def _note_start(self, active: _Active, time_ns: int) -> None:
+    async def _note_start(self, active: Active, time_ns: int) -> None:
         await self.logs.note(active.job.id, 0, "Worker 0 started", time_ns)
         await self._apply(active, happened.Started(time_ns=time_ns))
 
-    async def _watch_time(self, active: _Active) -> None:
+    async def _watch_time(self, active: Active) -> None:
         life, limit_s = active.job.life, active.job.spec.max_duration_s
         assert limit_s is not None
         assert life.started_at_ns is not None
         left_s = limit_s - (self._clock() - life.started_at_ns) / 1e9
         with trio.move_on_after(max(0.0, left_s)):
-            await self.wait(active.job)
+            await self.ledger.wait(active.job)
             return
         await self.logs.note(active.job.id, DAEMON, "The job reached its time limit", self._clock())
         await self._apply(active, happened.TimeLimitReached(time_ns=self._clock()))
@@ -400,3 +323,10 @@ class Engine:
         while True:
             await self._store.sweep_drafts(self._clock() - SCRATCH_KEPT_NS)
             await trio.sleep(SWEEP_EVERY_S)
+
+
+async def _parsed(text: bytes, stem: str) -> JobSpec:
+    """Parse a spec; a long one, which may be made to be slow, holds up nobody else."""
+    if len(text) <= QUICK_SPEC_BYTES:
+        return parse_spec(text, stem)
+    return await trio.to_thread.run_sync(parse_spec, text, stem)

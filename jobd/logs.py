@@ -10,15 +10,17 @@ nothing that a reader has seen is ever taken back or changed. A node is told how
 and goes on from there: no gap, and no line twice.
 """
 
+import contextlib
 import os
 import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BufferedReader
 
 import trio
 
-from jobd.logformat import MergeState, format_piece
+from jobd.logformat import MergeState, close, format_piece
 from pfs.errors import Kind, PfsError
 
 # time in ns since the epoch; worker number, or one of the sources below; 1 where the text follows right here (a
@@ -148,7 +150,7 @@ class LogStore:
     async def _write(self, log: JobLog, records: list[tuple[int, int, bytes]], raw: tuple[int, bytes] | None) -> None:
         state, merged = log.state, bytearray()
         for time_ns, source, data in records:
-            state, text = format_piece(state, _name(source), _stamp(time_ns), data)
+            state, text = _format(state, time_ns, source, data, own=raw is None)
             merged += text
         own = raw is None
         index = b"".join(
@@ -175,6 +177,15 @@ def _cut(pieces: Sequence[tuple[int, int]], data: bytes) -> Iterator[tuple[int, 
     for time_ns, length in pieces:
         yield time_ns, data[start : start + length]
         start += length
+
+
+def _format(state: MergeState, time_ns: int, source: int, data: bytes, *, own: bool) -> tuple[MergeState, bytes]:
+    """Return what a piece adds to `job.log`; a line of our own begins a new line, whatever the process left unended."""
+    ended = close(state) if own else b""
+    if ended:
+        state = MergeState(state.source, ended)
+    state, text = format_piece(state, _name(source), _stamp(time_ns), data)
+    return state, ended + text
 
 
 def _name(source: int) -> str:
@@ -235,8 +246,8 @@ def _recover(directory: str) -> JobLog:
     index_path = os.path.join(directory, "index")
     merged_bytes = _size(log.path(None))
     whole = 0
-    for record_end, time_ns, source, data in _records(log, index_path):
-        log.state, text = format_piece(log.state, _name(source), _stamp(time_ns), data)
+    for record_end, time_ns, source, own, data in _records(log, index_path):
+        log.state, text = _format(log.state, time_ns, source, data, own=own)
         missing = log.size_bytes + len(text) - merged_bytes
         if missing > 0:
             _append(log.path(None), text[-missing:])
@@ -254,26 +265,25 @@ def _recover(directory: str) -> JobLog:
     return log
 
 
-def _records(log: JobLog, index_path: str) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield (end in the index, time, source, bytes) of each whole record, counting `log.offsets` on."""
-    try:
-        index = open(index_path, "rb")  # noqa: SIM115 - closed below, with the generator
-    except FileNotFoundError:
-        return
-    with index:
+def _records(log: JobLog, index_path: str) -> Iterator[tuple[int, int, int, bool, bytes]]:
+    """Yield (end in the index, time, source, whether our own, bytes) of each whole record; counts `log.offsets` on."""
+    with contextlib.ExitStack() as files:
+        try:
+            index = files.enter_context(open(index_path, "rb"))
+        except FileNotFoundError:
+            return
+        workers: dict[int, BufferedReader] = {}
         end = 0
         while len(head := index.read(_RECORD.size)) == _RECORD.size:
             time_ns, source, own, length = _RECORD.unpack(head)
-            if own:
-                data = index.read(length)
-            else:
-                offset = log.offsets.get(source, 0)
-                data = _read(log.path(source), offset, length)
+            if not own and source not in workers:
+                workers[source] = files.enter_context(open(log.path(source), "rb"))
+            data = (index if own else workers[source]).read(length)
             if len(data) < length:
                 return
             if own:
                 log.noted.add((source, data))
             else:
-                log.offsets[source] = offset + length
+                log.offsets[source] = log.offsets.get(source, 0) + length
             end += _RECORD.size + (length if own else 0)
-            yield end, time_ns, source, data
+            yield end, time_ns, source, bool(own), data

@@ -105,7 +105,7 @@ class JobDirectory(Directory):
         }
 
         async def make() -> bytes:
-            job = await self._engine.current(self.job)
+            job = await self._engine.ledger.current(self.job)
             return makers[name](job).encode()
 
         return make
@@ -130,7 +130,7 @@ class JobDirectory(Directory):
 
     async def _events(self) -> bytes:
         lines = []
-        for event in await self._engine.history(self.job):
+        for event in await self._engine.ledger.history(self.job):
             facts = encode_event(event)
             name = facts.pop("event")
             facts.pop("time_ns")
@@ -251,11 +251,11 @@ class OpenWaitStream(ReadOnlyFile):
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return the exit code, once there is one."""
-        job = await self._engine.current(self._job)
+        job = await self._engine.ledger.current(self._job)
         if job.life.exit_code is None:
             if not wait:
                 raise PfsError(Kind.WOULD_BLOCK, "the job is not over")
-            job = await self._engine.wait(job)
+            job = await self._engine.ledger.wait(job)
         return f"{job.life.exit_code}\n".encode()[offset : offset + size]
 
 

@@ -34,12 +34,12 @@ class JobsDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the last change of any job."""
-        return directory_attr(virtual_id("jobs", subject.user), mtime_ns=self._engine.changed_at_ns, mode=0o755)
+        return directory_attr(virtual_id("jobs", subject.user), mtime_ns=self._engine.ledger.changed_at_ns, mode=0o755)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Find a job by number, a text, an error, or a name."""
         if name.isascii() and name.isdigit() and str(int(name)) == name:
-            job = await self._engine.find(int(name), subject)
+            job = await self._engine.ledger.find(int(name), subject)
             return JobDirectory(self._engine, self._store, self._disk, job)
         draft = await self._draft(subject, name)
         if draft is not None:
@@ -66,7 +66,7 @@ class JobsDirectory(Directory):
         for name, job_id in (await self._store.names(subject.user)).items():
             if name not in rows:
                 nodes[name] = _name_link(subject, name, job_id)
-        for job in await self._engine.listed(subject):
+        for job in await self._engine.ledger.listed(subject):
             nodes[str(job.id)] = JobDirectory(self._engine, self._store, self._disk, job)
         found += [Entry(name, await node.attr(subject)) for name, node in nodes.items()]
         return sorted(found, key=lambda entry: (entry.name.isdigit(), len(entry.name), entry.name))

@@ -1,0 +1,133 @@
+"""The client's configuration: which datacenters there are, and who one is there.
+
+`~/.paddle/config` (or the file that `PADDLE_CONFIG` names) is YAML, in the form of PaddleCloud's design:
+
+    dc1:
+      username: ann
+      token: pfs1.…
+      endpoint: https://dc1.example.org:8470
+
+or in that of its client, with the same fields:
+
+    datacenters:
+    - {name: dc1, username: ann, token: pfs1.…, endpoint: "https://…"}
+    current-datacenter: dc1
+
+An endpoint without a scheme means https. `ca` may name a file with the certificate authority to trust.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+FIELDS = ("username", "token", "endpoint", "ca", "password", "usercert", "userkey", "active")
+
+
+class ConfigError(click.ClickException):
+    """A configuration that cannot be used; says which file, where, and what to do."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Datacenter:
+    """One datacenter, as its user reaches it."""
+
+    name: str
+    username: str
+    token: str
+    endpoint: str
+    ca: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All datacenters, and the one that commands mean when none is named."""
+
+    datacenters: dict[str, Datacenter]
+    current: str
+
+    @property
+    def datacenter(self) -> Datacenter:
+        """The one that commands mean."""
+        return self.datacenters[self.current]
+
+
+def config_path() -> str:
+    """Return the file that the configuration is in."""
+    return os.environ.get("PADDLE_CONFIG") or os.path.expanduser("~/.paddle/config")
+
+
+def load() -> Config:
+    """Read the configuration.
+
+    Raises:
+        ConfigError: there is none, or it is not what this module's docstring says.
+    """
+    path = config_path()
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no configuration {path}; `jobd init` on the server prints one, and so does its administrator"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: str) -> Config:
+    """Return the configuration in `text`; `path` is for messages."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}{where}: {error.problem}; see `paddle --help` for the form") from None
+    except YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from None
+    if not isinstance(value, dict) or not value:
+        raise ConfigError(f"{path} names no datacenter; write `<name>:` and below it username, token and endpoint")
+    found, current = _entries(value, path)
+    datacenters = {name: _datacenter(name, entry, path) for name, entry in found}
+    if current is None:
+        active = [name for name, entry in found if isinstance(entry, dict) and entry.get("active") is True]
+        current = active[0] if active else next(iter(datacenters))
+    if current not in datacenters:
+        raise ConfigError(f"{path}: current-datacenter is {current!r}, but there are only: {', '.join(datacenters)}")
+    return Config(datacenters, current)
+
+
+def _entries(value: dict[str, Any], path: str) -> tuple[list[tuple[str, Any]], str | None]:
+    if "datacenters" not in value:
+        return [(str(name), entry) for name, entry in value.items()], None
+    listed = value["datacenters"]
+    if not isinstance(listed, list) or not listed or not all(isinstance(e, dict) and "name" in e for e in listed):
+        raise ConfigError(f"{path}: datacenters is a list, each with name, username, token and endpoint")
+    entries = [(str(e["name"]), {key: e[key] for key in e if key != "name"}) for e in listed]
+    current = value.get("current-datacenter")
+    return entries, None if current is None else str(current)
+
+
+def _datacenter(name: str, entry: Any, path: str) -> Datacenter:
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{path}: {name} has no fields; it needs username, token and endpoint")
+    for field in entry:
+        if field not in FIELDS:
+            raise ConfigError(f"{path}: {name} has a field {field!r}; there are {', '.join(FIELDS)}")
+    for field in ("username", "token", "endpoint"):
+        if not isinstance(entry.get(field), str) or not entry[field]:
+            raise ConfigError(f"{path}: {name} has no {field}")
+    endpoint = entry["endpoint"] if "://" in entry["endpoint"] else f"https://{entry['endpoint']}"
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "/" in name:
+        raise ConfigError(f"{path}: {name} has the endpoint {endpoint!r}; one looks like https://host:8470")
+    ca = entry.get("ca")
+    return Datacenter(name, entry["username"], entry["token"], endpoint.rstrip("/"), None if ca is None else str(ca))

@@ -1,0 +1,53 @@
+"""How a command ends when something is wrong: one line on stderr, and a status; never a traceback."""
+
+import sys
+from collections.abc import Callable
+
+import click
+
+from pfs.errors import Kind, PfsError
+
+# 2: what was asked for is wrong. 1: it was right, and could not be done
+STATUS_OF_KIND = {Kind.INVALID: 2, Kind.UNAUTHENTICATED: 2, Kind.NAME_TOO_LONG: 2}
+
+
+def only_error(error: BaseException) -> BaseException:
+    """Return the error in a group of one: nurseries wrap even a single one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def run_command(command: click.Command, program: str) -> None:
+    """Run a click command as a program and exit with its status."""
+    sys.exit(status_of(program, lambda: command.main(prog_name=program, standalone_mode=False)))
+
+
+def status_of(program: str, work: Callable[[], object]) -> int:
+    """Run `work`, telling what goes wrong in one line, and return the program's exit status."""
+    try:
+        result = work()
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone
+        return 141
+    except BaseException as error:
+        return _told(program, only_error(error))
+    return result if isinstance(result, int) else 0
+
+
+def _told(program: str, error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, PfsError):
+        click.echo(f"{program}: {error}", err=True)
+        return STATUS_OF_KIND.get(error.kind, 1)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"{program}: {where}{error.strerror or error}", err=True)
+        return 1
+    raise error

@@ -1,0 +1,175 @@
+"""`jobd`: the server's program."""
+
+import os
+import sys
+
+import click
+
+from cli.errors import run_command
+
+DEFAULT_PORT = 8470
+DEFAULT_ENDPOINT = f"http://127.0.0.1:{DEFAULT_PORT}"
+
+data_root_option = click.option("--data-root", metavar="DIR", help="Where the data is. Default: /var/lib/pfs for root.")
+database_option = click.option(
+    "--database", metavar="URL", help="Where jobs and accounts are. Default: an SQLite file in the data root."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pfs-jobs", prog_name="jobd")
+def jobd() -> None:
+    """The server of a datacenter: a job service that is a file system."""
+
+
+@jobd.command()
+@data_root_option
+@database_option
+@click.option("--datacenter", default="dc1", show_default=True, help="Its name, the first directory of every path.")
+@click.option("--admin", metavar="NAME", help="The first administrator. Default: you.")
+@click.option("--endpoint", default=DEFAULT_ENDPOINT, show_default=True, help="The URL that clients and nodes use.")
+@click.option("--client-config", metavar="FILE", help="Write the administrator's `~/.paddle/config` there.")
+@click.option("--node-key", metavar="FILE", help="Write the key for gradient-node there.")
+@click.option("--pit-config", metavar="DIR", help="Write .pitconnect.txt and .pituser.txt there.")
+def init(
+    *,
+    data_root: str | None,
+    database: str | None,
+    datacenter: str,
+    admin: str | None,
+    endpoint: str,
+    client_config: str | None,
+    node_key: str | None,
+    pit_config: str | None,
+) -> None:
+    """Make a new datacenter."""
+    from cli import serve as server
+
+    root = data_root or server.default_data_root()
+    name = admin or _own_name()
+    token, key = server.init(root, database, datacenter=datacenter, endpoint=endpoint, admin=name)
+    config = client_config_text(datacenter, name, token, endpoint)
+    click.echo(f"Made the datacenter {datacenter} in {root}; its first administrator is {name}.")
+    _tell(client_config, config, f"Put this into ~/.paddle/config of {name} (mode 0600); the token is shown only once:")
+    _tell(node_key, key + "\n", "Start nodes with this key: gradient-node --data-root DIR --apiKey …")
+    if pit_config is not None:
+        _write_private(os.path.join(pit_config, ".pitconnect.txt"), endpoint + "\n")
+        _write_private(os.path.join(pit_config, ".pituser.txt"), f"{name}\n{token}\n")
+        click.echo(f"Wrote .pitconnect.txt and .pituser.txt in {pit_config}.")
+
+
+@jobd.command()
+@data_root_option
+@database_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 takes a free one.")
+@click.option("--tls-cert", metavar="FILE", help="The certificate chain; with it the port speaks TLS only.")
+@click.option("--tls-key", metavar="FILE", help="Its key.")
+@click.option("--tls-client-ca", metavar="FILE", help="Verify clients' certificates, where they show one, by this CA.")
+@click.option("--debug", is_flag=True, help="Log more.")
+def serve(
+    *,
+    data_root: str | None,
+    database: str | None,
+    host: str,
+    port: int,
+    tls_cert: str | None,
+    tls_key: str | None,
+    tls_client_ca: str | None,
+    debug: bool,
+) -> None:
+    """Serve a datacenter until TERM or Ctrl-C."""
+    import logging
+
+    import trio
+
+    from cli import serve as server
+    from pfs.guard import Tls
+
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    if tls_cert is None and not _is_loopback(host):
+        raise click.UsageError(
+            f"without TLS only this machine itself is served; for {host} give --tls-cert and --tls-key"
+        )
+    tls = None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key, tls_client_ca)
+    store = server.Store(data_root or server.default_data_root(), database, exclusive=True)
+    try:
+        trio.run(server.serve, store, host, port, tls, _say_where)
+    finally:
+        store.close()
+
+
+@jobd.command()
+@data_root_option
+@database_option
+@click.option("--admin", is_flag=True, help="An administrator.")
+@click.argument("name")
+def adduser(data_root: str | None, database: str | None, admin: bool, name: str) -> None:
+    """Make an account, and print its `~/.paddle/config`."""
+    from cli import serve as server
+
+    store = server.Store(data_root or server.default_data_root(), database, exclusive=False)
+    token = store.add_user(name, admin=admin)
+    text = client_config_text(store.setting("datacenter"), name, token, store.setting("endpoint"))
+    _tell(None, text, f"Put this into ~/.paddle/config of {name} (mode 0600); the token is shown only once:")
+    store.close()
+
+
+@jobd.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def node(arguments: tuple[str, ...]) -> None:
+    """Serve jobs on this machine: the same as gradient-node."""
+    from cli.gradient_node import main as gradient_node
+
+    sys.argv[1:] = arguments
+    gradient_node()
+
+
+def client_config_text(datacenter: str, user: str, token: str, endpoint: str) -> str:
+    """Return a `~/.paddle/config` with one datacenter."""
+    return f"{datacenter}:\n  username: {user}\n  token: {token}\n  endpoint: {endpoint}\n"
+
+
+def _tell(path: str | None, text: str, where_to: str) -> None:
+    if path is None:
+        click.echo(f"\n{where_to}\n\n{text.rstrip()}")
+    else:
+        _write_private(path, text)
+        click.echo(f"Wrote {path}.")
+
+
+def _write_private(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(fd, "w", encoding="utf-8") as file:
+        os.fchmod(fd, 0o600)
+        file.write(text)
+
+
+def _own_name() -> str:
+    import getpass
+
+    return getpass.getuser().lower()
+
+
+def _is_loopback(host: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _say_where(url: str) -> None:
+    click.echo(f"jobd: serving {url}", err=True)
+
+
+def main() -> None:
+    """Run `jobd`."""
+    run_command(jobd, "jobd")

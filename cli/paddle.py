@@ -1,0 +1,169 @@
+"""`paddle` (and `paddlecloud`): the program of a datacenter's users.
+
+Everything but the mount is a thin wrapper: it does what the files do (`cp` a spec, `cat` a log, `echo kill > ctl`).
+"""
+
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cli import config
+from cli.errors import run_command
+from cli.output import age, table
+
+if TYPE_CHECKING:
+    from pfs.webclient import WebClient
+
+OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_LOST"})
+
+dc_option = click.option("--dc", metavar="NAME", help="The datacenter; default: the current one of ~/.paddle/config.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pfs-jobs", prog_name="paddle")
+def paddle() -> None:
+    """Run jobs on a cluster that is a file system.
+
+    Datacenters are read from ~/.paddle/config (or the file that PADDLE_CONFIG names):
+
+    \b
+      dc1:
+        username: ann
+        token: pfs1.…
+        endpoint: https://dc1.example.org:8470
+    """
+
+
+@paddle.command()
+@click.argument("mountpoint")
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
+@click.option("--allow-other", is_flag=True, help="Let other users of this machine in, too.")
+@click.option("--log-file", metavar="FILE", help="Where the mount logs to. Default: below ~/.local/state/pfs.")
+def mount(mountpoint: str, foreground: bool, allow_other: bool, log_file: str | None) -> int:
+    """Mount all datacenters at MOUNTPOINT, an empty directory."""
+    from cli.mount import mount_command
+
+    return mount_command(mountpoint, foreground=foreground, allow_other=allow_other, log_file=log_file)
+
+
+@paddle.command()
+@click.argument("mountpoint")
+@click.option("-l", "--lazy", is_flag=True, help="Also when it is in use; what is open ends with an error.")
+def umount(mountpoint: str, lazy: bool) -> int:
+    """Unmount MOUNTPOINT."""
+    from cli.mount import umount_command
+
+    return umount_command(mountpoint, lazy=lazy)
+
+
+@paddle.command()
+@click.argument("spec", type=click.Path(exists=True, dir_okay=False))
+@click.option("--wait", is_flag=True, help="Wait until the job is over, and end with its exit code.")
+@click.option("--log", is_flag=True, help="Print the job's log until it is over, and end with its exit code.")
+@dc_option
+def submit(spec: str, wait: bool, log: bool, dc: str | None) -> int:
+    """Submit the job in the file SPEC, as `cp SPEC <dc>/jobs/` does."""
+    path = Path(spec)
+    name = path.name if path.suffix in (".yaml", ".yml", ".json") else f"{path.name}.yaml"
+    with connected(dc) as client:
+        job = client.put(f"jobs/{name}", path.read_bytes(), str(uuid.uuid4()))
+        click.echo(f"Job {Path(str(job)).name}", err=log)
+        if log:
+            _copy_stream(client, f"{job}/log")
+        if not (wait or log):
+            return 0
+        with client.stream(f"{job}/wait") as pieces:
+            return int(b"".join(pieces))
+
+
+@paddle.command()
+@click.argument("job")
+@dc_option
+def kill(job: str, dc: str | None) -> None:
+    """End JOB, a name or a number, as `echo kill > <dc>/jobs/JOB/ctl` does."""
+    with connected(dc) as client:
+        client.write(f"jobs/{job}/ctl", b"kill\n")
+
+
+@paddle.command()
+@click.argument("job")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job is over, as `cat <dc>/jobs/JOB/log` does.")
+@dc_option
+def logs(job: str, follow: bool, dc: str | None) -> None:
+    """Print the log of JOB, a name or a number: what there is, as `cat <dc>/jobs/JOB/log.txt` does."""
+    with connected(dc) as client:
+        _copy_stream(client, f"jobs/{job}/{'log' if follow else 'log.txt'}")
+
+
+@paddle.group()
+def get() -> None:
+    """Show jobs or nodes."""
+
+
+@get.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Also those that are over.")
+@dc_option
+def jobs(everything: bool, dc: str | None) -> None:
+    """List jobs: those that are not over, unless -a is given."""
+    from pfs.webclient import facts
+
+    with connected(dc) as client:
+        found = [facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each")]
+    found = [job for job in found if everything or job["state"] not in OVER]
+    rows = [
+        [job["id"], job["name"], job["user"], job["state"], job.get("node", "") or "-", age(_since(job["submitted"]))]
+        for job in sorted(found, key=lambda job: int(job["id"]))
+    ]
+    click.echo(table(["ID", "NAME", "USER", "STATE", "NODE", "AGE"], rows))
+
+
+@get.command()
+@dc_option
+def nodes(dc: str | None) -> None:
+    """List the machines that run jobs."""
+    from pfs.webclient import facts
+
+    with connected(dc) as client:
+        found = [facts(entry["each"]) for entry in client.list("nodes", each="status") if entry.get("each")]
+    rows = [[node["name"], node["state"], node["cpus"], node["memory"], node["runtimes"]] for node in found]
+    click.echo(table(["NAME", "STATE", "CPUS", "MEMORY", "RUNTIMES"], rows))
+
+
+@contextmanager
+def connected(dc: str | None) -> "Iterator[WebClient]":
+    """Give a client of the datacenter `dc`, or of the current one."""
+    from pfs.webclient import WebClient
+
+    loaded = config.load()
+    name = dc or loaded.current
+    if name not in loaded.datacenters:
+        raise config.ConfigError(
+            f"{config.config_path()} knows no datacenter {name!r}: {', '.join(loaded.datacenters)}"
+        )
+    where = loaded.datacenters[name]
+    with WebClient(where.endpoint, where.token, where.ca) as client:
+        yield client
+
+
+def _copy_stream(client: "WebClient", path: str) -> None:
+    out = sys.stdout.buffer
+    with client.stream(path) as pieces:
+        for piece in pieces:
+            out.write(piece)
+            out.flush()
+
+
+def _since(stamp: str) -> float:
+    return time.time() - datetime.fromisoformat(stamp).timestamp()
+
+
+def main() -> None:
+    """Run `paddle`."""
+    run_command(paddle, Path(sys.argv[0]).name)

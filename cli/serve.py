@@ -1,0 +1,217 @@
+"""Wires the server: database, data root, accounts, engine, tree and HTTP, and runs it until a signal ends it."""
+
+import fcntl
+import os
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from jobd.assign import Place
+from jobd.db import JobStore
+from jobd.engine import Engine
+from jobd.files.jobs import JobsDirectory
+from jobd.files.nodes import NodesDirectory
+from jobd.logs import LogStore
+from jobd.schema import upgrade
+from jobd.sessions import Datacenter, NodeSessions, new_cluster_id
+from jobd.workshop import DiskWorkshop
+from pfs.accounts import Accounts, Identity, KeyKind
+from pfs.channel import Channel, Handler
+from pfs.disk import Disk
+from pfs.errors import Kind, PfsError
+from pfs.guard import Tls
+from pfs.guard import serve as serve_guarded
+from pfs.routes import Gate
+from pfs.service import TreeFileSystem
+from pfs.session import FileSession
+from pfs.sql import Database
+from pfs.tree import DOMAIN_DIRECTORIES, make_home_now, top
+
+FIRST_CLUSTER = "GradientNode Cluster"
+PRIVATE = "server"
+ID_FILE = ".pfs-id"
+
+README = """\
+This directory is the datacenter {dc}. A job is a file:
+
+    echo 'command: echo hello from $PFS_JOB_NAME' > jobs/hello.yaml
+    cat jobs/hello/log         its output, live, until it is over
+    cat jobs/hello/exit_code   how it ended
+    cat jobs/hello/why         why it waits, or failed
+    echo kill > jobs/hello/ctl
+
+home/<you> is yours, and jobs see it as /pfs/{dc}/home/<you>. If a spec is refused, jobs/<name>.error says why.
+"""
+
+
+def default_data_root() -> str:
+    """Return where the data is when nobody says: for root the machine's, else one's own."""
+    if os.geteuid() == 0:
+        return "/var/lib/pfs"
+    base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(base, "pfs")
+
+
+def default_database(data_root: str) -> str:
+    """Return the address of the database beside the data."""
+    return f"sqlite:///{os.path.abspath(data_root)}/{PRIVATE}/pfs.sqlite"
+
+
+class Store:
+    """The opened data root and database: what `init`, `serve` and the account commands share.
+
+    Raises:
+        PfsError: NOT_FOUND when `jobd init` was not run here, BUSY when another server is running.
+    """
+
+    def __init__(self, data_root: str, database: str | None, *, exclusive: bool) -> None:
+        self.data_root = data_root
+        self.url = database or default_database(data_root)
+        if not os.path.exists(os.path.join(data_root, ID_FILE)):
+            raise PfsError(
+                Kind.NOT_FOUND, f"{data_root} is no data root; make one with: jobd init --data-root {data_root}"
+            )
+        if exclusive:
+            self._lock()
+        with open(os.path.join(data_root, ID_FILE), encoding="ascii") as file:
+            self.data_root_id = file.read().strip()
+        upgrade(self.url)
+        self.database = Database(self.url)
+        self.disk = Disk(data_root)
+        self.accounts = Accounts(self.database, numbered=os.geteuid() == 0)
+        self.jobs = JobStore(self.database)
+
+    def _lock(self) -> None:
+        path = os.path.join(self.data_root, PRIVATE, "lock")
+        self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PfsError(Kind.BUSY, f"another jobd serves {self.data_root} already") from None
+
+    def setting(self, name: str) -> str:
+        """Return what `jobd init` decided."""
+        value = self.jobs.setting_now(name)
+        if value is None:
+            raise PfsError(Kind.NOT_FOUND, f"{self.url} has no datacenter in it; run jobd init")
+        return value
+
+    def add_user(self, name: str, *, admin: bool) -> str:
+        """Make an account with its home; return its token."""
+        user = self.accounts.add_user_now(name, admin=admin)
+        make_home_now(self.disk, user)
+        return self.accounts.make_key_now(KeyKind.USER, name, self.setting("endpoint"))
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.disk.close()
+        self.database.close()
+
+
+def make_data_root(data_root: str) -> None:
+    """Make the directories of a data root, and its mark.
+
+    Raises:
+        PfsError: EXISTS when there is one already.
+    """
+    mark = os.path.join(data_root, ID_FILE)
+    if os.path.exists(mark):
+        raise PfsError(
+            Kind.EXISTS, f"{data_root} is a data root already; serve it with: jobd serve --data-root {data_root}"
+        )
+    os.makedirs(os.path.join(data_root, PRIVATE), exist_ok=True)
+    os.chmod(os.path.join(data_root, PRIVATE), 0o700)
+    for name in DOMAIN_DIRECTORIES:
+        os.makedirs(os.path.join(data_root, name), mode=0o755, exist_ok=True)
+    with open(mark, "x", encoding="ascii") as file:
+        file.write(secrets.token_hex(16) + "\n")
+
+
+def init(data_root: str, database: str | None, *, datacenter: str, endpoint: str, admin: str) -> tuple[str, str]:
+    """Make a datacenter with its first administrator; return their token and a node's key."""
+    make_data_root(data_root)
+    try:
+        store = Store(data_root, database, exclusive=True)
+        store.jobs.set_now("datacenter", datacenter)
+        store.jobs.set_now("endpoint", endpoint)
+        store.jobs.set_now("cluster_id", new_cluster_id())
+        token = store.add_user(admin, admin=True)
+        node_key = store.accounts.make_key_now(KeyKind.NODE, admin, endpoint)
+        store.close()
+    except BaseException:
+        os.unlink(os.path.join(data_root, ID_FILE))  # so that it can be tried again
+        raise
+    return token, node_key
+
+
+async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Callable[[str], None]) -> None:
+    """Serve until TERM or INT."""
+    name = store.setting("datacenter")
+    place = Place(name)
+    engine = Engine(
+        store.jobs,
+        LogStore(os.path.join(store.data_root, "jobs")),
+        DiskWorkshop(store.disk, store.accounts.user, place),
+        user=store.accounts.user,
+        place=place,
+        clock=time.time_ns,
+    )
+    nodes = NodeSessions(
+        engine, store.jobs, Datacenter(name, store.data_root_id, FIRST_CLUSTER, store.setting("cluster_id"))
+    )
+    root = top(
+        store.accounts,
+        store.disk,
+        README.format(dc=name).encode(),
+        {"jobs": JobsDirectory(engine, store.jobs, store.disk), "nodes": NodesDirectory(engine)},
+    )
+
+    def filesystem(identity: Identity) -> TreeFileSystem:
+        return TreeFileSystem(root, store.disk, identity.subject)
+
+    @asynccontextmanager
+    async def files(identity: Identity, channel: Callable[[], Channel]) -> AsyncIterator[Handler]:
+        session = FileSession(filesystem(identity))
+        try:
+            yield session.handle
+        finally:
+            await session.end()
+
+    gate = Gate(
+        store.accounts.identify,
+        filesystem,
+        {KeyKind.USER: files, KeyKind.NODE: nodes.conversation},
+    )
+    app = Starlette(routes=[*gate.routes(), Route("/health", _health)])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        ended = trio.Event()
+        await nursery.start(_watch_signals, ended)
+
+        async def listen(task_status: trio.TaskStatus[list[str]]) -> None:
+            await serve_guarded(app, host=host, port=port, tls=tls, shutdown=ended.wait, task_status=task_status)
+            nursery.cancel_scope.cancel()
+
+        urls = await nursery.start(listen)
+        ready(urls[0])
+
+
+async def _watch_signals(ended: trio.Event, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            if ended.is_set():
+                raise KeyboardInterrupt  # asked twice: at once
+            ended.set()
+
+
+async def _health(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok\n")

@@ -1,0 +1,35 @@
+"""What all tests share: `--rewrite` for golden scripts, `run` for async ones, hypothesis without a stopwatch."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import hypothesis
+import pytest
+import trio
+
+T = TypeVar("T")
+TEST_SECONDS_MAX = 10
+
+# the machine may be busy with other tests; time is no property of what is tested
+hypothesis.settings.register_profile(
+    "pfs", max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("pfs")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="write what golden scripts now give into the scripts")
+
+
+@pytest.fixture
+def run() -> Callable[[Callable[[], Awaitable[T]]], T]:
+    """Run an async function to its end, which has to come within ten seconds."""
+
+    def run(main: Callable[[], Awaitable[T]]) -> T:
+        async def bounded() -> T:
+            with trio.fail_after(TEST_SECONDS_MAX):
+                return await main()
+
+        return trio.run(bounded)
+
+    return run

@@ -1,0 +1,111 @@
+"""A job service on a temporary data root with a real SQLite file, a clock that the test holds, and nodes that obey."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+
+from jobd.assign import Place
+from jobd.db import JobStore, NodeRow
+from jobd.engine import Engine
+from jobd.files.jobs import JobsDirectory
+from jobd.logs import LogStore
+from jobd.schema import upgrade
+from jobd.wire import Assignment
+from jobd.workshop import DiskWorkshop
+from pfs.accounts import Accounts
+from pfs.disk import Disk
+from pfs.perm import Subject
+from pfs.service import StaticDirectory, TreeFileSystem
+from pfs.sql import Database
+from pfs.tree import DOMAIN_DIRECTORIES, HomesDirectory, make_home_now
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass
+class Link:
+    """A node that notes what it is asked."""
+
+    started: list[Assignment] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    signals: list[tuple[str, int]] = field(default_factory=list)
+    heard: trio.Event = field(default_factory=trio.Event)
+
+    async def start(self, task: Assignment) -> None:
+        self.started.append(task)
+        self._hear()
+
+    async def stop(self, task_id: str, grace_s: float) -> None:
+        self.stopped.append(task_id)
+        self._hear()
+
+    async def signal(self, task_id: str, number: int) -> None:
+        self.signals.append((task_id, number))
+        self._hear()
+
+    def _hear(self) -> None:
+        self.heard.set()
+        self.heard = trio.Event()
+
+
+class Service:
+    """Everything of the server but HTTP, on one directory: may be started again, as after a crash."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.now_ns = 1_700_000_000 * SECOND_NS
+        for name in (*DOMAIN_DIRECTORIES, "server"):
+            (root / name).mkdir(exist_ok=True)
+        url = f"sqlite:///{root}/server/pfs.sqlite"
+        upgrade(url)
+        self.database = Database(url)
+        self.disk = Disk(str(root))
+        self.accounts = Accounts(self.database, numbered=False)
+        self.store = JobStore(self.database)
+        self.place = Place("dc1")
+        if not (root / "home" / "ann").exists():
+            for name, admin in (("ann", False), ("bob", False), ("root", True)):
+                make_home_now(self.disk, self.accounts.add_user_now(name, admin=admin))
+        self.ann, self.bob, self.admin = (Subject(name, admin=name == "root") for name in ("ann", "bob", "root"))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Engine]:
+        engine = Engine(
+            self.store,
+            LogStore(str(self.root / "jobs")),
+            DiskWorkshop(self.disk, self.accounts.user, self.place),
+            user=self.accounts.user,
+            place=self.place,
+            clock=lambda: self.now_ns,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            yield engine
+            nursery.cancel_scope.cancel()
+
+    def files(self, engine: Engine, subject: Subject) -> TreeFileSystem:
+        tree = {
+            "home": HomesDirectory(self.accounts, self.disk),
+            "jobs": JobsDirectory(engine, self.store, self.disk),
+        }
+        return TreeFileSystem(StaticDirectory("", tree), self.disk, subject)
+
+    def node(self, name: str = "n0", *, runtimes: tuple[str, ...] = ("sandbox",), cpus: int = 4) -> NodeRow:
+        return NodeRow(
+            id=f"cm{name}",
+            name=name,
+            attrs={"cpuCount": cpus, "cpuMem": "8000000 kB"},
+            runtimes=list(runtimes),
+            boot_id="boot",
+            registered_at_ns=self.now_ns,
+            seen_at_ns=self.now_ns,
+        )
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return Service(tmp_path)

@@ -1,0 +1,298 @@
+"""Rules 3, 4 and 5 of the tree: when a text becomes a job, and when it must not."""
+
+import pytest
+
+from pfs.api import Changes, Closing, OpenFlags, RenameMode
+from pfs.errors import Kind, PfsError
+
+SPEC = b"command: echo hi\n"
+NEW = OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.TRUNCATE
+BAD = [
+    (b"command: [a, b\n", "line"),
+    (b"comand: x\n", "did you mean command"),
+    (b"command: x\nimage: Bad:Name:x\n", "line 2, column 8"),
+    (b"command: x\npriority: high\n", "line 2, column 11"),
+]
+
+
+@pytest.fixture
+def world(service, run):
+    """Run an async test with the tree of ann and the engine behind it."""
+
+    def within(main):
+        async def outer():
+            async with service.running() as engine:
+                await main(service.files(engine, service.ann), engine)
+
+        run(outer)
+
+    return within
+
+
+async def drop(fs, path: str, *parts: bytes, closing: Closing = Closing.LAST, flags: OpenFlags = NEW) -> None:
+    """Write a text in parts through one opening; FLUSH comes before RELEASE, and its error is the writer's."""
+    file = await fs.open(path, flags, 0o644)
+    offset = 0
+    try:
+        for part in parts:
+            offset += await file.write(offset, part)
+        await file.flush(closing)
+    finally:
+        await file.release()
+
+
+async def job_count(engine, service_ann) -> int:
+    return len(await engine.ledger.listed(service_ann))
+
+
+async def text_of(fs, path: str) -> bytes:
+    file = await fs.open(path, OpenFlags.READ, 0)
+    try:
+        return await file.read(0, 1 << 20, wait=False)
+    finally:
+        await file.release()
+
+
+async def names(fs) -> set[str]:
+    return {entry.name for entry in await fs.listdir("jobs")}
+
+
+def test_closing_a_whole_spec_submits_it_once_and_it_reads_back(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/a.yaml", SPEC[:5], SPEC[5:])
+        assert await job_count(engine, service.ann) == 1
+        assert await text_of(fs, "jobs/a.yaml") == SPEC
+        assert await text_of(fs, "jobs/1/spec.yaml") == SPEC
+        assert await fs.readlink("jobs/a") == "1"
+        assert {"a.yaml", "a", "1"} <= await names(fs)
+
+    world(main)
+
+
+def test_the_return_of_flush_is_the_acknowledgement(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/a.yaml", NEW, 0o644)
+        await file.flush(Closing.LAST)
+        assert await job_count(engine, service.ann) == 0
+        await file.write(0, SPEC)
+        await file.fsync()
+        assert await job_count(engine, service.ann) == 0
+        await file.flush(Closing.LAST)
+        assert await job_count(engine, service.ann) == 1
+        await file.flush(Closing.LAST)
+        await file.release()
+        assert await job_count(engine, service.ann) == 1
+
+    world(main)
+
+
+@pytest.mark.parametrize(("text", "says"), BAD)
+def test_a_refused_spec_fails_the_writer_says_why_and_makes_no_job(world, service, text, says):
+    async def main(fs, engine):
+        with pytest.raises(PfsError) as caught:
+            await drop(fs, "jobs/a.yaml", text)
+        assert caught.value.kind is Kind.INVALID
+        assert says in (await text_of(fs, "jobs/a.yaml.error")).decode()
+        assert await job_count(engine, service.ann) == 0
+        await drop(fs, "jobs/a.yaml", SPEC)
+        assert "a.yaml.error" not in await names(fs)
+        assert await job_count(engine, service.ann) == 1
+
+    world(main)
+
+
+def test_what_nothing_could_cure_is_refused_in_write(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/a.yaml", NEW, 0o644)
+        with pytest.raises(PfsError) as caught:
+            await file.write(0, b"comand: x\n")
+        assert caught.value.kind is Kind.INVALID
+        await file.flush(Closing.LAST)
+        await file.release()
+        assert await job_count(engine, service.ann) == 0
+        assert "comand" in (await text_of(fs, "jobs/a.yaml.error")).decode()
+
+    world(main)
+
+
+def test_a_writer_that_is_killed_submits_nothing_however_whole_its_text_looks(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/a.yaml", SPEC, closing=Closing.DYING)
+        assert await job_count(engine, service.ann) == 0
+        assert await text_of(fs, "jobs/a.yaml") == SPEC
+
+    world(main)
+
+
+def test_while_somebody_else_still_writes_nothing_is_submitted(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/a.yaml", NEW, 0o644)
+        await file.write(0, SPEC)
+        await file.flush(Closing.SHARED)
+        assert await job_count(engine, service.ann) == 0
+        await file.write(len(SPEC), b"priority: 10\n")
+        await file.flush(Closing.LAST)
+        await file.release()
+        assert (await engine.ledger.listed(service.ann))[0].spec.priority == 10
+
+    world(main)
+
+
+def test_a_text_without_a_last_newline_is_submitted_by_the_last_release(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/a.yaml", NEW, 0o644)
+        await file.write(0, SPEC.rstrip())
+        await file.flush(Closing.LAST)
+        assert await job_count(engine, service.ann) == 0
+        await file.release()
+        assert await job_count(engine, service.ann) == 1
+        await drop(fs, "jobs/b.json", b'{"command": "ls"}')
+        assert await job_count(engine, service.ann) == 2
+
+    world(main)
+
+
+def test_the_same_file_written_again_is_a_new_job_and_the_name_follows(world, service):
+    async def main(fs, engine):
+        for _ in range(2):
+            await drop(fs, "jobs/a.yaml", SPEC)
+        assert await job_count(engine, service.ann) == 2
+        assert await fs.readlink("jobs/a") == "2"
+
+    world(main)
+
+
+def test_touching_submits_nothing(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/a.yaml", SPEC)
+        await fs.setattr("jobs/a.yaml", Changes(mtime_ns=5))
+        await fs.setattr("jobs/a.yaml", Changes(mode=0o600))
+        await drop(fs, "jobs/a.yaml", flags=OpenFlags.WRITE)
+        await drop(fs, "jobs/new.yaml")
+        assert await job_count(engine, service.ann) == 1
+
+    world(main)
+
+
+def test_renaming_a_text_that_was_not_submitted_to_a_specs_name_submits_it(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/.a.tmp", SPEC)
+        assert await job_count(engine, service.ann) == 0
+        await fs.rename("jobs/.a.tmp", "jobs/a.yaml", RenameMode.REPLACE)
+        assert await job_count(engine, service.ann) == 1
+        assert ".a.tmp" not in await names(fs)
+        assert await text_of(fs, "jobs/a.yaml") == SPEC
+
+    world(main)
+
+
+def test_a_rename_that_is_refused_keeps_the_old_name_and_says_why(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/x.tmp", b"comand: x\n")
+        with pytest.raises(PfsError) as caught:
+            await fs.rename("jobs/x.tmp", "jobs/x.yaml", RenameMode.REPLACE)
+        assert caught.value.kind is Kind.INVALID
+        assert {"x.tmp", "x.yaml.error"} <= await names(fs)
+        assert "x.yaml" not in await names(fs)
+
+    world(main)
+
+
+def test_moving_a_submitted_text_or_a_backup_back_submits_nothing(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/a.yaml", SPEC)
+        await fs.rename("jobs/a.yaml", "jobs/b.yaml", RenameMode.REPLACE)
+        await fs.rename("jobs/b.yaml", "jobs/a.yaml~", RenameMode.REPLACE)
+        await fs.rename("jobs/a.yaml~", "jobs/a.yaml", RenameMode.REPLACE)
+        assert await job_count(engine, service.ann) == 1
+
+    world(main)
+
+
+@pytest.mark.parametrize("name", [".a.yaml", "4913", "a.yaml~", "sedAbCdEf", "x.tmp", "noending"])
+def test_every_other_name_is_scratch(world, service, name):
+    async def main(fs, engine):
+        if name.isdigit():
+            with pytest.raises(PfsError):
+                await drop(fs, f"jobs/{name}", SPEC)
+            return
+        await drop(fs, f"jobs/{name}", SPEC)
+        assert await job_count(engine, service.ann) == 0
+        assert await text_of(fs, f"jobs/{name}") == SPEC
+        await fs.unlink(f"jobs/{name}")
+        assert name not in await names(fs)
+
+    world(main)
+
+
+@pytest.mark.parametrize("name", ["17", "by-state", "x.error"])
+def test_names_that_the_server_gives_cannot_be_made(world, name):
+    async def main(fs, engine):
+        with pytest.raises(PfsError) as caught:
+            await fs.open(f"jobs/{name}", NEW, 0o644)
+        assert caught.value.kind is Kind.FORBIDDEN
+
+    world(main)
+
+
+def test_a_text_has_at_most_a_mebibyte_and_one_that_was_too_long_is_no_job(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/a.yaml", NEW, 0o644)
+        await file.write(0, SPEC)
+        with pytest.raises(PfsError) as caught:
+            await file.write(len(SPEC), b"#" * (1 << 20))
+        assert caught.value.kind is Kind.TOO_LARGE
+        await file.flush(Closing.LAST)
+        await file.release()
+        assert await job_count(engine, service.ann) == 0
+
+    world(main)
+
+
+def test_removing_a_text_removes_no_job(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/a.yaml", SPEC)
+        await fs.unlink("jobs/a.yaml")
+        assert (await engine.ledger.find(1, service.ann)).life.state.value == "WAITING"
+        for remove, path in ((fs.rmdir, "jobs/1"), (fs.unlink, "jobs/1"), (fs.unlink, "jobs/a"), (fs.rmdir, "jobs")):
+            with pytest.raises(PfsError):
+                await remove(path)
+        assert (await engine.ledger.find(1, service.ann)).life.state.value == "WAITING"
+
+    world(main)
+
+
+def test_editors_lock_with_links_that_are_scratch(world, service):
+    async def main(fs, engine):
+        await fs.symlink("jobs/.#a.yaml", "ann@host.1")
+        assert await fs.readlink("jobs/.#a.yaml") == "ann@host.1"
+        await fs.unlink("jobs/.#a.yaml")
+        assert ".#a.yaml" not in await names(fs)
+
+    world(main)
+
+
+def test_texts_and_names_are_each_users_own(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/a.yaml", SPEC)
+        bobs = service.files(engine, service.bob)
+        assert await names(bobs) == set()
+        for path in ("jobs/a.yaml", "jobs/a", "jobs/1", "jobs/1/log"):
+            with pytest.raises(PfsError) as caught:
+                await bobs.getattr(path)
+            assert caught.value.kind is Kind.NOT_FOUND
+
+    world(main)
+
+
+def test_a_text_that_goes_on_after_it_was_submitted_is_told_so(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/a.yaml", NEW, 0o644)
+        await file.write(0, SPEC)
+        await file.flush(Closing.LAST)
+        with pytest.raises(PfsError) as caught:
+            await file.write(len(SPEC), b"priority: 1\n")
+        assert caught.value.kind is Kind.BUSY
+        await file.release()
+
+    world(main)

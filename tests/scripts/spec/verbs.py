@@ -1,0 +1,38 @@
+"""`parse STEM` shows the job that the input describes, without defaults.
+
+`prefix` shows the problems that nothing behind the input could cure.
+
+An input whose first line is `noeol` has no newline at its end.
+"""
+
+from dataclasses import MISSING, fields
+
+from jobd.spec import GroupSpec, JobSpec, parse_spec, prefix_problems
+from tests.golden import Handler, Step
+
+
+def start() -> Handler:
+    def handle(step: Step) -> str:
+        text = step.text
+        if text.startswith("noeol\n"):
+            text = text.removeprefix("noeol\n").removesuffix("\n")
+        if step.words == ("prefix",):
+            return "\n".join(str(problem) for problem in prefix_problems(text.encode())) or "none"
+        verb, stem = step.words
+        assert verb == "parse"
+        return _shown(parse_spec(text.encode(), stem))
+
+    return handle
+
+
+def _shown(spec: JobSpec) -> str:
+    lines = [f"job {spec.name}", *_fields(spec, "name", "groups")]
+    for group in spec.groups:
+        lines += [f"group {group.name} × {group.count}", *_fields(group, "name", "count")]
+    return "\n".join(lines)
+
+
+def _fields(value: JobSpec | GroupSpec, *without: str) -> list[str]:
+    shown = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in without}
+    defaults = {field.name: field.default for field in fields(value) if field.default is not MISSING}
+    return [f"  {name} {value!r}" for name, value in shown.items() if value not in (defaults.get(name), {})]
