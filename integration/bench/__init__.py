@@ -1,0 +1,1 @@
+"""Measurements against the alternative, in the same run; see script/bench."""

@@ -1,0 +1,184 @@
+"""A whole datacenter on this machine: server, nodes and mounts as real processes in a directory of their own.
+
+    with box() as b:
+        b.start_server(); b.start_node(); b.mount()
+        (b.dc / "jobs/a.yaml").write_text("command: echo hi\\n")
+
+Everything that it started is gone afterwards, however the block ends.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+WAIT_S = 20.0
+BIN = Path(sys.executable).parent
+
+
+class Box:
+    """One datacenter, `dc1`, with the user `demo`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.data = root / "data"
+        self.mountpoint = root / "pfs"
+        self.dc = self.mountpoint / "dc1"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env = {
+            **os.environ,
+            "PADDLE_CONFIG": str(root / "paddle-config"),
+            "PIT_CONFIG_DIR": str(root),
+            "XDG_STATE_HOME": str(root / "state"),
+            "HOME": str(root / "homedir"),
+        }
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        (root / "homedir").mkdir()
+        options = {"--data-root": self.data, "--admin": "demo", "--endpoint": self.url, "--pit-config": root}
+        options |= {"--client-config": root / "paddle-config", "--node-key": root / "node.key"}
+        words = [str(word) for option in options.items() for word in option]
+        self.run("jobd", "init", *words).check_returncode()
+        self.token = (root / ".pituser.txt").read_text().split()[1]
+
+    def run(self, program: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run one of our programs to its end."""
+        command = [str(BIN / program), *arguments]
+        return subprocess.run(command, env=env or self.env, capture_output=True, text=True, timeout=60, check=False)
+
+    def spawn(self, name: str, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start one of our daemons, logging into the box."""
+        with open(self.root / f"{name}.log", "ab") as log:
+            process = subprocess.Popen(
+                [str(BIN / command[0]), *command[1:]],
+                env=env or self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes[name] = process
+        return process
+
+    def log_of(self, name: str) -> str:
+        """Return what a daemon logged."""
+        return (self.root / f"{name}.log").read_text()
+
+    # ---- the server
+
+    def start_server(self) -> None:
+        """Start it and wait until it listens."""
+        process = self.spawn("server", "jobd", "serve", "--data-root", str(self.data), "--port", str(self.port))
+        wait_until(lambda: listens(self.port) or process.poll() is not None)
+        assert process.poll() is None, self.log_of("server")
+
+    def end(self, name: str, number: int = signal.SIGTERM) -> int:
+        """End a daemon and return its exit status."""
+        process = self.processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        return process.wait(timeout=WAIT_S)
+
+    # ---- nodes
+
+    def start_node(self, name: str = "n0", docker: str | None = None) -> None:
+        """Start a node and wait until the server has it."""
+        env = {**self.env, "GRADIENT_NODE_API_KEY": (self.root / "node.key").read_text().strip()}
+        words = ["--data-root", str(self.data), "--state-dir", str(self.root / f"state-{name}"), "--name", name]
+        if docker is not None:
+            words += ["--docker-host", docker]
+        (self.root / f"{name}.log").unlink(missing_ok=True)
+        self.spawn(name, "gradient-node", *words, env=env)
+        wait_until(lambda: "nodeAttrs" in self.log_of(name) or self.processes[name].poll() is not None)
+        assert self.processes[name].poll() is None, self.log_of(name)
+
+    # ---- the mount
+
+    def mount(self) -> None:
+        """Mount, as a user does."""
+        self.mountpoint.mkdir(exist_ok=True)
+        mounted = self.run("paddle", "mount", str(self.mountpoint))
+        assert mounted.returncode == 0, mounted.stderr
+
+    def umount(self) -> None:
+        """Unmount, as a user does."""
+        assert self.run("paddle", "umount", str(self.mountpoint)).returncode == 0
+
+    # ---- a user at the mount
+
+    def sh(self, script: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+        """Run a shell script in the datacenter's directory."""
+        command = ["timeout", "-k", "1", str(timeout_s), "bash", "-c", script]
+        return subprocess.run(command, cwd=self.dc, env=self.env, capture_output=True, text=True, check=False)
+
+    def close(self) -> None:
+        """End everything, whatever state it is in."""
+        for entry in self._unfinished():
+            with contextlib.suppress(OSError):
+                (self.dc / "jobs" / entry / "ctl").write_text("kill\n")
+        for entry in self._unfinished():
+            with contextlib.suppress(OSError, subprocess.SubprocessError):
+                subprocess.run(["cat", str(self.dc / "jobs" / entry / "wait")], timeout=10, check=False)
+        if is_mounted(self.mountpoint):
+            self.run("paddle", "umount", str(self.mountpoint))
+            subprocess.run(["umount", "-l", str(self.mountpoint)], check=False, capture_output=True)
+        for name in list(self.processes):
+            process = self.processes.pop(name)
+            process.terminate()
+            try:
+                process.wait(timeout=WAIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _unfinished(self) -> list[str]:
+        if not is_mounted(self.mountpoint) or "server" not in self.processes:
+            return []
+        with contextlib.suppress(OSError):
+            names = [name for name in os.listdir(self.dc / "jobs") if name.isdigit()]
+            return [name for name in names if not (self.dc / "jobs" / name / "exit_code").exists()]
+        return []
+
+
+@contextmanager
+def box() -> Iterator[Box]:
+    """Give a new, empty datacenter; end everything afterwards."""
+    with tempfile.TemporaryDirectory(prefix="pfs-box-", ignore_cleanup_errors=True) as directory:
+        made = Box(Path(directory))
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def free_port() -> int:
+    """Return a port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def is_mounted(mountpoint: Path) -> bool:
+    """Look into the kernel's list, without touching the mount."""
+    return f" {mountpoint} fuse.pfs " in Path("/proc/mounts").read_text()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
+    """Wait for something that other processes bring about."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)

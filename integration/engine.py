@@ -1,0 +1,230 @@
+"""A container engine for tests, and images made on the spot: no registry is needed.
+
+An engine that runs on this machine is used; else a `dockerd` of its own is started, with all its state in a
+temporary directory and a network without a way out, and ended again.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import docker
+
+from jobd.node import processes
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+BUSYBOX_IMAGE = "pfs-test-busybox:1"
+PYTHON_IMAGE = "pfs-test-python:1"
+
+_SKIPPED = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "__pycache__"}
+
+
+@contextmanager
+def engine() -> Iterator[str]:
+    """Give the URL of a container engine while the block runs."""
+    running = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if _answers(running):
+        yield running
+        return
+    with own_engine() as own:
+        yield own.base_url
+
+
+class OwnEngine:
+    """A `dockerd` of this test's own, which it may kill and start again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.base_url = f"unix://{directory}/engine.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        here = self.directory
+        program = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        assert program is not None, "these tests need a Docker engine: install docker.io (dockerd)"
+        assert os.geteuid() == 0, "these tests need a running Docker engine, or root to start one"
+        with open(here / "engine.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    # a network of its own: engines on one machine share a bridge and give out its addresses twice
+                    "unshare",
+                    "--net",
+                    program,
+                    f"--data-root={here}/data",
+                    f"--exec-root={here}/exec",
+                    f"--pidfile={here}/engine.pid",
+                    f"--host={self.base_url}",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _answers(self.base_url):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                log_text = (here / "engine.log").read_text(errors="replace")
+                raise AssertionError(f"dockerd does not start:\n{log_text[-2000:]}")
+            time.sleep(0.1)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it; containers are ended with TERM, and not by KILL."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+            self._end_containerd()
+
+    def _end_containerd(self) -> None:
+        """See the engine's other half off; the next one would take one that nobody has buried for alive."""
+        mark = self.directory / "exec/containerd/containerd.pid"
+        if mark.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(mark.read_text()), signal.SIGKILL)
+            mark.unlink()
+
+    def end_containers(self) -> None:
+        """End what a killed engine left running."""
+        for process in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            shim = processes.find(process)
+            try:
+                command = Path(f"/proc/{process}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if shim is not None and f"{self.directory}/exec".encode() in command:
+                for below in [*processes.descendants(shim), shim]:
+                    processes.send(below, signal.SIGKILL)
+
+
+@contextmanager
+def own_engine() -> Iterator[OwnEngine]:
+    """Start an engine that nobody else uses, and end it with all that it holds after the block."""
+    directory = Path(tempfile.mkdtemp(prefix="pfs-engine-"))
+    own = OwnEngine(directory)
+    try:
+        own.start()
+        yield own
+        with docker_client(own.base_url) as client:
+            for container in client.containers(all=True, quiet=True):
+                client.remove_container(container["Id"], force=True, v=True)
+    finally:
+        own.stop()
+        own.end_containers()
+        _unmount_below(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _unmount_below(directory: Path) -> None:
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        target = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[1])
+        if target.startswith(f"{directory}/"):
+            subprocess.run(["umount", "-l", target], check=False)
+
+
+def _answers(base_url: str) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as door:
+            # not by the SDK, which leaves a socket open where nobody answers
+            door.settimeout(5)
+            door.connect(base_url.removeprefix("unix://"))
+            door.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return b" 200 " in door.recv(100)
+    except OSError:
+        return False
+
+
+@contextmanager
+def docker_client(base_url: str) -> Iterator[docker.APIClient]:
+    """Give a client of the docker SDK while the block runs."""
+    client = docker.APIClient(base_url=base_url, version="auto", timeout=60)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def busybox_image(client: docker.APIClient) -> str:
+    """Return an image with a shell and the usual small programs; made from the machine's static busybox."""
+    if not client.images(BUSYBOX_IMAGE, quiet=True):
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w") as archive:
+            _add_busybox(archive)
+        _import(client, tar, BUSYBOX_IMAGE)
+    return BUSYBOX_IMAGE
+
+
+def python_image(client: docker.APIClient) -> str:
+    """Return an image with the Python that runs the tests, its standard library, and a shell."""
+    if not client.images(PYTHON_IMAGE, quiet=True):
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w") as archive:
+            _add_busybox(archive)
+            _add_python(archive)
+        _import(client, tar, PYTHON_IMAGE)
+    return PYTHON_IMAGE
+
+
+def _import(client: docker.APIClient, tar: io.BytesIO, image: str) -> None:
+    repository, _, tag = image.partition(":")
+    client.import_image_from_data(tar.getvalue(), repository=repository, tag=tag)
+
+
+def _add_busybox(archive: tarfile.TarFile) -> None:
+    program = shutil.which("busybox")
+    assert program is not None, "these tests need busybox-static"
+    archive.add(os.path.realpath(program), "bin/busybox")
+    applets = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    for applet in sorted(set(applets) - {"busybox"}):
+        link = tarfile.TarInfo(f"bin/{applet}")
+        link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+        archive.addfile(link)
+    for name, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o700)):
+        directory = tarfile.TarInfo(name)
+        directory.type, directory.mode = tarfile.DIRTYPE, mode
+        archive.addfile(directory)
+
+
+def _add_python(archive: tarfile.TarFile) -> None:
+    program = Path(sys.base_prefix, "bin", f"python{sysconfig.get_python_version()}")
+    libraries = {Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib"))}
+    objects = [program]
+    for library in libraries:
+        archive.add(library, str(library).lstrip("/"), filter=_without_the_rest)
+        objects += (library / "lib-dynload").glob("*.so")
+    archive.add(os.path.realpath(program), str(program).lstrip("/"))
+    for name in ("python", "python3"):
+        link = tarfile.TarInfo(f"bin/{name}")
+        link.type, link.linkname = tarfile.SYMTYPE, str(program)
+        archive.addfile(link)
+    for file in sorted(_needed_by(objects)):
+        archive.add(os.path.realpath(file), file.lstrip("/"))
+
+
+def _without_the_rest(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    name = os.path.basename(member.name)
+    return None if name in _SKIPPED or name.startswith("config-3") else member
+
+
+def _needed_by(objects: list[Path]) -> set[str]:
+    """Return the shared libraries that programs and modules need, the dynamic loader among them."""
+    done = subprocess.run(["ldd", *map(str, objects)], capture_output=True, text=True, check=False)
+    return set(re.findall(r"(?:=> |^\s+)(/\S+)", done.stdout, re.MULTILINE))

@@ -1,0 +1,898 @@
+"""The mount as programs see it: a real kernel mount of file systems in memory, no network.
+
+The mount runs in a process of its own; run as a program this file is that process. Tests reach behind the mount,
+to what a server would do by itself, through its standard input.
+"""
+
+import base64
+import errno
+import fcntl
+import inspect
+import mmap
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from fuseclient import mount
+from fuseclient.mountpoints import mounted_type, unmount, users
+from pfs.api import Closing, RenameMode
+from pfs.errors import Kind, PfsError
+from tests.memoryfs import Handed, MemoryFileSystem, MemoryNode
+
+TEST_SECONDS_MAX = 30
+COMMAND_SECONDS_MAX = 15
+KILLED_SECONDS_MAX = 0.3
+
+
+# -- the process that mounts ---------------------------------------------------------------------------------------
+
+
+def serve(point: str) -> None:
+    """Mount two file systems at `point`, and do what standard input says."""
+    filesystems = {dc: MemoryFileSystem(commits=lambda path: path.startswith("drops/")) for dc in ("dc1", "dc2")}
+    for filesystem in filesystems.values():
+        filesystem.make_directory("drops")
+
+    async def obey() -> None:
+        lines = trio.lowlevel.FdStream(os.dup(0))
+        buffer = b""
+        async for data in lines:
+            *complete, buffer = (buffer + data).split(b"\n")
+            for line in complete:
+                say(pickle.dumps(await answer(*pickle.loads(base64.b64decode(line)))))
+
+    async def answer(dc: str, what: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        filesystem = filesystems[dc]
+        if what == "set":
+            return setattr(filesystem, *args)
+        if what == "put_many":
+            return [filesystem.put(path) for path in args[0]] and None
+        member = getattr(filesystem, what)
+        result = member(*args, **named) if callable(member) else member
+        result = await result if inspect.isawaitable(result) else result
+        return None if isinstance(result, MemoryNode) else result
+
+    def say(data: bytes) -> None:
+        os.write(1, base64.b64encode(data) + b"\n")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey)
+            await mount.run(filesystems, point, allow_other=False, ready=lambda: say(b"ready"))
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+class Mount:
+    """A mount, its process, and the file systems behind it."""
+
+    def __init__(self, point: Path) -> None:
+        self.point = point
+        command = [sys.executable, __file__, str(point)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._hear() == b"ready"
+
+    def ask(self, what: str, *args: Any, dc: str = "dc1", **kwargs: Any) -> Any:
+        """Call a method of the file system, or return an attribute of it."""
+        return self._ask(dc, what, args, kwargs)
+
+    def set(self, name: str, value: Any, dc: str = "dc1") -> None:
+        """Set an attribute of the file system."""
+        self._ask(dc, "set", (name, value), {})
+
+    def kill(self) -> None:
+        """End the process as a crash does, and leave the dead mount."""
+        self.process.kill()
+        self.process.wait(COMMAND_SECONDS_MAX)
+
+    def end(self) -> None:
+        """End the process as the system does at shutdown."""
+        self.process.terminate()
+        try:
+            self.process.wait(COMMAND_SECONDS_MAX)
+        finally:
+            self.kill()
+            for stream in (self.process.stdin, self.process.stdout):
+                assert stream is not None
+                stream.close()
+            if mounted_type(str(self.point)):
+                unmount(str(self.point), lazy=True)
+
+    def _ask(self, *question: Any) -> Any:
+        assert self.process.stdin is not None
+        self.process.stdin.write(base64.b64encode(pickle.dumps(question)) + b"\n")
+        self.process.stdin.flush()
+        return pickle.loads(self._hear())
+
+    def _hear(self) -> bytes:
+        assert self.process.stdout is not None
+        return base64.b64decode(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
+    mounted = Mount(tmp_path_factory.mktemp("mount"))
+    yield mounted
+    mounted.end()
+
+
+@pytest.fixture
+def here(shared: Mount, request: pytest.FixtureRequest) -> Iterator[Mount]:
+    """The mount that most tests share; whoever hangs in it is let go by its end."""
+    watchdog = threading.Timer(TEST_SECONDS_MAX, shared.process.kill)
+    watchdog.start()
+    shared.set("handed", [])
+    shared.set("closings", [])
+    yield shared
+    watchdog.cancel()
+    for dc in ("dc1", "dc2"):
+        shared.set("delay_s", 0.0, dc=dc)
+    assert shared.process.poll() is None, "the mount ended"
+
+
+@pytest.fixture
+def home(here: Mount, request: pytest.FixtureRequest) -> Path:
+    """An empty directory in the mount, for one test."""
+    name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name)
+    (here.point / "dc1" / name).mkdir()
+    return here.point / "dc1" / name
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Mount]:
+    """A mount for one test that ends it."""
+    point = tmp_path / "own"
+    point.mkdir()
+    mounted = Mount(point)
+    watchdog = threading.Timer(TEST_SECONDS_MAX, mounted.process.kill)
+    watchdog.start()
+    yield mounted
+    watchdog.cancel()
+    mounted.end()
+
+
+def sh(text: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = ["sh", "-c", text]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False)
+
+
+def cat(path: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def waits(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        return Path(f"/proc/{process.pid}/wchan").read_text() == "request_wait_answer"
+    except OSError:
+        return False
+
+
+def errno_of(call: Callable[[], object]) -> int | None:
+    try:
+        call()
+    except OSError as error:
+        return error.errno
+    return None
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_listed_as_a_mount_of_its_own_type(here: Mount) -> None:
+    line = next(line for line in Path("/proc/mounts").read_text().splitlines() if f" {here.point} " in line)
+    assert line.startswith(f"pfs {here.point} fuse.pfs ")
+    assert {"nosuid", "nodev"} <= set(line.split()[3].split(","))
+
+
+def test_the_root_shows_one_directory_for_each_datacenter(here: Mount) -> None:
+    assert sorted(os.listdir(here.point)) == ["dc1", "dc2"]
+    assert sh("ls -la", here.point).returncode == 0
+    assert errno_of(lambda: os.stat(here.point / "dc3")) == errno.ENOENT
+
+
+def test_nothing_can_be_made_or_removed_in_the_root(here: Mount) -> None:
+    for call in (
+        (here.point / "x").mkdir,
+        lambda: (here.point / "x").write_text(""),
+        lambda: (here.point / "x").symlink_to("dc1"),
+        (here.point / "dc1").rmdir,
+        lambda: (here.point / "dc1").rename(here.point / "dc9"),
+    ):
+        assert errno_of(call) == errno.EPERM
+
+
+def test_a_datacenter_out_of_reach_does_not_keep_the_root_from_being_listed(here: Mount) -> None:
+    here.set("delay_s", 20.0, dc="dc2")
+    began = time.monotonic()
+    assert sh("ls -l --color=always", here.point).returncode == 0
+    assert time.monotonic() - began < 1
+
+
+def test_files_of_two_datacenters_are_apart(here: Mount) -> None:
+    (here.point / "dc1/same").write_text("one")
+    (here.point / "dc2/same").write_text("two")
+    assert (here.point / "dc1/same").read_text() == "one"
+    assert errno_of(lambda: os.rename(here.point / "dc1/same", here.point / "dc2/other")) == errno.EXDEV
+    assert sh("mv dc1/same dc2/other && cat dc2/other", here.point).stdout == "one"
+
+
+def test_a_name_has_at_most_255_bytes(home: Path) -> None:
+    (home / ("ä" * 127 + "x")).write_text("long")
+    assert os.listdir(home) == ["ä" * 127 + "x"]
+    for call in (
+        lambda: (home / ("x" * 256)).write_text(""),
+        lambda: os.stat(home / ("x" * 256)),
+        (home / ("x" * 256)).mkdir,
+    ):
+        assert errno_of(call) == errno.ENAMETOOLONG
+
+
+def test_a_name_may_be_no_text(home: Path) -> None:
+    path = os.fsencode(home) + b"/\xff\xfe\n"
+    with open(path, "wb") as file:
+        file.write(b"x")
+    assert os.listdir(os.fsencode(home)) == [b"\xff\xfe\n"]
+    os.unlink(path)
+
+
+def test_everything_belongs_to_whoever_mounted(home: Path) -> None:
+    (home / "f").write_text("")
+    assert (os.stat(home / "f").st_uid, os.stat(home / "f").st_gid) == (os.getuid(), os.getgid())
+    os.chown(home / "f", os.getuid(), os.getgid())
+    assert errno_of(lambda: os.chown(home / "f", os.getuid() + 1, -1)) == errno.EPERM
+    (home / "f").chmod(0o751)
+    assert os.stat(home / "f").st_mode & 0o7777 == 0o751
+
+
+def test_what_is_no_file_directory_or_symlink_cannot_be_made(home: Path) -> None:
+    os.mknod(home / "file", 0o640)
+    assert os.stat(home / "file").st_size == 0
+    assert errno_of(lambda: os.mkfifo(home / "fifo")) == errno.EPERM
+    assert errno_of(lambda: os.link(home / "file", home / "link")) == errno.EOPNOTSUPP
+
+
+def test_symlinks_lead_where_they_say(home: Path) -> None:
+    (home / "target").write_text("here")
+    (home / "link").symlink_to("target")
+    (home / "loop").symlink_to("loop")
+    assert os.readlink(home / "link") == "target"
+    assert (home / "link").read_text() == "here"
+    assert errno_of(lambda: os.stat(home / "loop")) == errno.ELOOP
+
+
+def test_a_directory_that_is_moved_keeps_what_is_below_it(home: Path) -> None:
+    (home / "a/b").mkdir(parents=True)
+    (home / "a/b/f").write_text("deep")
+    with open(home / "a/b/f", "a") as file:
+        (home / "a").rename(home / "z")
+        file.write("er")
+    assert (home / "z/b/f").read_text() == "deeper"
+    assert errno_of(lambda: os.stat(home / "a")) == errno.ENOENT
+
+
+def test_a_rename_keeps_its_mode(home: Path) -> None:
+    for name in ("a", "b"):
+        (home / name).write_text(name)
+    program = (
+        "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True);"
+        "code = libc.renameat2(-100, b'a', -100, b'b', int(sys.argv[1])); sys.exit(ctypes.get_errno() if code else 0)"
+    )
+
+    def renameat2(flags: int) -> int:
+        return subprocess.run([sys.executable, "-c", program, str(flags)], cwd=home, timeout=10, check=False).returncode
+
+    assert renameat2(1) == errno.EEXIST
+    assert renameat2(3) == errno.EINVAL
+    assert renameat2(2) == 0
+    assert [(home / name).read_text() for name in ("a", "b")] == ["b", "a"]
+
+
+def test_what_another_client_does_is_seen(here: Mount, home: Path) -> None:
+    (home / "f").write_text("old")
+    time.sleep(1.1)  # the kernel may answer for as long as the server allowed: 1 s
+    here.ask("put", f"{home.name}/f", b"new and longer")
+    assert (home / "f").read_text() == "new and longer"
+    here.ask("rename", f"{home.name}/f", f"{home.name}/g", RenameMode.REPLACE)
+    here.ask("put", f"{home.name}/f", b"another")
+    assert (home / "f").read_text() == "another"
+    assert (home / "g").read_text() == "new and longer"
+    here.ask("unlink", f"{home.name}/f")
+    assert errno_of((home / "f").read_text) == errno.ENOENT
+
+
+def test_a_file_that_grew_behind_the_kernels_back_is_read_to_its_end(here: Mount, home: Path) -> None:
+    (home / "f").write_bytes(b"a" * 10)
+    os.stat(home / "f")
+    here.ask("put", f"{home.name}/f", b"b" * 5000)  # well within the second that the kernel may answer by itself
+    assert (home / "f").read_bytes() == b"b" * 5000
+
+
+def test_10_000_entries_are_listed_while_they_change(here: Mount, home: Path) -> None:
+    names = [f"stay{index}" for index in range(10_000)]
+    here.ask("put_many", [f"{home.name}/{name}" for name in names])
+    ended = threading.Event()
+
+    def change() -> None:
+        for index in range(1_000_000):
+            if ended.is_set():
+                return
+            (home / f"come{index}").write_text("x")
+            os.unlink(home / f"come{index}")
+            if index < 3000:
+                (home / f"go{index}").write_text("x")
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        for _ in range(3):
+            listed = os.listdir(home)
+            assert len(listed) == len(set(listed))
+            assert set(names) <= set(listed)
+    finally:
+        ended.set()
+        changer.join()
+    assert sh("rm -rf " + str(home)).returncode == 0
+    assert not home.exists()
+
+
+def test_a_directory_may_be_emptied_while_it_is_read(home: Path) -> None:
+    for index in range(1000):
+        (home / f"f{index}").touch()
+    with os.scandir(home) as entries:
+        for entry in entries:
+            os.unlink(entry.path)
+    assert os.listdir(home) == []
+
+
+def test_df_works(here: Mount) -> None:
+    space = os.statvfs(here.point / "dc1")
+    assert space.f_bavail * space.f_frsize == 2 << 39
+    assert space.f_namemax == 255
+
+
+# -- ordinary files ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_again(home: Path) -> None:
+    data = random.Random(1).randbytes(5_000_001)
+    (home / "f").write_bytes(data)
+    assert os.stat(home / "f").st_size == len(data)
+    assert (home / "f").read_bytes() == data
+    assert sh("cp f g && cmp f g && mv g h && cmp f h && wc -c < h", home).stdout.strip() == str(len(data))
+    with open(home / "f", "rb") as file:
+        file.seek(4_000_000)
+        assert file.read(100) == data[4_000_000:4_000_100]
+
+
+def test_bytes_are_changed_in_the_middle(home: Path) -> None:
+    (home / "f").write_bytes(b"0123456789" * 1000)
+    with open(home / "f", "r+b") as file:
+        file.seek(4095)
+        file.write(b"abc")
+        file.seek(0)
+        assert file.read(4100)[4090:] == b"01234abc89"
+    with open(home / "f", "r+b") as file:
+        file.seek(20_000)
+        file.write(b"end")
+    assert (home / "f").read_bytes()[9_998:20_003] == b"89" + bytes(10_000) + b"end"
+
+
+def test_short_answers_of_a_server_do_not_shorten_a_file(here: Mount, home: Path) -> None:
+    data = random.Random(2).randbytes(300_000)
+    (home / "f").write_bytes(data)
+    here.set("read_bytes_max", 7_001)
+    try:
+        assert (home / "f").read_bytes() == data
+    finally:
+        here.set("read_bytes_max", 1 << 30)
+
+
+def test_appending_goes_to_the_end_wherever_that_is(here: Mount, home: Path) -> None:
+    assert sh("echo one > f; echo two >> f; cat f", home).stdout == "one\ntwo\n"
+    with open(home / "f", "a") as file:
+        here.ask("put", f"{home.name}/f", b"from elsewhere\n")
+        file.write("mine\n")
+    assert (home / "f").read_text() == "from elsewhere\nmine\n"
+
+
+def test_a_file_is_cut_and_extended(home: Path) -> None:
+    (home / "f").write_text("0123456789")
+    os.truncate(home / "f", 4)
+    assert (home / "f").read_text() == "0123"
+    os.truncate(home / "f", 6)
+    assert (home / "f").read_bytes() == b"0123\0\0"
+    with open(home / "f", "r+b") as file:
+        file.truncate(1)
+        assert os.fstat(file.fileno()).st_size == 1
+        file.truncate(5000)
+        assert file.read() == b"0" + bytes(4999)
+    (home / "f").write_text("new")
+    assert (home / "f").read_text() == "new"
+
+
+def test_times_are_kept_to_the_nanosecond(home: Path) -> None:
+    (home / "f").write_text("")
+    os.utime(home / "f", ns=(1_000_000_001, 1_234_567_890_123_456_789))
+    found = os.stat(home / "f")
+    assert (found.st_atime_ns, found.st_mtime_ns) == (1_000_000_001, 1_234_567_890_123_456_789)
+
+
+def test_an_unlinked_file_lives_on_while_it_is_open(here: Mount, home: Path) -> None:
+    with open(home / "f", "w+b") as file:
+        file.write(b"before")
+        file.flush()
+        os.unlink(home / "f")
+        file.write(b", after")
+        file.flush()
+        file.seek(0)
+        assert file.read() == b"before, after"
+        found = os.fstat(file.fileno())
+        assert (found.st_size, found.st_nlink) == (13, 0)
+        file.truncate(6)
+        assert os.fstat(file.fileno()).st_size == 6
+    assert os.listdir(home) == []
+
+
+def test_a_file_that_is_renamed_over_lives_on_while_it_is_open(home: Path) -> None:
+    (home / "f").write_text("old")
+    with open(home / "f") as file:
+        (home / "new").write_text("new")
+        (home / "new").rename(home / "f")
+        assert (home / "f").read_text() == "new"
+        assert file.read() == "old"
+        assert os.fstat(file.fileno()).st_ino != os.stat(home / "f").st_ino
+
+
+def test_only_one_can_make_a_file(home: Path) -> None:
+    os.close(os.open(home / "f", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    assert errno_of(lambda: os.open(home / "f", os.O_CREAT | os.O_EXCL | os.O_WRONLY)) == errno.EEXIST
+
+
+def test_a_file_is_mapped_into_memory(home: Path) -> None:
+    (home / "f").write_bytes(b"0123456789" * 1000)
+    with open(home / "f", "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        assert memory[9_990:] == b"0123456789"
+        memory[0:4] = b"abcd"
+        memory.flush()
+    assert (home / "f").read_bytes()[:6] == b"abcd45"
+
+
+def test_fsync_and_locks_work(home: Path) -> None:
+    with open(home / "f", "w") as file:
+        file.write("x")
+        file.flush()
+        os.fsync(file.fileno())
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    directory = os.open(home, os.O_RDONLY)
+    os.fsync(directory)
+    os.close(directory)
+
+
+def test_there_are_no_extended_attributes(home: Path) -> None:
+    (home / "f").write_text("")
+    assert errno_of(lambda: os.setxattr(home / "f", "user.x", b"1")) == errno.EOPNOTSUPP
+    assert errno_of(lambda: os.getxattr(home / "f", "user.x")) == errno.EOPNOTSUPP
+
+
+def test_a_script_is_run_from_the_mount(home: Path) -> None:
+    (home / "s").write_text("#!/bin/sh\necho ran\n")
+    (home / "s").chmod(0o755)
+    assert sh("./s", home).stdout == "ran\n"
+
+
+def test_editors_and_archives_work(home: Path) -> None:
+    done = sh(
+        "set -e; echo a > f; sed -i s/a/b/ f; cat f; mkdir d; cp -a f d/g; tar cf t.tar d; rm -r d; tar xf t.tar;"
+        " cat d/g; dd if=/dev/zero of=z bs=1M count=3 2>/dev/null; wc -c < z; echo x | tee y > /dev/null; install y w;"
+        " cat w",
+        home,
+    )
+    assert (done.stdout.split(), done.returncode) == (["b", "b", "3145728", "x"], 0), done.stderr
+
+
+def test_git_works(home: Path) -> None:
+    git = "git -c user.name=a -c user.email=a@b -c init.defaultBranch=main"
+    done = sh(
+        f"set -e; {git} init -q r; cd r; for i in 1 2 3; do echo $i > $i; done; {git} add .; {git} commit -qm one;"
+        f" echo x >> 1; {git} commit -qam two; {git} gc -q; {git} status --porcelain;"
+        f" {git} log --format=%s; {git} fsck",
+        home,
+    )
+    assert (done.stdout.split(), done.returncode) == (["two", "one"], 0), done.stderr
+
+
+# -- errors ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_defect_costs_one_call_and_not_the_mount(here: Mount, home: Path) -> None:
+    (home / "f").write_text("x")
+    here.ask("fail", "open", None)
+    assert errno_of((home / "f").read_text) == errno.EIO
+    assert (home / "f").read_text() == "x"
+
+
+def test_errors_of_the_server_reach_the_program(here: Mount, home: Path) -> None:
+    (home / "f").write_text("x")
+    for kind, code in ((Kind.UNREACHABLE, errno.ETIMEDOUT), (Kind.QUOTA, errno.EDQUOT), (Kind.DENIED, errno.EACCES)):
+        here.ask("fail", "open", kind)
+        assert errno_of((home / "f").read_text) == code
+
+
+def test_an_error_of_a_write_is_not_lost(here: Mount, home: Path) -> None:
+    here.ask("fail", "write", Kind.NO_SPACE)
+    assert "I/O error" in sh("echo x > f", home).stderr  # all that dash says of any error
+    here.ask("fail", "write", Kind.NO_SPACE)
+    assert errno_of(lambda: (home / "f").write_text("x")) == errno.ENOSPC
+    here.ask("fail", "flush", Kind.QUOTA)
+    done = sh("cp /etc/hostname f", home)
+    assert (done.returncode, "quota" in done.stderr) == (1, True)
+
+
+def test_open_files_outlive_a_restart_of_the_server(here: Mount, home: Path) -> None:
+    (home / "f").write_text("0123456789")
+    with open(home / "f", "r+b", buffering=0) as file:
+        here.ask("restart")
+        assert os.pread(file.fileno(), 4, 2) == b"2345"
+        here.ask("restart")
+        file.write(b"ab")
+        assert os.fstat(file.fileno()).st_size == 10
+    assert (home / "f").read_text() == "ab23456789"
+
+
+# -- streams ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(here: Mount, home: Path) -> Path:
+    here.ask("put", f"{home.name}/log", b"begin\n", stream=True)
+    return home / "log"
+
+
+def in_server(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def start_waiting(path: Path) -> subprocess.Popen[bytes]:
+    process = cat(path)
+    wait_until(lambda: waits(process))
+    return process
+
+
+def test_cat_prints_a_stream_until_its_writer_is_done(here: Mount, stream: Path) -> None:
+    process = start_waiting(stream)
+    here.ask("append", in_server(stream), b"middle\n")
+    assert process.stdout is not None
+    assert os.read(process.stdout.fileno(), 100) == b"begin\n"
+    assert os.read(process.stdout.fileno(), 100) == b"middle\n"
+    here.ask("append", in_server(stream), b"end\n")
+    here.ask("finish", in_server(stream))
+    assert process.communicate(timeout=5)[0] == b"end\n"
+    assert process.returncode == 0
+    assert stream.read_bytes() == b"begin\nmiddle\nend\n"
+
+
+def test_a_live_stream_has_no_size(here: Mount, stream: Path) -> None:
+    assert os.stat(stream).st_size == 0
+    here.ask("finish", in_server(stream))
+    assert os.stat(stream).st_size == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_waiting_reader_is_ended_at_once(stream: Path, number: signal.Signals) -> None:
+    process = start_waiting(stream)
+    time.sleep(0.2)
+    began = time.monotonic()
+    process.send_signal(number)
+    process.wait(5)
+    assert time.monotonic() - began < KILLED_SECONDS_MAX
+    assert process.returncode == -number
+    process.communicate()
+
+
+def test_a_waiting_reader_that_did_not_open_the_stream_is_ended_at_once(stream: Path) -> None:
+    with open(stream, "rb", buffering=0) as file:
+        process = subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE)
+    wait_until(lambda: waits(process))
+    time.sleep(0.2)
+    began = time.monotonic()
+    process.kill()
+    process.wait(5)
+    assert time.monotonic() - began < KILLED_SECONDS_MAX
+    process.communicate()
+
+
+def test_a_reader_in_a_thread_of_its_own_is_ended_at_once(stream: Path) -> None:
+    program = (
+        "import os, sys, threading\n"
+        "fd = os.open(sys.argv[1], os.O_RDONLY); os.read(fd, 99); print(flush=True)\n"
+        "threading.Thread(target=os.read, args=(fd, 99)).start()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(stream)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.3)
+    began = time.monotonic()
+    process.kill()
+    process.wait(5)
+    assert time.monotonic() - began < KILLED_SECONDS_MAX
+    process.communicate()
+
+
+def test_a_program_with_a_signal_handler_goes_on_reading(here: Mount, stream: Path) -> None:
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('signal', flush=True))\n"
+        "for line in open(sys.argv[1]): print(line, end='', flush=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(stream)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"begin\n"
+    wait_until(lambda: waits(process))
+    process.send_signal(signal.SIGUSR1)
+    assert process.stdout.readline() == b"signal\n"
+    here.ask("append", in_server(stream), b"end\n")
+    here.ask("finish", in_server(stream))
+    assert process.communicate(timeout=5)[0] == b"end\n"
+
+
+def test_a_reader_that_will_not_wait_is_told_to_come_again(here: Mount, stream: Path) -> None:
+    descriptor = os.open(stream, os.O_RDONLY | os.O_NONBLOCK)
+    assert os.read(descriptor, 100) == b"begin\n"
+    assert errno_of(lambda: os.read(descriptor, 100)) == errno.EAGAIN
+    here.ask("append", in_server(stream), b"more")
+    assert os.read(descriptor, 100) == b"more"
+    here.ask("finish", in_server(stream))
+    assert os.read(descriptor, 100) == b""
+    os.close(descriptor)
+
+
+def test_200_waiting_readers_keep_nobody_else_waiting(stream: Path) -> None:
+    processes = [cat(stream) for _ in range(200)]
+    wait_until(lambda: all(waits(process) for process in processes), 20)
+    began = time.monotonic()
+    assert sh("ls -l", stream.parent).returncode == 0
+    assert time.monotonic() - began < 1
+    began = time.monotonic()
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.communicate(timeout=5)
+    assert time.monotonic() - began < 3
+
+
+def test_a_stream_goes_on_after_a_restart_of_the_server(here: Mount, stream: Path) -> None:
+    process = start_waiting(stream)
+    here.ask("restart")
+    here.ask("append", in_server(stream), b"more\n")
+    here.ask("finish", in_server(stream))
+    assert process.communicate(timeout=5)[0] == b"begin\nmore\n"
+
+
+# -- files whose closing is a command ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drop(here: Mount, request: pytest.FixtureRequest) -> Path:
+    """The path of a file in a directory where closing a file hands it in."""
+    return here.point / "dc1/drops" / ("".join(letter for letter in request.node.name if letter.isalnum()) + ".yaml")
+
+
+def handed(here: Mount, drop: Path) -> list[tuple[bytes, Closing | None]]:
+    texts: list[Handed] = here.ask("handed")
+    return [(text.text, text.closing) for text in texts if text.path == f"drops/{drop.name}"]
+
+
+def closed(here: Mount) -> bool:
+    """True once nothing is open any more: a release comes after close(2)."""
+    return bool(here.ask("open_files") == 0)
+
+
+@pytest.mark.parametrize(
+    "command", ["echo text > {}", "cat {}.tmp > {}", "cp {}.tmp {}", "tee {} < {}.tmp", "dd if={}.tmp of={}"]
+)
+def test_a_text_is_handed_in_once_and_by_the_close(here: Mount, drop: Path, tmp_path: Path, command: str) -> None:
+    source = here.point / f"dc1/{drop.name}.tmp"
+    source.write_text("text\n")
+    words = command.replace("{}.tmp", str(source)).replace("{}", str(drop))
+    assert sh(words).returncode == 0
+    assert handed(here, drop) == [(b"text\n", Closing.LAST)]
+    wait_until(lambda: closed(here))
+    assert handed(here, drop) == [(b"text\n", Closing.LAST)]
+    *shared, last = here.ask("closings")  # dash holds the file open for cat, and closes after it
+    assert (set(shared) <= {Closing.SHARED}, last) == (True, Closing.LAST)
+
+
+def test_a_text_of_several_programs_is_handed_in_by_the_last(here: Mount, drop: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("b\n")
+    assert sh(f"{{ echo a; cat {tmp_path}/b; echo c; cat {tmp_path}/b; }} > {drop}").returncode == 0
+    assert handed(here, drop) == [(b"a\nb\nc\nb\n", Closing.LAST)]
+    assert here.ask("closings") == [Closing.SHARED, Closing.SHARED, Closing.LAST]
+
+
+def test_a_parent_hands_in_what_its_child_wrote(here: Mount, drop: Path) -> None:
+    with open(drop, "wb", buffering=0) as file:
+        subprocess.run(["echo", "child"], stdout=file, check=True, timeout=5)
+        assert handed(here, drop) == []
+    assert handed(here, drop) == [(b"child\n", Closing.LAST)]
+
+
+def test_a_second_descriptor_of_the_same_process_counts(here: Mount, drop: Path) -> None:
+    first = os.open(drop, os.O_CREAT | os.O_WRONLY)
+    second = os.dup(first)
+    os.write(first, b"text\n")
+    os.close(first)
+    assert handed(here, drop) == []
+    os.close(second)
+    assert handed(here, drop) == [(b"text\n", Closing.LAST)]
+
+
+def test_touching_hands_nothing_in(here: Mount, drop: Path) -> None:
+    assert sh(f"touch {drop}; chmod 600 {drop}; : > {drop}; cat {drop}").returncode == 0
+    wait_until(lambda: closed(here))
+    assert (here.ask("handed"), here.ask("closings")) == ([], [])
+
+
+def test_a_refusal_reaches_the_close(here: Mount, drop: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_text("refuse\n")
+    done = sh(f"cp {tmp_path}/bad {drop}")
+    assert (done.returncode, "Invalid argument" in done.stderr) == (1, True)
+    assert handed(here, drop) == []
+
+
+WRITER = "import os, signal, sys, time; fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY); os.write(fd, b'half\\n');"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_writer_that_is_killed_hands_nothing_in(here: Mount, drop: Path, number: signal.Signals) -> None:
+    program = f"{WRITER} os.kill(os.getpid(), {int(number)}); time.sleep(9)"
+    assert subprocess.run([sys.executable, "-c", program, str(drop)], timeout=9, check=False).returncode == -number
+    wait_until(lambda: closed(here))
+    assert handed(here, drop) == []
+    assert set(here.ask("closings")) == {Closing.DYING}
+
+
+def test_a_child_that_is_killed_cuts_the_text_of_its_parent(here: Mount, drop: Path) -> None:
+    sh(f"{{ echo whole; {sys.executable} -c 'import os; os.write(1, b\"half\"); os.kill(os.getpid(), 9)'; }} > {drop}")
+    wait_until(lambda: closed(here))
+    assert handed(here, drop) == []
+    assert here.ask("closings")[0] is Closing.DYING
+
+
+def test_a_pipeline_that_is_interrupted_hands_nothing_in(here: Mount, drop: Path) -> None:
+    process = subprocess.Popen(
+        ["bash", "-c", f"{{ echo whole; {{ echo half; exec sleep 9; }}; }} > {drop}"], start_new_session=True
+    )
+    wait_until(lambda: drop.exists() and drop.read_bytes() == b"whole\nhalf\n")
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(5)
+    wait_until(lambda: closed(here))
+    assert handed(here, drop) == []
+
+
+def test_a_process_that_exits_with_a_text_open_hands_it_in(here: Mount, drop: Path) -> None:
+    program = f"{WRITER} os._exit(3)"
+    assert subprocess.run([sys.executable, "-c", program, str(drop)], timeout=9, check=False).returncode == 3
+    assert handed(here, drop) == [(b"half\n", Closing.LAST)]
+
+
+def test_a_thread_that_ends_with_its_process_is_not_taken_for_killed(here: Mount, drop: Path) -> None:
+    program = (
+        "import os, sys, threading, time\n"
+        "def write():\n"
+        f"    {WRITER} time.sleep(9)\n"
+        "threading.Thread(target=write, daemon=True).start(); time.sleep(0.5); os._exit(0)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(drop)], timeout=9, check=False).returncode == 0
+    assert handed(here, drop) == [(b"half\n", Closing.LAST)]
+
+
+def test_a_lost_write_cuts_the_text(here: Mount, drop: Path) -> None:
+    here.ask("fail", "write", Kind.TIMED_OUT)
+    assert "I/O error" in sh(f"{{ echo one; echo two; }} > {drop}").stderr
+    wait_until(lambda: closed(here))
+    assert handed(here, drop) == []
+
+
+def test_a_restart_of_the_server_costs_a_half_written_text(here: Mount, drop: Path) -> None:
+    with open(drop, "wb", buffering=0) as file:
+        file.write(b"one\n")
+        here.ask("restart")
+        assert errno_of(lambda: file.write(b"two\n")) == errno.ESTALE
+        assert errno_of(file.close) == errno.ESTALE
+    assert handed(here, drop) == []
+
+
+# -- coming and going -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_unmounts_when_it_is_told_to_end(own: Mount, number: signal.Signals) -> None:
+    (own.point / "dc1/f").write_text("x")
+    began = time.monotonic()
+    own.process.send_signal(number)
+    assert own.process.wait(5) == 0
+    assert time.monotonic() - began < 2
+    assert mounted_type(str(own.point)) is None
+    assert os.listdir(own.point) == []
+
+
+def test_it_unmounts_also_while_it_is_in_use(own: Mount) -> None:
+    own.ask("put", "log", b"x", stream=True)
+    reader = cat(own.point / "dc1/log")
+    sitter = subprocess.Popen(["sleep", "60"], cwd=own.point / "dc1")
+    descriptor = os.open(own.point / "dc1/f", os.O_CREAT | os.O_WRONLY)
+    try:
+        wait_until(lambda: waits(reader))
+        began = time.monotonic()
+        own.process.terminate()
+        assert own.process.wait(5) == 0
+        assert time.monotonic() - began < 2.5
+        assert mounted_type(str(own.point)) is None
+        reader.communicate(timeout=5)
+        assert errno_of(lambda: os.close(descriptor)) == errno.ENOTCONN
+    finally:
+        sitter.kill()
+        sitter.wait()
+
+
+def test_it_ends_when_somebody_unmounts_it(own: Mount) -> None:
+    unmount(str(own.point), lazy=False)
+    assert own.process.wait(5) == 0
+
+
+def test_who_uses_it_is_named(own: Mount) -> None:
+    sitter = subprocess.Popen(["sleep", "60"], cwd=own.point / "dc1")
+    try:
+        with pytest.raises(PfsError) as caught:
+            unmount(str(own.point), lazy=False)
+        assert caught.value.kind is Kind.BUSY
+        assert users(str(own.point)) == [f"sleep (process {sitter.pid}) has its working directory there"]
+    finally:
+        sitter.kill()
+        sitter.wait()
+
+
+def test_after_a_crash_it_is_mounted_again(own: Mount) -> None:
+    (own.point / "dc1/f").write_text("x")
+    own.kill()
+    assert errno_of(lambda: os.listdir(own.point)) == errno.ENOTCONN
+    unmount(str(own.point), lazy=True)
+    again = Mount(own.point)
+    assert sorted(os.listdir(own.point)) == ["dc1", "dc2"]
+    again.end()
+    assert mounted_type(str(own.point)) is None
+
+
+def test_two_mounts_do_not_know_of_each_other(own: Mount, tmp_path: Path) -> None:
+    point = tmp_path / "other"
+    point.mkdir()
+    other = Mount(point)
+    (own.point / "dc1/f").write_text("own")
+    assert os.listdir(point / "dc1") == ["drops"]
+    other.end()
+    assert (own.point / "dc1/f").read_text() == "own"
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

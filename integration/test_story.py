@@ -1,0 +1,410 @@
+"""The main job, end to end: mount, cp a spec, cat its log; and what happens when things go wrong on the way."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from integration.box import BIN, Box, box, is_mounted, wait_until
+from integration.engine import docker_client, engine, python_image
+
+DEMO_JOB = Path(__file__).parent.parent / "script" / "demo-job"
+SPEC = "command: echo hi\n"
+BAD_SPECS = {
+    "YAML error": ("command: [a, b\n", r"line 1, column \d+: .*bracket"),
+    "unknown key": ("comand: x\n", r"line 1, column 1: .*did you mean command"),
+    "malformed image": ("command: x\nimage: Foo:Bar:1\n", r"line 2, column 8: .*no image name; write it like"),
+    "wrong type": ("command: x\npriority: high\n", r"line 2, column 11: expected a whole number"),
+}
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[tuple[str, str]]:
+    """Give the address of an engine and an image with Python that was made on the spot."""
+    with engine() as url, docker_client(url) as client:
+        yield url, python_image(client)
+
+
+@pytest.fixture(scope="module")
+def world(docker: tuple[str, str]) -> Iterator[Box]:
+    """Give a datacenter with one node, which has both runtimes, and a mount."""
+    with box() as made:
+        made.start_server()
+        made.start_node(docker=docker[0])
+        made.mount()
+        yield made
+
+
+def spec_of(command: str, image: str | None = None) -> str:
+    return json.dumps({"command": command} | ({} if image is None else {"image": image})) + "\n"
+
+
+def submit(world: Box, name: str, text: str) -> str:
+    """Drop a job; return its number."""
+    (world.dc / "jobs" / f"{name}.yaml").write_text(text)
+    return os.readlink(world.dc / "jobs" / name)
+
+
+def job_numbers(world: Box) -> set[str]:
+    return {name for name in os.listdir(world.dc / "jobs") if name.isdigit()}
+
+
+# ---- the main job
+
+
+@pytest.mark.parametrize("runtime", ["docker", "sandbox"])
+def test_a_model_is_trained_on_a_real_data_set_through_the_mount(world: Box, docker, runtime: str):
+    home = world.dc / "home/demo" / runtime
+    home.mkdir()
+    for name in ("train.py", "digits.csv.gz"):
+        shutil.copy(DEMO_JOB / name, home)
+    job = {"command": f'cd "$USER_DIR/{runtime}" && exec python3 train.py'}
+    if runtime == "docker":
+        job["image"] = docker[1]
+    (world.root / "digits.yaml").write_text(json.dumps(job) + "\n")
+    done = world.sh(f"cp {world.root}/digits.yaml jobs/{runtime}.yaml && cat jobs/{runtime}/log", timeout_s=90)
+    assert done.returncode == 0, done.stderr
+    epochs = re.findall(r"\[worker 0\] epoch +(\d+) +loss [\d.]+ +accuracy [\d.]+", done.stdout)
+    assert epochs, done.stdout
+    assert [int(epoch) for epoch in epochs] == list(range(1, len(epochs) + 1))
+    assert "[worker 0] Worker 0 ended with exit code 0" in done.stdout
+    assert (world.dc / "jobs" / runtime / "exit_code").read_text() == "0\n"
+    assert json.loads((home / "metrics.json").read_text())["accuracy"] > 0.9
+    assert (home / "model.json").stat().st_size > 0
+    assert (home / "model.json").stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize("runtime", ["docker", "sandbox"])
+def test_the_log_streams_while_the_job_runs_and_a_kill_ends_both(world: Box, docker, runtime: str):
+    submit(
+        world, f"live-{runtime}", spec_of("echo begin; sleep 60; echo end", docker[1] if runtime == "docker" else None)
+    )
+    reader = subprocess.Popen(["cat", str(world.dc / f"jobs/live-{runtime}/log")], stdout=subprocess.PIPE, text=True)
+    assert reader.stdout is not None
+    for line in reader.stdout:
+        if "begin" in line:
+            break
+    state = world.dc / f"jobs/live-{runtime}/state"
+    assert state.read_text() == "RUNNING\n"
+    assert world.sh(f"echo kill > jobs/live-{runtime}/ctl").returncode == 0
+    rest, _ = reader.communicate(timeout=20)
+    assert "end\n" not in rest
+    assert state.read_text() == "CANCELLED\n"
+    again = world.sh(f"echo kill > jobs/live-{runtime}/ctl")
+    assert again.returncode == 1
+    assert "busy" in again.stderr
+
+
+def test_a_job_runs_as_its_owner_and_sees_nothing_but_its_domains(world: Box, docker):
+    for runtime, image in (("docker", docker[1]), ("sandbox", None)):
+        submit(world, f"own-{runtime}", spec_of("id -u; ls /pfs/dc1 /pfs/dc1/jobs; touch /pfs/dc1/shared/x", image))
+        text = world.sh(f"cat jobs/own-{runtime}/log").stdout
+        lines = [line.split("[worker 0] ", 1)[1] for line in text.splitlines() if "[worker 0] " in line]
+        assert "200001" in lines if os.geteuid() == 0 else True
+        assert {"home", "jobs", "shared"} <= set(lines)
+        number = os.readlink(world.dc / f"jobs/own-{runtime}")
+        assert [line for line in lines if line.isdigit() and line != "200001"] == [number]
+        assert "Read-only file system" in text
+        assert (world.dc / f"jobs/own-{runtime}/exit_code").read_text() != "0\n"
+
+
+def test_an_image_that_is_not_there_fails_the_job_with_the_reason(world: Box):
+    submit(world, "absent", spec_of("true", "absent.example.invalid/x:1"))
+    assert world.sh("cat jobs/absent/wait", timeout_s=60).stdout == "125\n"
+    assert "absent.example.invalid/x" in (world.dc / "jobs/absent/why").read_text()
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize("what", BAD_SPECS)
+def test_a_bad_spec_fails_cp_with_a_place_and_a_cure_and_makes_no_job(world: Box, what: str):
+    text, says = BAD_SPECS[what]
+    before = job_numbers(world)
+    (world.root / "bad.yaml").write_text(text)
+    done = world.sh(f"cp {world.root}/bad.yaml jobs/bad.yaml")
+    assert done.returncode != 0
+    assert "Invalid argument" in done.stderr
+    assert re.search(says, (world.dc / "jobs/bad.yaml.error").read_text())
+    assert job_numbers(world) == before
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the only line that a failed command said."""
+    assert done.returncode not in (0, 70)
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def with_config(world: Box, text: str) -> dict[str, str]:
+    path = world.root / "other-config"
+    path.write_text(text)
+    return {**world.env, "PADDLE_CONFIG": str(path)}
+
+
+def test_every_way_in_which_a_mount_cannot_be_is_told_in_one_line(world: Box):
+    empty, full = world.root / "empty", world.root / "full"
+    empty.mkdir()
+    full.mkdir()
+    (full / "x").touch()
+
+    def mount(point: Path, config: str | None = None) -> str:
+        env = None if config is None else with_config(world, config)
+        return one_line(world.run("paddle", "mount", str(point), env=env))
+
+    entry = "dc1: {{username: demo, token: {}, endpoint: '{}'}}\n"
+    assert "does not accept the token" in mount(empty, entry.format("wrong", world.url))
+    assert "Connection refused" in mount(empty, entry.format(world.token, "http://127.0.0.1:9"))
+    assert "not empty" in mount(full)
+    assert "mkdir" in mount(world.root / "absent")
+    assert "not a directory" in mount(full / "x").lower()
+    assert "already" in mount(world.mountpoint)
+    assert "line 1" in mount(empty, "dc1: [\n")
+    assert "has no token" in mount(empty, "dc1: {username: demo, endpoint: 'http://x'}\n")
+    missing = {**world.env, "PADDLE_CONFIG": str(world.root / "none")}
+    assert "there is no configuration" in one_line(world.run("paddle", "mount", str(empty), env=missing))
+    assert not is_mounted(empty)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="hiding /dev/fuse takes root")
+def test_a_machine_without_fuse_is_told_in_one_line(world: Box):
+    point = world.root / "nofuse"
+    point.mkdir()
+    hide = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9"
+    script = f"{hide} && exec {BIN}/paddle mount {point}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], env=world.env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "no FUSE" in one_line(done)
+
+
+def test_commands_without_a_server_or_with_a_wrong_job_say_so_in_one_line(world: Box):
+    entry = f"dc1: {{username: demo, token: {world.token}, endpoint: 'http://127.0.0.1:9'}}\n"
+    away = with_config(world, entry)
+    assert "127.0.0.1:9" in one_line(world.run("paddle", "get", "jobs", env=away))
+    assert "no such file" in one_line(world.run("paddle", "logs", "nonesuch"))
+    assert "no such file" in one_line(world.run("paddle", "kill", "99999"))
+
+
+def test_the_server_says_in_one_line_why_it_does_not_start(world: Box):
+    absent = world.run("jobd", "serve", "--data-root", str(world.root / "nothing"))
+    assert "jobd init" in one_line(absent)
+    second = world.run("jobd", "serve", "--data-root", str(world.data), "--port", "0")
+    assert "another jobd serves" in one_line(second)
+    again = world.run("jobd", "init", "--data-root", str(world.data))
+    assert "already" in one_line(again)
+
+
+# ---- programs that write specs: exactly one job each
+
+WRITERS = {
+    "cp": "cp {spec} {drop}",
+    "mv": "cp {spec} {spec}.2 && mv {spec}.2 {drop}",
+    "mv within": "cp {spec} jobs/.x.tmp && mv jobs/.x.tmp {drop}",
+    "echo": "echo 'command: echo hi' > {drop}",
+    "printf without newline": "printf 'command: echo hi' > {drop}",
+    "cat": "cat {spec} > {drop}",
+    "tee": "tee {drop} < {spec} > /dev/null",
+    "dd": "dd if={spec} of={drop} status=none",
+    "install": "install -m 644 {spec} {drop}",
+    "rsync": "rsync -a {spec} {drop}",
+    "braces": "{{ echo 'command: echo hi'; cat /dev/null; echo 'priority: 40'; }} > {drop}",
+    "python": 'python3 -c \'import sys; open(sys.argv[1], "w").write("command: echo hi\\n")\' {drop}',
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_program_that_writes_a_spec_makes_one_job(world: Box, writer: str):
+    spec = world.root / "spec.yaml"
+    spec.write_text(SPEC)
+    before = job_numbers(world)
+    drop = f"jobs/w-{writer.split(maxsplit=1)[0]}{len(writer)}.yaml"
+    done = world.sh(WRITERS[writer].format(spec=spec, drop=drop))
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: job_numbers(world) != before)
+    assert len(job_numbers(world) - before) == 1
+    assert world.sh(f"cat {drop.removesuffix('.yaml')}/log").stdout.count("[worker 0] hi\n") == 1
+    assert len(job_numbers(world) - before) == 1
+
+
+EDITS = {
+    "sed": "sed -i s/hi/bye/ {drop}",
+    "vim": "vim.tiny -u NONE -es -c '%s/hi/bye/' -c wq {drop}",
+    "vim with a backup": "vim.tiny -u NONE -es -c 'set backup writebackup backupcopy=no' -c '%s/hi/bye/' -c wq {drop}",
+}
+
+
+@pytest.mark.parametrize("editor", EDITS)
+def test_an_editor_that_saves_makes_one_more_job(world: Box, editor: str):
+    name = f"e-{editor.split(maxsplit=1)[0]}{len(editor)}"
+    submit(world, name, SPEC)
+    before = job_numbers(world)
+    done = world.sh(EDITS[editor].format(drop=f"jobs/{name}.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert len(job_numbers(world) - before) == 1
+    assert "[worker 0] bye\n" in world.sh(f"cat jobs/{name}/log").stdout
+    assert len(job_numbers(world) - before) == 1
+
+
+def test_nano_saves_one_job(world: Box):
+    submit(world, "nano", SPEC)
+    before = job_numbers(world)
+    editor = pexpect.spawn("nano", [str(world.dc / "jobs/nano.yaml")], env={**world.env, "TERM": "xterm"}, timeout=10)
+    editor.expect("hi")
+    editor.send("\x0b")  # cut the line
+    editor.send("command: echo bye\r")
+    editor.send("\x0f\r")
+    wait_until(lambda: job_numbers(world) != before)
+    editor.send("\x18")
+    editor.expect(pexpect.EOF)
+    editor.close()
+    assert len(job_numbers(world) - before) == 1
+    assert "[worker 0] bye\n" in world.sh("cat jobs/nano/log").stdout
+
+
+def test_a_writer_that_is_killed_makes_no_job(world: Box):
+    before = job_numbers(world)
+    script = "import os, sys, time; f = open(sys.argv[1], 'wb', 0); f.write(b'command: echo hi\\n'); print(1, flush=True); time.sleep(60)"
+    writer = subprocess.Popen(
+        ["python3", "-c", script, str(world.dc / "jobs/cut.yaml")], stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "1\n"
+    writer.kill()
+    writer.communicate(timeout=10)
+    time.sleep(0.5)  # its file is closed by the kernel after it is gone
+    assert job_numbers(world) == before
+
+
+def test_removing_does_no_harm(world: Box):
+    number = submit(world, "safe", spec_of("sleep 60"))
+    for script in ("rm -rf jobs/{}", "rmdir jobs/{}", "find jobs/{} -delete", "rm jobs/safe"):
+        assert world.sh(script.format(number)).returncode != 0
+    assert world.sh("rm jobs/safe.yaml").returncode == 0
+    assert (world.dc / f"jobs/{number}/state").read_text() in ("STARTING\n", "RUNNING\n")
+    assert world.sh(f"echo kill > jobs/{number}/ctl").returncode == 0
+
+
+# ---- the small wrappers
+
+
+def test_paddle_does_what_the_files_do(world: Box):
+    spec = world.root / "wrapped.yaml"
+    spec.write_text(spec_of("echo out; exit 3"))
+    done = world.run("paddle", "submit", str(spec), "--log")
+    assert done.returncode == 3
+    assert "[worker 0] out\n" in done.stdout
+    assert world.run("paddle", "submit", str(spec), "--wait").returncode == 3
+    assert world.run("paddle", "logs", "-f", "wrapped").stdout.count("[worker 0] out\n") == 1
+    spec.write_text(spec_of("sleep 60"))
+    number = world.run("paddle", "submit", str(spec)).stdout.split()[1]
+    listed = world.run("paddle", "get", "jobs").stdout
+    assert re.search(rf"^{number} +wrapped +demo +(STARTING|RUNNING) ", listed, re.MULTILINE)
+    assert world.run("paddle", "kill", "wrapped").returncode == 0
+    assert world.sh(f"cat jobs/{number}/wait").stdout == "143\n"
+    assert number not in world.run("paddle", "get", "jobs").stdout.split()
+    assert re.search(rf"^{number} .* CANCELLED ", world.run("paddlecloud", "get", "jobs", "-a").stdout, re.MULTILINE)
+    assert re.search(r"^n0 +ONLINE +\d+ ", world.run("paddle", "get", "nodes").stdout, re.MULTILINE)
+
+
+def test_pit_shows_and_stops_jobs(world: Box):
+    number = submit(world, "pitted", spec_of("echo out; sleep 60"))
+    wait_until(lambda: " RUN " in world.run("pit", "status").stdout)
+    report = world.run("pit", "status").stdout
+    assert report.startswith("   JOB   S SINCE        UC% UM% USER       TITLE                RESOURCE\n")
+    assert re.search(rf"^ +{number} RUN 00d 00:00:\d\d   0   0 demo       pitted +n0\[\]$", report, re.MULTILINE)
+    done = world.run("pit", "stop", number)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "[worker 0] out\n" in world.run("pit", "log", number).stdout
+
+
+# ---- everything is killed once
+
+
+def test_a_drop_that_was_acknowledged_survives_a_kill_of_the_server_and_runs_once():
+    with box() as made:
+        made.start_server()
+        made.mount()
+        acknowledged = []
+        for number in range(6):
+            (made.root / "j.yaml").write_text(SPEC)
+            assert made.sh(f"cp {made.root}/j.yaml jobs/j{number}.yaml").returncode == 0
+            acknowledged.append(f"j{number}")
+            assert made.end("server", signal.SIGKILL) == -signal.SIGKILL
+            made.start_server()
+        assert sorted(job_numbers(made), key=int) == [str(number) for number in range(1, 7)]
+        made.start_node()
+        for name in acknowledged:
+            assert made.sh(f"cat jobs/{name}/wait").stdout == "0\n"
+            assert made.sh(f"cat jobs/{name}/log").stdout.count("[worker 0] hi\n") == 1
+        assert len(job_numbers(made)) == 6
+
+
+COUNT = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i; sleep 0.01; done; exit 5"
+
+
+@pytest.mark.parametrize("runtime", ["docker", "sandbox"])
+def test_a_job_goes_on_when_its_nodes_daemon_is_killed(world: Box, docker, runtime: str):
+    submit(world, f"count-{runtime}", spec_of(COUNT, docker[1] if runtime == "docker" else None))
+    log = world.dc / f"jobs/count-{runtime}/log"
+    for _ in range(2):
+        seen = log.with_name("log.txt").read_bytes().count(b"\n")
+        wait_until(lambda seen=seen: log.with_name("log.txt").read_bytes().count(b"\n") > seen + 20)
+        world.end("n0", signal.SIGKILL)
+        time.sleep(0.3)
+        assert log.with_name("state").read_text() == "RUNNING\n"
+        world.start_node(docker=docker[0])
+    text = world.sh(f"cat jobs/count-{runtime}/log").stdout
+    numbers = [int(n) for n in re.findall(r"\[worker 0\] (\d+)$", text, re.MULTILINE)]
+    assert numbers == list(range(1, 401))
+    assert log.with_name("exit_code").read_text() == "5\n"
+
+
+def test_who_waits_for_a_log_goes_on_over_a_kill_of_the_server(world: Box):
+    submit(world, "over", spec_of(COUNT))
+    reader = subprocess.Popen(["cat", str(world.dc / "jobs/over/log")], stdout=subprocess.PIPE, text=True)
+    assert reader.stdout is not None
+    while "[worker 0] 50\n" not in reader.stdout.readline():
+        continue
+    world.end("server", signal.SIGKILL)
+    world.start_server()
+    rest, _ = reader.communicate(timeout=30)
+    numbers = [int(n) for n in re.findall(r"\[worker 0\] (\d+)$", rest, re.MULTILINE)]
+    assert numbers == list(range(51, 401))
+    assert (world.dc / "jobs/over/exit_code").read_text() == "5\n"
+
+
+def test_term_ends_the_server_in_seconds_while_somebody_waits_for_a_log(world: Box):
+    submit(world, "patient", spec_of("sleep 60"))
+    reader = subprocess.Popen(["cat", str(world.dc / "jobs/patient/log")], stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    begun = time.monotonic()
+    assert world.end("server") == 0
+    assert time.monotonic() - begun < 6
+    world.start_server()
+    assert world.sh("echo kill > jobs/patient/ctl").returncode == 0
+    reader.communicate(timeout=20)
+
+
+def test_an_umount_leaves_no_process_and_no_mount():
+    with box() as made:
+        made.start_server()
+        made.mount()
+        made.umount()
+        assert not is_mounted(made.mountpoint)
+        mine = str(made.mountpoint).encode()
+        left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if mine in p.read_bytes()]
+        assert left == []
+        done = made.run("paddle", "umount", str(made.mountpoint))
+        assert "not" in one_line(done)

@@ -1,0 +1,65 @@
+import pytest
+
+from cli import config
+from cli.config import ConfigError
+
+SEED = """
+dc1:
+  username: ann
+  token: pfs1.a.b
+  endpoint: dc1.example.org:8470
+dc2: {username: ann, token: pfs1.c.d, endpoint: "http://127.0.0.1:8470/", active: true}
+"""
+CLIENT = """
+datacenters:
+- {name: dc1, username: ann, token: pfs1.a.b, endpoint: "https://dc1.example.org"}
+- {name: dc2, username: ann, token: pfs1.c.d, endpoint: "http://127.0.0.1:8470"}
+current-datacenter: dc2
+"""
+
+
+def test_the_form_of_the_design_is_read_and_an_active_one_is_current():
+    loaded = config.parse(SEED, "f")
+    assert list(loaded.datacenters) == ["dc1", "dc2"]
+    assert loaded.datacenters["dc1"].endpoint == "https://dc1.example.org:8470"
+    assert loaded.datacenter.endpoint == "http://127.0.0.1:8470"
+
+
+def test_the_form_of_the_client_is_read():
+    loaded = config.parse(CLIENT, "f")
+    assert list(loaded.datacenters) == ["dc1", "dc2"]
+    assert loaded.datacenter.token == "pfs1.c.d"
+
+
+def test_without_a_word_the_first_is_current():
+    assert config.parse(SEED.replace(", active: true", ""), "f").current == "dc1"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "names no datacenter"),
+        ("- a", "names no datacenter"),
+        ("dc1: [", "f, line 1, column"),
+        ("dc1: {username: a, endpoint: 'http://x'}", "dc1 has no token"),
+        ("dc1: {username: a, token: t}", "dc1 has no endpoint"),
+        ("dc1: {username: a, token: t, endpoint: 'ftp://x'}", "one looks like https://host:8470"),
+        ("dc1: {username: a, token: t, endpoint: x, port: 5}", "dc1 has a field 'port'"),
+        ("dc1: 5", "dc1 has no fields"),
+        ("datacenters: {a: 1}", "datacenters is a list"),
+        (CLIENT.replace("current-datacenter: dc2", "current-datacenter: dc9"), "there are only: dc1, dc2"),
+    ],
+)
+def test_a_wrong_file_is_told_with_its_place_and_cure(text, says):
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, "f")
+    assert says in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_the_environment_names_the_file_and_a_missing_one_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("PADDLE_CONFIG", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="there is no configuration"):
+        config.load()
+    (tmp_path / "none").write_text(SEED)
+    assert config.load().current == "dc2"
