@@ -1,12 +1,15 @@
 """How a command ends when something is wrong: one line on stderr, and a status; never a traceback."""
 
+import os
 import sys
+import traceback
 from collections.abc import Callable
 
 import click
 
 from pfs.errors import Kind, PfsError
 
+DEFECT = 70
 # 2: what was asked for is wrong. 1: it was right, and could not be done
 STATUS_OF_KIND = {Kind.INVALID: 2, Kind.UNAUTHENTICATED: 2, Kind.NAME_TOO_LONG: 2}
 
@@ -50,4 +53,7 @@ def _told(program: str, error: BaseException) -> int:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"{program}: {where}{error.strerror or error}", err=True)
         return 1
-    raise error
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
+    click.echo(f"{program}: a defect of this program: {type(error).__name__}: {error} ({where})", err=True)
+    return DEFECT

@@ -197,7 +197,7 @@ def _add_busybox(archive: tarfile.TarFile) -> None:
         link = tarfile.TarInfo(f"bin/{applet}")
         link.type, link.linkname = tarfile.SYMTYPE, "busybox"
         archive.addfile(link)
-    for name, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o700)):
+    for name, mode in (("tmp", 0o1777), ("etc", 0o755), ("root", 0o755)):
         directory = tarfile.TarInfo(name)
         directory.type, directory.mode = tarfile.DIRTYPE, mode
         archive.addfile(directory)

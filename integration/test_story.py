@@ -169,7 +169,7 @@ def test_every_way_in_which_a_mount_cannot_be_is_told_in_one_line(world: Box):
     assert "mkdir" in mount(world.root / "absent")
     assert "not a directory" in mount(full / "x").lower()
     assert "already" in mount(world.mountpoint)
-    assert "line 1" in mount(empty, "dc1: [\n")
+    assert "other-config, line 2" in mount(empty, "dc1: [\n")
     assert "has no token" in mount(empty, "dc1: {username: demo, endpoint: 'http://x'}\n")
     missing = {**world.env, "PADDLE_CONFIG": str(world.root / "none")}
     assert "there is no configuration" in one_line(world.run("paddle", "mount", str(empty), env=missing))
@@ -407,4 +407,4 @@ def test_an_umount_leaves_no_process_and_no_mount():
         left = [p for p in Path("/proc").glob("[0-9]*/cmdline") if mine in p.read_bytes()]
         assert left == []
         done = made.run("paddle", "umount", str(made.mountpoint))
-        assert "not" in one_line(done)
+        assert "no pfs is mounted here" in one_line(done)

@@ -11,24 +11,13 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply this step."""
-    op.create_table(
-        "node",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("attrs", sa.JSON(), nullable=False),
-        sa.Column("runtimes", sa.JSON(), nullable=False),
-        sa.Column("boot_id", sa.String(), nullable=False),
-        sa.Column("registered_at_ns", sa.BigInteger(), nullable=False),
-        sa.Column("seen_at_ns", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("name"),
-    )
-    op.create_table(
-        "setting",
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("value", sa.String(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
-    )
+    _accounts()
+    _jobs()
+    _texts()
+    _nodes_and_settings()
+
+
+def _accounts() -> None:
     op.create_table(
         "user",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -39,38 +28,22 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_user_name", "user", ["name"], unique=True)
-
     op.create_table(
-        "draft",
-        sa.Column("id", sa.Integer(), nullable=False),
+        "key",
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
         sa.Column("user", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("content", sa.LargeBinary(), nullable=False),
-        sa.Column("link", sa.Boolean(), nullable=False),
-        sa.Column("submitted", sa.Boolean(), nullable=False),
-        sa.Column("born_ns", sa.BigInteger(), nullable=False),
-        sa.Column("mtime_ns", sa.BigInteger(), nullable=False),
+        sa.Column("created_at_ns", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["user"],
             ["user.name"],
         ),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("user", "name"),
+        sa.PrimaryKeyConstraint("fingerprint"),
     )
-    op.create_index("ix_draft_mtime_ns", "draft", ["mtime_ns"], unique=False)
+    op.create_index("ix_key_user", "key", ["user"], unique=False)
 
-    op.create_table(
-        "droperror",
-        sa.Column("user", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("text", sa.String(), nullable=False),
-        sa.Column("time_ns", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["user"],
-            ["user.name"],
-        ),
-        sa.PrimaryKeyConstraint("user", "name"),
-    )
+
+def _jobs() -> None:
     op.create_table(
         "job",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -95,21 +68,6 @@ def upgrade() -> None:
     op.create_index("ix_job_ended_at_ns", "job", ["ended_at_ns"], unique=False)
     op.create_index("ix_job_state", "job", ["state"], unique=False)
     op.create_index("ix_job_user", "job", ["user"], unique=False)
-
-    op.create_table(
-        "key",
-        sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.Column("kind", sa.String(), nullable=False),
-        sa.Column("user", sa.String(), nullable=False),
-        sa.Column("created_at_ns", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["user"],
-            ["user.name"],
-        ),
-        sa.PrimaryKeyConstraint("fingerprint"),
-    )
-    op.create_index("ix_key_user", "key", ["user"], unique=False)
-
     op.create_table(
         "jobevent",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -123,7 +81,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_jobevent_job_id", "jobevent", ["job_id"], unique=False)
-
     op.create_table(
         "jobname",
         sa.Column("user", sa.String(), nullable=False),
@@ -138,4 +95,58 @@ def upgrade() -> None:
             ["user.name"],
         ),
         sa.PrimaryKeyConstraint("user", "name"),
+    )
+
+
+def _texts() -> None:
+    op.create_table(
+        "draft",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("user", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("link", sa.Boolean(), nullable=False),
+        sa.Column("submitted", sa.Boolean(), nullable=False),
+        sa.Column("born_ns", sa.BigInteger(), nullable=False),
+        sa.Column("mtime_ns", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user"],
+            ["user.name"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("user", "name"),
+    )
+    op.create_index("ix_draft_mtime_ns", "draft", ["mtime_ns"], unique=False)
+    op.create_table(
+        "droperror",
+        sa.Column("user", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("time_ns", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user"],
+            ["user.name"],
+        ),
+        sa.PrimaryKeyConstraint("user", "name"),
+    )
+
+
+def _nodes_and_settings() -> None:
+    op.create_table(
+        "node",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("attrs", sa.JSON(), nullable=False),
+        sa.Column("runtimes", sa.JSON(), nullable=False),
+        sa.Column("boot_id", sa.String(), nullable=False),
+        sa.Column("registered_at_ns", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+    )
+    op.create_table(
+        "setting",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("value", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
     )
