@@ -32,8 +32,11 @@ def status_of(program: str, work: Callable[[], object]) -> int:
         result = work()
     except click.exceptions.Abort:
         return 130
-    except click.ClickException as error:
+    except click.UsageError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(f"{program}: {error.message}", err=True)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone
@@ -55,5 +58,6 @@ def _told(program: str, error: BaseException) -> int:
         return 1
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
-    click.echo(f"{program}: a defect of this program: {type(error).__name__}: {error} ({where})", err=True)
+    said = next(iter(str(error).splitlines()), "")
+    click.echo(f"{program}: a defect of this program: {type(error).__name__}: {said} ({where})", err=True)
     return DEFECT

@@ -38,10 +38,6 @@ WAITING = ("WAI", "PRE", "NEW")
 class NoPit(click.ClickException):
     """There is nothing that says where the pit is, or who one is there."""
 
-    def show(self, file: object = None) -> None:
-        """Print the message alone."""
-        click.echo(self.message, err=True)
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pfs-jobs", prog_name="pit")
@@ -125,7 +121,7 @@ def connected() -> "Iterator[WebClient]":
     connect = _find(".pitconnect.txt")
     if connect is None:
         raise NoPit(
-            "Unable to find connectivity info about your pit.\n"
+            "Unable to find connectivity info about your pit. "
             "Ask its administrator for a .pitconnect.txt, and put it into your home or project directory."
         )
     with open(connect, encoding="utf-8") as file:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -83,7 +84,15 @@ class Store:
             self._lock()
         with open(os.path.join(data_root, ID_FILE), encoding="ascii") as file:
             self.data_root_id = file.read().strip()
-        upgrade(self.url)
+        try:
+            upgrade(self.url)
+        except SQLAlchemyError as error:
+            # the address may hold a password, and SQLAlchemy's own text is long: only what the driver said
+            said = getattr(error, "orig", None) or error
+            raise PfsError(Kind.INVALID, f"the database cannot be opened: {said}; see --database") from None
+        except ModuleNotFoundError as error:
+            text = f"the database cannot be opened: there is no {error.name} here; an address looks like sqlite:///FILE"
+            raise PfsError(Kind.INVALID, text) from None
         self.database = Database(self.url)
         self.disk = Disk(data_root)
         self.accounts = Accounts(self.database, numbered=os.geteuid() == 0)

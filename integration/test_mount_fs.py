@@ -5,6 +5,7 @@ to what a server would do by itself, through its standard input.
 """
 
 import base64
+import contextlib
 import errno
 import fcntl
 import inspect
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -894,5 +896,187 @@ def test_two_mounts_do_not_know_of_each_other(own: Mount, tmp_path: Path) -> Non
     assert (own.point / "dc1/f").read_text() == "own"
 
 
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def command(arguments: list[str]) -> int:
+    """Run `paddle mount` or `paddle umount` over file systems in memory; an endpoint may be down or refuse."""
+    import click
+
+    from cli import config
+    from cli.mount import mount_command, umount_command
+    from pfs import client
+
+    @asynccontextmanager
+    async def open_filesystem(endpoint: str, token: str, ca: str | None = None) -> AsyncIterator[MemoryFileSystem]:
+        if endpoint == "down":
+            raise PfsError(Kind.UNREACHABLE, "no connection to the server at down")
+        if token == "wrong":
+            raise PfsError(Kind.UNAUTHENTICATED, "the server does not accept this token")
+        yield MemoryFileSystem()
+
+    client.open_filesystem = open_filesystem  # type: ignore[assignment]
+    verb, point, endpoint, token, *options = arguments
+    datacenter = config.Datacenter("dc1", "ann", token, endpoint, None)
+    config.load = lambda: config.Config({"dc1": datacenter}, "dc1")
+    try:
+        if verb == "umount":
+            return umount_command(point, lazy="--lazy" in options)
+        return mount_command(point, foreground="-f" in options)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+
+
+class Paddle:
+    """The command, with a state directory and a mount point of its own."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.point = tmp_path / "pfs"
+        self.point.mkdir()
+        self.environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+
+    def arguments(self, verb: str, *options: str, endpoint: str = "up", token: str = "right") -> list[str]:
+        return [sys.executable, __file__, verb, str(self.point), endpoint, token, *options]
+
+    def __call__(self, *arguments: str, **named: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.arguments(*arguments, **named),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+
+    def refusal(self, *arguments: str, **named: str) -> str:
+        """The one line that a failing command says."""
+        done = self(*arguments, **named)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("Error: ")
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+    def daemons(self) -> list[int]:
+        """The processes that serve this mount point."""
+        found = []
+        for process in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if process.name.isdecimal() and str(self.point).encode() in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
+        return found
+
+
+@pytest.fixture
+def paddle(tmp_path: Path) -> Iterator[Paddle]:
+    paddle = Paddle(tmp_path)
+    yield paddle
+    for pid in paddle.daemons():
+        os.kill(pid, signal.SIGKILL)
+    while mounted_type(str(paddle.point)):
+        unmount(str(paddle.point), lazy=True)
+
+
+def test_the_command_mounts_in_the_background_and_unmounts(paddle: Paddle) -> None:
+    done = paddle("mount")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{paddle.point}: mounted dc1; messages go to ")
+    (paddle.point / "dc1/f").write_text("x")
+    (daemon,) = paddle.daemons()
+    assert (os.getsid(daemon) != os.getsid(0), os.readlink(f"/proc/{daemon}/cwd")) == (True, "/")
+    done = paddle("umount")
+    assert (done.returncode, done.stdout) == (0, f"{paddle.point}: unmounted\n")
+    assert (paddle.daemons(), os.listdir(paddle.point)) == ([], [])
+    log = Path(paddle.environment["XDG_STATE_HOME"]) / "pfs"
+    assert [path.suffix for path in sorted(log.iterdir())] == [".lock", ".log"]
+    assert "has ended" in next(log.glob("*.log")).read_text()
+
+
+def test_the_command_stays_in_the_foreground(paddle: Paddle) -> None:
+    process = subprocess.Popen(
+        paddle.arguments("mount", "-f"), env=paddle.environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == f"{paddle.point}: mounted\n"
+    assert os.listdir(paddle.point) == ["dc1"]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 0
+    assert mounted_type(str(paddle.point)) is None
+    process.stderr.close()
+
+
+def test_what_is_mounted_is_not_mounted_again(paddle: Paddle) -> None:
+    assert paddle("mount").returncode == 0
+    assert "mounted here already" in paddle.refusal("mount")
+    assert "fuse.pfs" in sh(f"grep -c ' {paddle.point} ' /proc/mounts; grep {paddle.point} /proc/mounts").stdout
+    assert sh(f"grep -c ' {paddle.point} ' /proc/mounts").stdout == "1\n"
+    assert paddle("umount").returncode == 0
+
+
+def test_two_commands_at_once_make_one_mount(paddle: Paddle) -> None:
+    starting = [
+        subprocess.Popen(
+            paddle.arguments("mount"), env=paddle.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(3)
+    ]
+    assert sorted(process.wait(COMMAND_SECONDS_MAX) for process in starting) == [0, 1, 1]
+    assert sh(f"grep -c ' {paddle.point} ' /proc/mounts").stdout == "1\n"
+
+
+def test_what_a_killed_process_left_is_cleared_away(paddle: Paddle) -> None:
+    assert paddle("mount").returncode == 0
+    (daemon,) = paddle.daemons()
+    os.kill(daemon, signal.SIGKILL)
+    wait_until(lambda: errno_of(lambda: os.listdir(paddle.point)) == errno.ENOTCONN)
+    assert paddle("mount").returncode == 0
+    assert os.listdir(paddle.point) == ["dc1"]
+    assert sh(f"grep -c ' {paddle.point} ' /proc/mounts").stdout == "1\n"
+    (daemon,) = paddle.daemons()
+    os.kill(daemon, signal.SIGKILL)
+    wait_until(lambda: errno_of(lambda: os.listdir(paddle.point)) == errno.ENOTCONN)
+    assert paddle("umount").returncode == 0
+    assert mounted_type(str(paddle.point)) is None
+
+
+def test_a_mount_point_must_be_an_empty_directory(paddle: Paddle) -> None:
+    paddle.point.rmdir()
+    assert f"mkdir -p {paddle.point}" in paddle.refusal("mount")
+    paddle.point.write_text("")
+    assert "not a directory" in paddle.refusal("mount")
+    paddle.point.unlink()
+    paddle.point.mkdir()
+    (paddle.point / "f").write_text("")
+    assert "not empty" in paddle.refusal("mount")
+
+
+def test_a_server_that_cannot_be_used_is_named_and_nothing_is_mounted(paddle: Paddle) -> None:
+    for options in ([], ["-f"]):
+        assert "no connection to the server at down" in paddle.refusal("mount", *options, endpoint="down")
+        assert "does not accept this token" in paddle.refusal("mount", *options, token="wrong")
+    assert mounted_type(str(paddle.point)) is None
+    assert paddle.daemons() == []
+
+
+def test_a_busy_mount_stays_and_its_users_are_named(paddle: Paddle) -> None:
+    assert paddle("mount").returncode == 0
+    sitter = subprocess.Popen(["sleep", "60"], cwd=paddle.point / "dc1")
+    try:
+        assert f"sleep (process {sitter.pid}) has its working directory there" in paddle.refusal("umount")
+        assert os.listdir(paddle.point) == ["dc1"]
+        assert paddle("umount", "--lazy").returncode == 0
+        assert mounted_type(str(paddle.point)) is None
+    finally:
+        sitter.kill()
+        sitter.wait()
+    wait_until(lambda: paddle.daemons() == [])
+
+
+def test_only_a_mount_is_unmounted(paddle: Paddle) -> None:
+    assert "no pfs is mounted here" in paddle.refusal("umount")
+
+
 if __name__ == "__main__":
+    if sys.argv[1] in ("mount", "umount"):
+        sys.exit(command(sys.argv[1:]))
     serve(sys.argv[1])

@@ -5,46 +5,19 @@
 Rights are asked once, at the door of a domain (`pfs.perm`); nodes that packages put into the tree ask for their own.
 """
 
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pfs.api import Attr, Changes, Entry, NodeType, OpenFile, OpenFlags, RenameMode, Space
+from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode, Space
 from pfs.disk import Disk, DiskDomain
 from pfs.errors import Kind, PfsError
-from pfs.path import join, parent_and_name, split
+from pfs.path import check_target, join, parent_and_name, split
 from pfs.perm import Subject, Verb, allowed
-from pfs.virtual import Directory, DomainDirectory, File, Link, Node, virtual_id
+from pfs.virtual import Directory, DomainDirectory, File, Link, Node
 
 LINKS_MAX = 8
 WRITES = OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.TRUNCATE | OpenFlags.APPEND
-
-
-class StaticDirectory(Directory):
-    """A directory whose names are fixed when the server starts."""
-
-    def __init__(self, path: str, nodes: Mapping[str, Node]) -> None:
-        self._path = path
-        self.nodes = nodes
-
-    async def attr(self, subject: Subject) -> Attr:
-        """Tell what it is."""
-        return directory_attr(virtual_id("directory", self._path))
-
-    async def lookup(self, subject: Subject, name: str) -> Node:
-        """Return the node of that name."""
-        try:
-            return self.nodes[name]
-        except KeyError:
-            raise PfsError(Kind.NOT_FOUND, "no such file or directory") from None
-
-    async def entries(self, subject: Subject) -> Sequence[Entry]:
-        """List all of them."""
-        return [Entry(name, await node.attr(subject)) for name, node in sorted(self.nodes.items())]
-
-
-def directory_attr(node_id: int, *, mtime_ns: int = 0, mode: int = 0o555) -> Attr:
-    """Return the attributes of a directory that the server makes."""
-    return Attr(NodeType.DIRECTORY, node_id, mode, nlink=2, mtime_ns=mtime_ns, ctime_ns=mtime_ns, volatile=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +71,7 @@ class TreeFileSystem:
 
     async def symlink(self, path: str, target: str) -> Attr:
         """Make a symbolic link."""
+        check_target(target)
         directory, name = await self._parent(path)
         if isinstance(directory, _Below):
             return await directory.domain.symlink(directory.path(name), target)
@@ -150,16 +124,16 @@ class TreeFileSystem:
         """Open, or with CREATE make, a file."""
         place = await self._find_or_parent(path, flags)
         if isinstance(place.node, DomainDirectory):
-            if place.rest == "":
-                raise PfsError(Kind.IS_DIR, "this is a directory", path)
-            verb = Verb.WRITE if flags & WRITES else Verb.READ
-            return await self._domain(place.node, verb).open(place.rest, flags, mode)
-        if isinstance(place.node, Directory):
-            if place.rest == "":
-                raise PfsError(Kind.IS_DIR, "this is a directory", path)
+            verb = Verb.WRITE if flags & WRITES and place.rest else Verb.READ
+            files = self._domain(place.node, verb)
+            if place.rest:
+                return await files.open(place.rest, flags, mode)
+        elif isinstance(place.node, Directory) and place.rest:
             return await place.node.create(self.subject, place.rest, flags, mode)
-        if OpenFlags.EXCLUSIVE in flags:
+        if OpenFlags.CREATE in flags and OpenFlags.EXCLUSIVE in flags:
             raise PfsError(Kind.EXISTS, "there is such a file already", path)
+        if isinstance(place.node, Directory | DomainDirectory):
+            raise PfsError(Kind.IS_DIR, "this is a directory", path)
         if isinstance(place.node, File):
             return await place.node.open(self.subject, flags)
         raise PfsError(Kind.LOOP, "a symbolic link is not opened here", path)
@@ -190,7 +164,7 @@ class TreeFileSystem:
                     return path
                 node = await node.lookup(self.subject, part)
                 if isinstance(node, Link) and node.own:
-                    path = "/".join([*parts[:index], *node.target.split("/"), *parts[index + 1 :]])
+                    path = posixpath.normpath("/".join([*parts[:index], node.target, *parts[index + 1 :]]))
                     break
             else:
                 return path

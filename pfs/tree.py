@@ -10,8 +10,7 @@ from pfs.api import Attr, Entry
 from pfs.disk import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject, Verb, allowed
-from pfs.service import StaticDirectory, directory_attr
-from pfs.virtual import Directory, DomainDirectory, Link, Node, Text, virtual_id
+from pfs.virtual import Directory, DomainDirectory, Link, Node, StaticDirectory, Text, directory_attr, virtual_id
 
 DOMAIN_DIRECTORIES = ("home", "groups", "shared", "jobs")
 
@@ -61,8 +60,15 @@ class HomesDirectory(Directory):
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List the homes that `subject` may read."""
-        users = [user for user in await self._accounts.users() if subject.admin or user.user == subject.user]
-        return [Entry(user.user, await self._home(user).attr(subject)) for user in users]
+        found = []
+        for user in await self._accounts.users():
+            if allowed(subject, Verb.READ, Domain(DomainKind.HOME, user.user)):
+                try:
+                    found.append(Entry(user.user, await self._home(user).attr(subject)))
+                except PfsError as error:  # one home that somebody took away does not hide the others
+                    if error.kind is not Kind.NOT_FOUND:
+                        raise
+        return found
 
     def _home(self, owner: Subject) -> DomainDirectory:
         domain = Domain(DomainKind.HOME, owner.user)

@@ -11,7 +11,7 @@ made anew at each opening. `DomainDirectory` is the door from here to ordinary f
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags, RenameMode
@@ -24,7 +24,8 @@ WRITING = OpenFlags.WRITE | OpenFlags.TRUNCATE | OpenFlags.APPEND
 
 def virtual_id(*words: object) -> int:
     """Return a stable node number for what `words` name; never that of an ordinary file (bit 63 is set)."""
-    digest = hashlib.blake2b("\0".join(str(word) for word in words).encode(), digest_size=8).digest()
+    text = "\0".join(str(word) for word in words)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") | 1 << 63
 
 
@@ -95,6 +96,34 @@ class Directory(Node):
         raise _refused("this cannot be renamed")
 
 
+class StaticDirectory(Directory):
+    """A directory whose names are fixed when the server starts."""
+
+    def __init__(self, path: str, nodes: Mapping[str, Node]) -> None:
+        self._path = path
+        self.nodes = nodes
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        return directory_attr(virtual_id("directory", self._path))
+
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Return the node of that name."""
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory") from None
+
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List all of them."""
+        return [Entry(name, await node.attr(subject)) for name, node in sorted(self.nodes.items())]
+
+
+def directory_attr(node_id: int, *, mtime_ns: int = 0, mode: int = 0o555) -> Attr:
+    """Return the attributes of a directory that the server makes."""
+    return Attr(NodeType.DIRECTORY, node_id, mode, nlink=2, mtime_ns=mtime_ns, ctime_ns=mtime_ns, volatile=True)
+
+
 class File(Node):
     """A file made by the server."""
 
@@ -113,9 +142,8 @@ class Link(Node):
     def __init__(self, node_id: int, target: str, mtime_ns: int = 0, *, own: bool = True) -> None:
         self.target = target
         self.own = own
-        self._attr = Attr(
-            NodeType.SYMLINK, node_id, 0o777, len(target.encode()), mtime_ns=mtime_ns, ctime_ns=mtime_ns, volatile=True
-        )
+        size = len(target.encode("utf-8", "surrogateescape"))
+        self._attr = Attr(NodeType.SYMLINK, node_id, 0o777, size, mtime_ns=mtime_ns, ctime_ns=mtime_ns, volatile=True)
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""

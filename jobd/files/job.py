@@ -26,7 +26,6 @@ from pfs.api import Attr, Closing, Entry, NodeType, OpenFile, OpenFlags
 from pfs.disk import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.service import directory_attr
 from pfs.virtual import (
     WRITING,
     Directory,
@@ -36,6 +35,7 @@ from pfs.virtual import (
     OpenText,
     ReadOnlyFile,
     Text,
+    directory_attr,
     virtual_id,
 )
 

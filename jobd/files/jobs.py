@@ -17,8 +17,7 @@ from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
 from pfs.disk import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.service import directory_attr
-from pfs.virtual import Directory, File, Link, Node, Text, virtual_id
+from pfs.virtual import Directory, File, Link, Node, Text, directory_attr, virtual_id
 
 ERROR_ENDING = ".error"
 

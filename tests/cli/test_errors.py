@@ -20,6 +20,7 @@ def raising(error: BaseException):
         (ExceptionGroup("g", [ExceptionGroup("h", [PfsError(Kind.BUSY, "busy")])]), 1, "prog: busy\n"),
         (FileNotFoundError(2, "No such file or directory", "x"), 1, "prog: x: No such file or directory\n"),
         (click.UsageError("wrong word"), 2, "Error: wrong word\n"),
+        (click.ClickException("not this"), 1, "prog: not this\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

@@ -19,9 +19,10 @@ from jobd.workshop import DiskWorkshop
 from pfs.accounts import Accounts
 from pfs.disk import Disk
 from pfs.perm import Subject
-from pfs.service import StaticDirectory, TreeFileSystem
+from pfs.service import TreeFileSystem
 from pfs.sql import Database
 from pfs.tree import DOMAIN_DIRECTORIES, HomesDirectory, make_home_now
+from pfs.virtual import StaticDirectory
 
 SECOND_NS = 1_000_000_000
 

@@ -22,9 +22,13 @@ async def submit(service: Service, engine, text: bytes = SPEC, *, name: str = "a
 
 async def until(engine, job, state: State):
     with trio.fail_after(5):
-        while (now := await engine.ledger.current(job)).life.state is not state:
-            await trio.sleep(0.001)
-    return now
+        while True:
+            active = engine.ledger.get(job.id)
+            now = await engine.ledger.current(job)
+            if now.life.state is state:
+                return now
+            assert active is not None, f"it ended as {now.life.state}"
+            await active.changed.wait()
 
 
 async def heard(link: Link, what: str) -> None:
