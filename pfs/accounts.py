@@ -90,10 +90,16 @@ class Accounts:
         return self._subject(self._database.write_now(work))
 
     def make_key_now(self, kind: KeyKind, user: str, url: str) -> str:
-        """Return a new key of `user`; its text is not kept anywhere."""
+        """Return a new key of `user`; its text is not kept anywhere.
+
+        Raises:
+            PfsError: NOT_FOUND when there is no such account.
+        """
         key = make_key(url, secrets.token_urlsafe(32))
 
         def work(session: Session) -> None:
+            if session.exec(select(User).where(User.name == user)).first() is None:
+                raise PfsError(Kind.NOT_FOUND, f"there is no user {user!r}")
             session.add(Key(fingerprint=fingerprint(key), kind=kind, user=user, created_at_ns=time.time_ns()))
 
         self._database.write_now(work)

@@ -57,24 +57,27 @@ class Channel:
         self._waiting: dict[int, _Question] = {}
         self._serving: dict[int, trio.CancelScope] = {}
         self._sending = trio.Lock()
+        self._nursery: trio.Nursery | None = None
         self.closed = trio.Event()
 
     async def ask(self, op: str, args: Json, body: bytes = b"") -> tuple[Json, bytes]:
         """Ask the other side and return its result and bytes.
 
         Raises:
-            PfsError: what the other side refused with; `ChannelClosed` when the connection goes.
+            PfsError: what the other side refused with; `ChannelClosed` when the connection goes; TOO_LARGE for
+                more than a message holds.
         """
         if self.closed.is_set():
             raise ChannelClosed
         number = next(self._numbers)
+        message = encode_frame(Ask(number, op, args, body))
         question = self._waiting[number] = _Question()
         try:
-            await self._send(Ask(number, op, args, body))
+            await self._send(message)
             await question.done.wait()
         except trio.Cancelled:
-            with trio.CancelScope(shield=True), trio.move_on_after(1):
-                await self._take_back(number)
+            if self._nursery is not None and not self.closed.is_set():
+                self._nursery.start_soon(self._take_back, number)
             raise
         finally:
             del self._waiting[number]
@@ -89,13 +92,18 @@ class Channel:
         """Carry messages until the other side is gone or `close` is called."""
         try:
             async with trio.open_nursery() as nursery:
-                while (message := await self._transport.receive()) is not None:
-                    self._take(decode_frame(message), nursery)
-                nursery.cancel_scope.cancel()
+                self._nursery = nursery
+                try:
+                    while (message := await self._transport.receive()) is not None:
+                        self._take(decode_frame(message), nursery)
+                finally:
+                    self._end()
+                    nursery.cancel_scope.cancel()
+        except* ChannelClosed:
+            log.debug("the other side left before it was answered")
         except* PfsError as group:
             log.warning("channel ended by a bad frame: %s", group.exceptions[0])
         finally:
-            self._end()
             with trio.CancelScope(shield=True), trio.move_on_after(2):
                 await self._transport.close()
 
@@ -127,33 +135,35 @@ class Channel:
                 nursery.start_soon(self._serve, frame, scope)
 
     async def _serve(self, ask: Ask, scope: trio.CancelScope) -> None:
-        answer: Answer | None = None
+        message: bytes | None = None
         try:
             with scope:
-                answer = await self._answer(ask)
+                message = await self._answer(ask)
         finally:
             del self._serving[ask.number]
-        if answer is not None:
-            await self._send(answer)
+        if message is not None:
+            await self._send(message)
 
-    async def _answer(self, ask: Ask) -> Answer:
+    async def _answer(self, ask: Ask) -> bytes:
         try:
             result, body = await self._handler(ask.op, ask.args, ask.body)
-            return Answer(ask.number, result, body)
+            return encode_frame(Answer(ask.number, result, body))
         except PfsError as error:
-            return Answer(ask.number, {}, error=error)
+            return encode_frame(Answer(ask.number, {}, error=error))
         except Exception:
-            log.exception("defect while answering %s", ask.op)
-            defect = PfsError(Kind.INTERNAL, f"a defect of the server while doing {ask.op!r}; its log has more")
-            return Answer(ask.number, {}, error=defect)
+            log.exception("defect while answering %.80s", ask.op)
+            defect = PfsError(Kind.INTERNAL, f"a defect of the server while doing {ask.op[:80]!r}; its log has more")
+            return encode_frame(Answer(ask.number, {}, error=defect))
 
-    async def _send(self, frame: Ask | Answer | Cancel) -> None:
+    async def _send(self, message: bytes) -> None:
         """Send whole or not at all: a message cut by a cancellation would spoil all that follow."""
         sent = False
         try:
             async with self._sending:
+                if self.closed.is_set():
+                    raise ChannelClosed
                 with trio.CancelScope(shield=True), trio.move_on_after(SEND_TIMEOUT_S):
-                    await self._transport.send(encode_frame(frame))
+                    await self._transport.send(message)
                     sent = True
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             sent = False
@@ -163,7 +173,7 @@ class Channel:
 
     async def _take_back(self, number: int) -> None:
         try:
-            await self._send(Cancel(number))
+            await self._send(encode_frame(Cancel(number)))
         except ChannelClosed:
             return
 

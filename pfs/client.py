@@ -19,7 +19,6 @@ from wsproto.events import (
     CloseConnection,
     Ping,
     RejectConnection,
-    RejectData,
     Request,
     TextMessage,
 )
@@ -28,6 +27,8 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from pfs.api import Attr, Changes, Closing, Entry, OpenFile, OpenFlags, RenameMode, Space
 from pfs.channel import Channel, ChannelClosed, Handler
 from pfs.errors import Kind, PfsError
+from pfs.keys import bearer
+from pfs.path import check_target
 from pfs.wire import (
     CHANNEL_PATH,
     FRAME_BYTES_MAX,
@@ -81,27 +82,40 @@ async def connect_channel(url: str, token: str, handler: Handler, ca: str | None
 
 
 async def _dial(url: str, token: str, ca: str | None) -> "_ClientTransport":
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise PfsError(Kind.INVALID, f"{url!r} is no server's address; one looks like https://host:8470")
-    secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    stream: trio.abc.Stream
+    context, host, port = _address(url, ca)
+    header = bearer(token)
     try:
-        stream = await trio.open_tcp_stream(parts.hostname, port)
-        if secure:
-            context = ssl.create_default_context(cafile=ca)
-            stream = trio.SSLStream(stream, context, server_hostname=parts.hostname, https_compatible=True)
-            await stream.do_handshake()
-    except (OSError, trio.BrokenResourceError) as error:
+        stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+    except (OSError, UnicodeError) as error:
         raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {_why(error)}") from None
-    transport = _ClientTransport(stream)
     try:
-        await transport.handshake(parts.netloc.rpartition("@")[2], token, url)
-    except BaseException:
+        if context is not None:
+            stream = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+            await stream.do_handshake()
+        transport = _ClientTransport(stream)
+        await transport.handshake(urlsplit(url).netloc.rpartition("@")[2], header, url)
+    except BaseException as error:
         await trio.aclose_forcefully(stream)
+        if isinstance(error, OSError | trio.BrokenResourceError):
+            raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {_why(error)}") from None
         raise
     return transport
+
+
+def _address(url: str, ca: str | None) -> tuple[ssl.SSLContext | None, str, int]:
+    """Return how to reach the server at `url`: by TLS or not, the host, the port."""
+    try:
+        parts = urlsplit(url)
+        host, port, secure = parts.hostname, parts.port, parts.scheme == "https"
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise PfsError(Kind.INVALID, f"{url!r} is no server's address; one looks like https://host:8470")
+    try:
+        context = ssl.create_default_context(cafile=ca) if secure else None
+    except OSError as error:
+        raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {_why(error)}") from None
+    return context, host, port or (443 if secure else 80)
 
 
 def _why(error: BaseException) -> str:
@@ -123,29 +137,20 @@ class _ClientTransport:
         self._sending = trio.Lock()
         self._over = False
 
-    async def handshake(self, host: str, token: str, url: str) -> None:
-        headers = [(b"authorization", b"Bearer " + token.encode())]
+    async def handshake(self, host: str, header: str, url: str) -> None:
+        headers = [(b"authorization", header.encode())]
         await self._write(self._ws.send(Request(host=host, target=CHANNEL_PATH, extra_headers=headers)))
-        status, reason = 0, b""
-        while True:
+        while data := await self._stream.receive_some(RECEIVE_BYTES):
             try:
-                data = await self._stream.receive_some(RECEIVE_BYTES)
-                self._ws.receive_data(bytes(data) or None)
+                self._ws.receive_data(bytes(data))
                 for event in self._ws.events():
                     if isinstance(event, AcceptConnection):
                         return
                     if isinstance(event, RejectConnection):
-                        status = event.status_code
-                        if not event.has_body:
-                            raise _rejection(status, url)
-                    elif isinstance(event, RejectData):
-                        reason += event.data
-                        if event.body_finished:
-                            raise _rejection(status, url)
-            except (RemoteProtocolError, trio.BrokenResourceError):
+                        raise _rejection(event.status_code, url)
+            except RemoteProtocolError:
                 raise PfsError(Kind.UNREACHABLE, f"what answers at {url} is not a pfs server") from None
-            if not data:
-                raise PfsError(Kind.UNREACHABLE, f"the server at {url} hung up")
+        raise PfsError(Kind.UNREACHABLE, f"the server at {url} hung up")
 
     async def send(self, message: bytes) -> None:
         try:
@@ -154,20 +159,21 @@ class _ClientTransport:
             raise trio.ClosedResourceError from None
 
     async def receive(self) -> bytes | None:
-        while not self._messages:
-            if self._over:
-                return None
+        while True:
             try:
+                for event in self._ws.events():  # some may have come with the answer to the handshake
+                    await self._take(event)
+                if self._messages:
+                    return self._messages.pop(0)
+                if self._over:
+                    return None
                 with trio.move_on_after(SILENCE_MAX_S) as scope:
                     data = await self._stream.receive_some(RECEIVE_BYTES)
                 if scope.cancelled_caught or not data:
                     return None
                 self._ws.receive_data(bytes(data))
-                for event in self._ws.events():
-                    await self._take(event)
             except (RemoteProtocolError, LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
                 return None
-        return self._messages.pop(0)
 
     async def _take(self, event: object) -> None:
         match event:
@@ -307,10 +313,18 @@ class RemoteFileSystem:
         return decode_attr(await self._ask("getattr", {"path": path}, again=True))
 
     async def listdir(self, path: str) -> Sequence[Entry]:
-        return decode_entries(await self._ask("listdir", {"path": path}, again=True))
+        entries: list[Entry] = []
+        more = True
+        while more:
+            args = {"path": path, "after": entries[-1].name if entries else ""}
+            result = await self._ask("listdir", args, again=True)
+            page = decode_entries(result)
+            entries += page
+            more = bool(page) and result.get("more") is True
+        return entries
 
     async def readlink(self, path: str) -> str:
-        return str((await self._ask("readlink", {"path": path}, again=True)).get("target", ""))
+        return check_target(str((await self._ask("readlink", {"path": path}, again=True)).get("target", "")))
 
     async def mkdir(self, path: str, mode: int) -> Attr:
         return decode_attr(await self._ask("mkdir", {"path": path, "mode": mode}, again=False))
@@ -337,7 +351,10 @@ class RemoteFileSystem:
     async def open(self, path: str, flags: OpenFlags, mode: int) -> OpenFile:
         args = {"path": path, "flags": encode_flags(flags), "mode": mode}
         result = await self._ask("open", args, again=OpenFlags.EXCLUSIVE not in flags)
-        return RemoteFile(self._connection, int(result["handle"]), decode_attr(result["attr"]))
+        handle = result.get("handle")
+        if not isinstance(handle, int):
+            raise PfsError(Kind.INVALID, "an opening without a handle")
+        return RemoteFile(self._connection, handle, decode_attr(result.get("attr")))
 
 
 class RemoteFile:

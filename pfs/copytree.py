@@ -14,6 +14,7 @@ from pfs.disk import Disk, open_beneath
 from pfs.errors import Kind, PfsError
 
 CHUNK_BYTES = 1024 * 1024
+DEPTH_MAX = 128  # each level holds two descriptors
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ async def copy_tree(
         with disk.directory(source_domain) as domain_fd, disk.directory(target) as target_fd:
             source_fd = open_beneath(domain_fd, source_path, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                copier.directory(source_fd, target_fd)
+                copier.directory(source_fd, target_fd, DEPTH_MAX)
             finally:
                 os.close(source_fd)
         return copier.copied
@@ -68,24 +69,25 @@ class _Copier:
         self._uid = uid
         self._limits = limits
 
-    def directory(self, source_fd: int, target_fd: int) -> None:
+    def directory(self, source_fd: int, target_fd: int, levels: int) -> None:
+        if levels == 0:
+            raise PfsError(Kind.TOO_LARGE, f"src has directories more than {DEPTH_MAX} deep; make it flatter")
         for name in sorted(os.listdir(source_fd)):
-            info = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
-            self._count(info)
+            try:
+                info = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
+            except FileNotFoundError:  # removed while we were copying
+                continue
             if stat.S_ISLNK(info.st_mode):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=target_fd)
-                os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
-                _own(name, target_fd, self._uid)
+                self._link(name, source_fd, target_fd)
             elif stat.S_ISREG(info.st_mode):
-                _copy_file(name, source_fd, target_fd, self._uid)
+                self._file(name, source_fd, target_fd)
             elif stat.S_ISDIR(info.st_mode):
-                self._subdirectory(name, info, source_fd, target_fd)
+                self._subdirectory(name, info, source_fd, target_fd, levels - 1)
 
-    def _count(self, info: os.stat_result) -> None:
+    def _count(self, size_bytes: int) -> None:
         copied, limits = self.copied, self._limits
         copied.files += 1
-        copied.size_bytes += info.st_size if stat.S_ISREG(info.st_mode) else 0
+        copied.size_bytes += size_bytes
         if copied.files > limits.files or copied.size_bytes > limits.size_bytes:
             raise PfsError(
                 Kind.TOO_LARGE,
@@ -93,7 +95,33 @@ class _Copier:
                 "read the data from your home instead of copying it",
             )
 
-    def _subdirectory(self, name: str, info: os.stat_result, source_fd: int, target_fd: int) -> None:
+    def _link(self, name: str, source_fd: int, target_fd: int) -> None:
+        self._count(0)
+        _remove(name, target_fd)
+        os.symlink(os.readlink(name, dir_fd=source_fd), name, dir_fd=target_fd)
+        _own(name, target_fd, self._uid)
+
+    def _file(self, name: str, source_fd: int, target_fd: int) -> None:
+        source = open_beneath(source_fd, name, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            info = os.fstat(source)
+            self._count(info.st_size)
+            _remove(name, target_fd)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            target = os.open(name, flags, 0o600, dir_fd=target_fd)
+            try:
+                _copy_bytes(source, target, info.st_size)
+                os.fchmod(target, stat.S_IMODE(info.st_mode) & 0o777)
+                os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+                if self._uid is not None:
+                    os.fchown(target, self._uid, self._uid)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+    def _subdirectory(self, name: str, info: os.stat_result, source_fd: int, target_fd: int, levels: int) -> None:
+        self._count(0)
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, stat.S_IMODE(info.st_mode) & 0o777 | 0o700, dir_fd=target_fd)
         _own(name, target_fd, self._uid)
@@ -101,40 +129,32 @@ class _Copier:
         try:
             into = open_beneath(target_fd, name, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                self.directory(below, into)
+                self.directory(below, into, levels)
             finally:
                 os.close(into)
         finally:
             os.close(below)
 
 
-def _copy_file(name: str, source_fd: int, target_fd: int, uid: int | None) -> None:
-    source = open_beneath(source_fd, name, os.O_RDONLY | os.O_NONBLOCK)
+def _copy_bytes(source: int, target: int, size_bytes: int) -> None:
+    """Copy as much as was counted: a file that grows meanwhile does not keep us for ever."""
+    left = size_bytes
     try:
-        info = os.fstat(source)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        target = os.open(name, flags, 0o600, dir_fd=target_fd)
-        try:
-            _copy_bytes(source, target)
-            os.fchmod(target, stat.S_IMODE(info.st_mode) & 0o777)
-            os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
-            if uid is not None:
-                os.fchown(target, uid, uid)
-        finally:
-            os.close(target)
-    finally:
-        os.close(source)
-
-
-def _copy_bytes(source: int, target: int) -> None:
-    try:
-        while os.copy_file_range(source, target, CHUNK_BYTES * 64) > 0:
-            continue
+        while left > 0 and (done := os.copy_file_range(source, target, left)) > 0:
+            left -= done
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        while data := os.read(source, CHUNK_BYTES):
-            os.write(target, data)
+        while left > 0 and (data := os.read(source, min(left, CHUNK_BYTES))):
+            while data:
+                done = os.write(target, data)
+                left, data = left - done, data[done:]
+
+
+def _remove(name: str, directory_fd: int) -> None:
+    """Remove what an earlier copy left; writing over it would need the right to, and could hit a link."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory_fd)
 
 
 def _own(name: str, directory_fd: int, uid: int | None) -> None:

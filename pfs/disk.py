@@ -18,7 +18,7 @@ import trio
 
 from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, Space
 from pfs.errors import Kind, PfsError
-from pfs.path import parent_and_name
+from pfs.path import check_name, parent_and_name
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ KIND_OF_ERRNO = {
     errno.EDQUOT: Kind.QUOTA,
     errno.EXDEV: Kind.CROSS_DOMAIN,
     errno.EROFS: Kind.READ_ONLY,
+    errno.ETXTBSY: Kind.BUSY,
     errno.ELOOP: Kind.LOOP,
     errno.EOPNOTSUPP: Kind.UNSUPPORTED,
     errno.ENXIO: Kind.UNSUPPORTED,
@@ -70,6 +71,8 @@ def open_beneath(root_fd: int, path: str, flags: int) -> int:
     """
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
     name = os.fsencode(path or ".")
+    if b"\0" in name:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     fd: int = _libc.syscall(_SYS_OPENAT2, root_fd, name, ctypes.byref(how), ctypes.sizeof(how))
     if fd < 0:
         code = ctypes.get_errno()
@@ -119,13 +122,13 @@ class Disk:
         """Make sure that the directory `path` is there, with this mode and owner."""
         parent, name = parent_and_name(path)
         with self.directory(parent) as fd:
-            try:
+            with contextlib.suppress(FileExistsError):
                 os.mkdir(name, mode, dir_fd=fd)
-            except FileExistsError:
-                return
-            os.chmod(name, mode, dir_fd=fd)
-            if uid is not None:
-                os.chown(name, uid, uid, dir_fd=fd)
+            # by its descriptor: whoever may write to the parent could put a link in its place
+            with self.directory(path) as made:
+                os.chmod(_anew(made), mode)
+                if uid is not None:
+                    os.chown(_anew(made), uid, uid)
 
     def write_file_now(self, directory: str, name: str, data: bytes, uid: int | None) -> None:
         """Write a small file of the server's own choosing, in one step for whoever reads it."""
@@ -135,12 +138,10 @@ class Disk:
                 os.unlink(part, dir_fd=fd)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             file = os.open(part, flags, 0o644, dir_fd=fd)
-            try:
-                os.write(file, data)
+            with open(file, "wb") as stream:
+                stream.write(data)
                 if uid is not None:
                     os.fchown(file, uid, uid)
-            finally:
-                os.close(file)
             os.rename(part, name, src_dir_fd=fd, dst_dir_fd=fd)
 
     def close(self) -> None:
@@ -159,6 +160,7 @@ class DiskDomain:
     @contextlib.contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
         parent, name = parent_and_name(path)
+        check_name(name)
         with self._disk.directory(self.path) as domain_fd:
             fd = open_beneath(domain_fd, parent, os.O_PATH | os.O_DIRECTORY)
             try:
@@ -271,17 +273,16 @@ class DiskDomain:
             if path == "":
                 raise PfsError(Kind.FORBIDDEN, "a domain's own directory is not changed")
             with self._parent(path) as (fd, name):
-                info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if stat.S_ISLNK(info.st_mode):
-                    if changes.atime_ns is not None or changes.mtime_ns is not None:
-                        os.utime(name, ns=_times(info, changes), dir_fd=fd, follow_symlinks=False)
-                    return os.stat(name, dir_fd=fd, follow_symlinks=False)
-                flags = os.O_RDONLY if changes.size is None else os.O_WRONLY
-                file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+                node = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
                 try:
-                    return change_open_file(file, changes)
+                    info = os.fstat(node)
+                    if not stat.S_ISLNK(info.st_mode):
+                        return _change(node, info, changes)
                 finally:
-                    os.close(file)
+                    os.close(node)
+                if changes.atime_ns is not None or changes.mtime_ns is not None:
+                    os.utime(name, ns=_times(info, changes), dir_fd=fd, follow_symlinks=False)
+                return os.stat(name, dir_fd=fd, follow_symlinks=False)
 
         return attr_of(await self._disk.run(work))
 
@@ -304,6 +305,8 @@ class DiskDomain:
                 fd, made = _open_or_make(name, parent_fd, flags, mode)
                 try:
                     info = os.fstat(fd)
+                    if stat.S_ISDIR(info.st_mode):
+                        raise PfsError(Kind.IS_DIR, "this is a directory")
                     if not stat.S_ISREG(info.st_mode):
                         raise PfsError(Kind.UNSUPPORTED, "only ordinary files can be opened")
                     if made and self._uid is not None:
@@ -345,56 +348,89 @@ def _open_bits(flags: OpenFlags) -> int:
 
 
 class DiskFile:
-    """An open ordinary file; it lives on when its name goes."""
+    """An open ordinary file; it lives on when its name goes.
+
+    Its descriptor is closed with the last call that uses it: a number that is closed earlier may be another
+    file's by the time that a call which waited for a thread comes to use it.
+    """
 
     def __init__(self, disk: Disk, fd: int, attr: Attr) -> None:
         self._disk = disk
         self._fd = fd
+        self._users = 1  # the opening itself, until it is released
+        self._released = False
         self.attr = attr
+
+    async def _run(self, work: Callable[[int], T]) -> T:
+        if self._released:
+            raise PfsError(Kind.BAD_HANDLE, "this file is not open any more")
+        self._users += 1
+        try:
+            return await self._disk.run(lambda: work(self._fd))
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        self._users -= 1
+        if self._users == 0:
+            with trio.CancelScope(shield=True):
+                await self._disk.run(lambda: os.close(self._fd))
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return up to `size` bytes."""
-        return await self._disk.run(lambda: os.pread(self._fd, min(size, READ_BYTES_MAX), offset))
+        return await self._run(lambda fd: os.pread(fd, min(size, READ_BYTES_MAX), offset))
 
     async def write(self, offset: int, data: bytes) -> int:
         """Write all of `data`; with APPEND the kernel puts it at the end, whatever the offset."""
 
-        def work() -> int:
+        def work(fd: int) -> int:
             done = 0
             while done < len(data):
-                done += os.pwrite(self._fd, data[done:], offset + done)
+                done += os.pwrite(fd, data[done:], offset + done)
             return done
 
-        return await self._disk.run(work)
+        return await self._run(work)
 
     async def truncate(self, size: int) -> Attr:
         """Cut or extend."""
-        return attr_of(await self._disk.run(lambda: change_open_file(self._fd, Changes(size=size))))
+
+        def work(fd: int) -> os.stat_result:
+            os.ftruncate(fd, size)
+            return os.fstat(fd)
+
+        return attr_of(await self._run(work))
 
     async def getattr(self) -> Attr:
         """Tell what is open."""
-        return attr_of(await self._disk.run(lambda: os.fstat(self._fd)))
+        return attr_of(await self._run(os.fstat))
 
     async def flush(self, closing: Closing) -> None:
         """Nothing is held back here."""
 
     async def fsync(self) -> None:
         """Return when the disk has it."""
-        await self._disk.run(lambda: os.fsync(self._fd))
+        await self._run(os.fsync)
 
     async def release(self) -> None:
-        """Close."""
-        await self._disk.run(lambda: os.close(self._fd))
+        """Close, also for a caller who is being cancelled."""
+        if not self._released:
+            self._released = True
+            await self._let_go()
 
 
-def change_open_file(fd: int, changes: Changes) -> os.stat_result:
-    """Apply `changes` to an open file and return its new state."""
+def _anew(fd: int) -> str:
+    """Return a name for what an O_PATH descriptor stands for; it leads nowhere else, whatever is renamed."""
+    return f"/proc/self/fd/{fd}"
+
+
+def _change(fd: int, info: os.stat_result, changes: Changes) -> os.stat_result:
+    """Change what an O_PATH descriptor stands for. To be its owner is enough; it need not be readable."""
     if changes.mode is not None:
-        os.fchmod(fd, changes.mode & 0o777)
+        os.chmod(_anew(fd), changes.mode & 0o777)
     if changes.size is not None:
-        os.ftruncate(fd, changes.size)
+        os.truncate(_anew(fd), changes.size)
     if changes.atime_ns is not None or changes.mtime_ns is not None:
-        os.utime(fd, ns=_times(os.fstat(fd), changes))
+        os.utime(_anew(fd), ns=_times(info, changes))
     return os.fstat(fd)
 
 

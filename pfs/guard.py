@@ -207,7 +207,6 @@ class _Tasks(TaskGroup):
         try:
             await _handle(app, config, scope, inbox.get, send, trio.to_thread.run_sync, trio.from_thread.run)
         finally:
-            inbox.end()
             self._inboxes.discard(inbox)
 
     def disconnect(self) -> None:

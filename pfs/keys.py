@@ -35,6 +35,17 @@ def url_of_key(key: str) -> str:
         raise PfsError(Kind.UNAUTHENTICATED, "this is no API key: a key looks like pfs1.<server>.<secret>") from None
 
 
+def bearer(token: str) -> str:
+    """Return the value of the `Authorization` header that shows `token`.
+
+    Raises:
+        PfsError: UNAUTHENTICATED when the text holds what no token does: a space, a line end, an umlaut.
+    """
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise PfsError(Kind.UNAUTHENTICATED, "this is no token: one has letters, digits and -_. only; copy it again")
+    return f"Bearer {token}"
+
+
 def fingerprint(key: str) -> str:
     """Return what is stored of a key: the hexadecimal SHA-256 of its text."""
     return hashlib.sha256(key.encode()).hexdigest()

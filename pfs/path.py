@@ -19,17 +19,37 @@ def check_name(name: str) -> str:
         PfsError: INVALID for an empty, `.`, `..`, slashed or NUL name, NAME_TOO_LONG above 255 bytes.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise PfsError(Kind.INVALID, f"{name!r} cannot be a file name")
-    if len(name.encode("utf-8", "surrogateescape")) > NAME_BYTES_MAX:
+        raise PfsError(Kind.INVALID, f"{name[:NAME_BYTES_MAX]!r} cannot be a file name")
+    if _size_bytes(name) > NAME_BYTES_MAX:
         raise PfsError(Kind.NAME_TOO_LONG, f"a file name has at most {NAME_BYTES_MAX} bytes")
     return name
+
+
+def check_target(target: str) -> str:
+    """Return `target` if a symbolic link can hold it.
+
+    Raises:
+        PfsError: INVALID for an empty one or one with a NUL, NAME_TOO_LONG above 4,095 bytes.
+    """
+    if not target or "\0" in target:
+        raise PfsError(Kind.INVALID, "a symbolic link cannot lead there")
+    if _size_bytes(target) > PATH_BYTES_MAX:
+        raise PfsError(Kind.NAME_TOO_LONG, f"where a symbolic link leads has at most {PATH_BYTES_MAX} bytes")
+    return target
+
+
+def _size_bytes(text: str) -> int:
+    try:
+        return len(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise PfsError(Kind.INVALID, "a half of a surrogate pair cannot be in a file name") from None
 
 
 def split(path: str) -> list[str]:
     """Return the checked parts of `path`; the root has none."""
     if path == "":
         return []
-    if len(path.encode("utf-8", "surrogateescape")) > PATH_BYTES_MAX:
+    if _size_bytes(path) > PATH_BYTES_MAX:
         raise PfsError(Kind.NAME_TOO_LONG, f"a path has at most {PATH_BYTES_MAX} bytes")
     return [check_name(part) for part in path.split("/")]
 

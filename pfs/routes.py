@@ -11,17 +11,19 @@ Who comes in shows a token: `Authorization: Bearer <token>`. Errors are `{"error
 with the status of `STATUS_OF_KIND`.
 """
 
+import json
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from urllib.parse import quote
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from urllib.parse import quote, unquote
 
 import trio
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pfs.accounts import Identity, KeyKind
@@ -38,6 +40,7 @@ CHUNK_BYTES = 1024 * 1024
 WHOLE_BYTES_MAX = 1024 * 1024
 BODY_SILENCE_S = 30.0
 EACH_BYTES_MAX = 64 * 1024
+NO_TEXT = (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.IS_DIR, Kind.LOOP, Kind.UNSUPPORTED)
 
 STATUS_OF_KIND = {
     Kind.NOT_FOUND: 404,
@@ -124,7 +127,7 @@ class Gate:
         async def endpoint(request: Request) -> Response:
             try:
                 filesystem = await self.filesystem(request)
-                return await answer(request, filesystem, request.path_params["path"].rstrip("/"))
+                return await answer(request, filesystem, _path(request))
             except PfsError as error:
                 return error_response(error)
             except ClientDisconnect:
@@ -139,27 +142,26 @@ class Gate:
         path = await fs.follow(path)
         attr = await fs.getattr(path)
         if attr.type is NodeType.DIRECTORY:
-            return JSONResponse(await _listing(fs, path, request.query_params.get("each")))
+            return _json(await _listing(fs, path, request.query_params.get("each")))
         if attr.type is NodeType.SYMLINK:
             raise PfsError(Kind.LOOP, "a symbolic link of a user is not followed by the server", path)
-        file = await fs.open(path, OpenFlags.READ, 0)
         if request.method == "HEAD":
-            await file.release()
-            return Response(headers=_headers(file.attr))
-        return await _content(file, request)
+            return _Head(attr)
+        return _content(await fs.open(path, OpenFlags.READ, 0), request)
 
     async def _put(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
-        parent, name = parent_and_name(path)
-        path = join(await fs.follow(parent), name)
+        path = await _own_links_followed(fs, path)
         if not await fs.in_domain(path):
             made = await fs.put(path, await _whole_body(request), request.headers.get("idempotency-key"))
             if made is None:
                 return Response(status_code=204)
-            return JSONResponse({"path": made}, 201, headers={"location": f"{FILES_PATH}/{quote(made)}"})
+            location = f"{FILES_PATH}/{quote(made, errors='surrogateescape')}"
+            return _json({"path": made}, 201, {"location": location})
         await _upload(request, fs, path)
         return Response(status_code=204)
 
     async def _delete(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+        path = await _own_links_followed(fs, path)
         attr = await fs.getattr(path)
         await (fs.rmdir(path) if attr.type is NodeType.DIRECTORY else fs.unlink(path))
         return Response(status_code=204)
@@ -168,7 +170,7 @@ class Gate:
         op = request.query_params.get("op")
         if op != "mkdir":
             raise PfsError(Kind.INVALID, f"op={op} is not known; there is op=mkdir")
-        return JSONResponse(encode_attr(await fs.mkdir(path, 0o755)), 201)
+        return _json(encode_attr(await fs.mkdir(await _own_links_followed(fs, path), 0o755)), 201)
 
     async def _channel(self, websocket: WebSocket) -> None:
         try:
@@ -191,7 +193,24 @@ class Gate:
 def error_response(error: PfsError) -> Response:
     """Return `error` as an answer."""
     headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
-    return JSONResponse({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers=headers)
+    return _json({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers)
+
+
+def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer in ASCII: names need not be UTF-8, and escaped they come through."""
+    return Response(json.dumps(value, separators=(",", ":")), status, headers, "application/json")
+
+
+def _path(request: Request) -> str:
+    """Return the path that is asked for, with bytes that are no UTF-8 as they are everywhere in the tree."""
+    raw: bytes = request.scope["raw_path"]
+    return unquote(raw.decode("ascii"), errors="surrogateescape").removeprefix(f"{FILES_PATH}/").rstrip("/")
+
+
+async def _own_links_followed(fs: TreeFileSystem, path: str) -> str:
+    """Follow the tree's own links on the way to `path`, not one at its end."""
+    parent, name = parent_and_name(path)
+    return join(await fs.follow(parent), name)
 
 
 class _ServerTransport:
@@ -233,11 +252,15 @@ async def _text(fs: TreeFileSystem, path: str) -> str | None:
     try:
         file = await fs.open(path, OpenFlags.READ, 0)
     except PfsError as error:
-        if error.kind is Kind.NOT_FOUND:
+        if error.kind in NO_TEXT:
             return None
         raise
     try:
         return (await file.read(0, EACH_BYTES_MAX, wait=False)).decode(errors="replace")
+    except PfsError as error:
+        if error.kind is Kind.WOULD_BLOCK:
+            return ""
+        raise
     finally:
         await file.release()
 
@@ -253,61 +276,89 @@ def _headers(attr: Attr) -> dict[str, str]:
     return headers
 
 
-async def _content(file: OpenFile, request: Request) -> Response:
+class _Head(Response):
+    """What GET would say of a file, without its bytes."""
+
+    def __init__(self, attr: Attr) -> None:
+        super().__init__(headers=_headers(attr))
+        if attr.stream:
+            del self.headers["content-length"]  # it is not 0, but not known
+
+
+class _Content(StreamingResponse):
+    """Bytes of an open file, which is released whatever becomes of the answer."""
+
+    def __init__(
+        self, file: OpenFile, pieces: AsyncGenerator[bytes, None], status: int, headers: dict[str, str]
+    ) -> None:
+        self._file, self._pieces = file, pieces
+        super().__init__(pieces, status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._pieces):
+                await super().__call__(scope, receive, send)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._file.release()
+
+
+def _content(file: OpenFile, request: Request) -> Response:
     attr = file.attr
     headers = _headers(attr)
     if attr.stream:
-        wait = request.query_params.get("wait") != "0"
-        return StreamingResponse(_pieces(file, 0, None, wait), headers=headers)
-    start, end, status = 0, attr.size, 200
-    wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("range", ""))
-    if wanted is not None and wanted.group(0) != "bytes=-":
-        first, last = wanted.groups()
-        if first == "":
-            start = max(0, attr.size - int(last))
-        else:
-            start, end = int(first), min(attr.size, int(last) + 1 if last else attr.size)
-        if start >= end:
-            await file.release()
-            return Response(status_code=416, headers={"content-range": f"bytes */{attr.size}"})
-        status = 206
-        headers["content-range"] = f"bytes {start}-{end - 1}/{attr.size}"
-        headers["content-length"] = str(end - start)
-    return StreamingResponse(_pieces(file, start, end, True), status, headers=headers)
+        return _Content(file, _pieces(file, 0, None, request.query_params.get("wait") != "0"), 200, headers)
+    if (wanted := _wanted(request.headers.get("range", ""), attr.size)) is None:
+        return _Content(file, _pieces(file, 0, attr.size), 200, headers)
+    start, end = wanted
+    if start >= end:
+        return _Content(
+            file, _pieces(file, 0, 0), 416, {"content-range": f"bytes */{attr.size}", "content-length": "0"}
+        )
+    headers["content-range"] = f"bytes {start}-{end - 1}/{attr.size}"
+    headers["content-length"] = str(end - start)
+    return _Content(file, _pieces(file, start, end), 206, headers)
 
 
-async def _pieces(file: OpenFile, start: int, end: int | None, wait: bool) -> AsyncIterator[bytes]:
+def _wanted(header: str, size: int) -> tuple[int, int] | None:
+    """Return what a Range header asks for, cut to the file's size; None for all of it."""
+    found = re.fullmatch(r"bytes=(?=-?\d)(\d{0,19})-(\d{0,19})", header)
+    if found is None:
+        return None
+    first, last = found.groups()
+    if first == "":
+        return max(0, size - int(last)), size
+    return int(first), min(size, int(last) + 1 if last else size)
+
+
+async def _pieces(file: OpenFile, start: int, end: int | None, wait: bool = True) -> AsyncGenerator[bytes, None]:
     offset = start
-    try:
-        while end is None or offset < end:
-            size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - offset)
-            try:
-                data = await file.read(offset, size, wait=wait)
-            except PfsError as error:
-                if error.kind is Kind.WOULD_BLOCK:
-                    return
-                raise
-            if not data:
+    while end is None or offset < end:
+        size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - offset)
+        try:
+            data = await file.read(offset, size, wait=wait)
+        except PfsError as error:
+            if error.kind is Kind.WOULD_BLOCK:
                 return
-            offset += len(data)
-            yield data
-    finally:
-        with trio.CancelScope(shield=True):
-            await file.release()
+            raise
+        if not data:
+            return
+        offset += len(data)
+        yield data
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
+async def _body(request: Request) -> AsyncGenerator[bytes, None]:
     """Yield the request's body; one that falls silent is given up."""
-    stream = aiter(request.stream())
-    while True:
-        with trio.move_on_after(BODY_SILENCE_S) as scope:
-            try:
-                chunk = await anext(stream)
-            except StopAsyncIteration:
-                return
-        if scope.cancelled_caught:
-            raise PfsError(Kind.TIMED_OUT, f"the upload was silent for {BODY_SILENCE_S:.0f} s")
-        yield chunk
+    async with aclosing(request.stream()) as stream:
+        while True:
+            with trio.move_on_after(BODY_SILENCE_S) as scope:
+                try:
+                    chunk = await anext(stream)
+                except StopAsyncIteration:
+                    return
+            if scope.cancelled_caught:
+                raise PfsError(Kind.TIMED_OUT, f"the upload was silent for {BODY_SILENCE_S:.0f} s")
+            yield chunk
 
 
 async def _whole_body(request: Request) -> bytes:
@@ -330,8 +381,9 @@ async def _upload(request: Request, fs: TreeFileSystem, path: str) -> None:
     try:
         try:
             offset = 0
-            async for chunk in _body(request):
-                offset += await file.write(offset, chunk)
+            async with aclosing(_body(request)) as body:
+                async for chunk in body:
+                    offset += await file.write(offset, chunk)
             length = request.headers.get("content-length", "")
             if length.isdigit() and int(length) != offset:
                 raise PfsError(Kind.INVALID, f"{length} bytes were announced and {offset} came")
@@ -341,6 +393,6 @@ async def _upload(request: Request, fs: TreeFileSystem, path: str) -> None:
                 await file.release()
         await fs.rename(part, path, RenameMode.REPLACE)
     except BaseException:
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), suppress(PfsError):  # what went wrong first is what counts
             await fs.unlink(part)
         raise

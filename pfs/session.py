@@ -5,12 +5,15 @@ server and not yet closed counts as cut, since nobody can tell whether more was 
 """
 
 import itertools
+import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from typing import TypeVar
 
 import trio
 
-from pfs.api import Closing, FileSystem, OpenFile, RenameMode
+from pfs.api import Closing, Entry, FileSystem, OpenFile, RenameMode
 from pfs.errors import Kind, PfsError
 from pfs.wire import (
     Json,
@@ -23,6 +26,13 @@ from pfs.wire import (
 
 READ_BYTES_MAX = 4 * 1024 * 1024
 HANDLES_MAX = 65_536
+PAGE_BYTES_MAX = 6 * 1024 * 1024
+ENTRY_BYTES_MAX, CHARACTER_BYTES_MAX = 320, 12  # what an entry, and a character of its name, need in a frame
+MODE_MAX = 0o7777
+INT_MAX = 2**63 - 1
+
+log = logging.getLogger(__name__)
+Word = TypeVar("Word", bound=StrEnum)
 
 Reply = tuple[Json, bytes]
 
@@ -64,11 +74,8 @@ class FileSession:
         """
         answer = self._ops.get(op)
         if answer is None:
-            raise PfsError(Kind.UNSUPPORTED, f"the server does not know the operation {op!r}")
-        try:
-            return await answer(args, body)
-        except (KeyError, TypeError, ValueError) as error:
-            raise PfsError(Kind.INVALID, f"{op}: an argument is missing or wrong: {error}") from error
+            raise PfsError(Kind.UNSUPPORTED, f"the server does not know the operation {op[:80]!r}")
+        return await answer(args, body)
 
     async def end(self) -> None:
         """Release everything that is open."""
@@ -76,72 +83,85 @@ class FileSession:
             files, self._files = self._files, {}
             for file in files.values():
                 if file.attr.commits:
-                    await file.flush(Closing.DYING)
-                await file.release()
+                    await _quietly(file.flush(Closing.DYING))
+                await _quietly(file.release())
 
     def _file(self, args: Json) -> OpenFile:
-        try:
-            return self._files[int(args["handle"])]
-        except KeyError:
-            raise PfsError(Kind.BAD_HANDLE, "this file is not open here (any more)") from None
+        file = self._files.get(_int(args, "handle"))
+        if file is None:
+            raise PfsError(Kind.BAD_HANDLE, "this file is not open here (any more)")
+        return file
 
     async def _getattr(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._fs.getattr(_path(args))), b""
+        return encode_attr(await self._fs.getattr(_text(args, "path"))), b""
 
     async def _listdir(self, args: Json, body: bytes) -> Reply:
-        return encode_entries(list(await self._fs.listdir(_path(args)))), b""
+        after = _text(args, "after")
+        entries = await self._fs.listdir(_text(args, "path"))
+        left = sorted((entry for entry in entries if entry.name > after), key=lambda entry: entry.name)
+        page = _page(left)
+        return {**encode_entries(page), "more": len(page) < len(left)}, b""
 
     async def _readlink(self, args: Json, body: bytes) -> Reply:
-        return {"target": await self._fs.readlink(_path(args))}, b""
+        return {"target": await self._fs.readlink(_text(args, "path"))}, b""
 
     async def _mkdir(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._fs.mkdir(_path(args), int(args["mode"]))), b""
+        return encode_attr(await self._fs.mkdir(_text(args, "path"), _int(args, "mode", MODE_MAX))), b""
 
     async def _symlink(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._fs.symlink(_path(args), str(args["target"]))), b""
+        return encode_attr(await self._fs.symlink(_text(args, "path"), _text(args, "target"))), b""
 
     async def _unlink(self, args: Json, body: bytes) -> Reply:
-        await self._fs.unlink(_path(args))
+        await self._fs.unlink(_text(args, "path"))
         return {}, b""
 
     async def _rmdir(self, args: Json, body: bytes) -> Reply:
-        await self._fs.rmdir(_path(args))
+        await self._fs.rmdir(_text(args, "path"))
         return {}, b""
 
     async def _rename(self, args: Json, body: bytes) -> Reply:
-        await self._fs.rename(_path(args), str(args["target"]), RenameMode(args["mode"]))
+        await self._fs.rename(_text(args, "path"), _text(args, "target"), _word(RenameMode, args, "mode"))
         return {}, b""
 
     async def _setattr(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._fs.setattr(_path(args), decode_changes(args["changes"]))), b""
+        return encode_attr(await self._fs.setattr(_text(args, "path"), decode_changes(args.get("changes")))), b""
 
     async def _statfs(self, args: Json, body: bytes) -> Reply:
-        return encode_space(await self._fs.statfs(_path(args))), b""
+        return encode_space(await self._fs.statfs(_text(args, "path"))), b""
 
     async def _open(self, args: Json, body: bytes) -> Reply:
         if len(self._files) >= HANDLES_MAX:
             raise PfsError(Kind.TOO_MANY, f"a mount holds at most {HANDLES_MAX} files open")
-        file = await self._fs.open(_path(args), decode_flags(args["flags"]), int(args["mode"]))
+        flags = decode_flags(args.get("flags"))
+        file = await self._fs.open(_text(args, "path"), flags, _int(args, "mode", MODE_MAX))
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except trio.Cancelled:  # who asked has gone, and will not hear of the handle
+            with trio.CancelScope(shield=True):
+                await _quietly(file.release())
+            raise
         number = next(self._numbers)
         self._files[number] = file
         return {"handle": number, "attr": encode_attr(file.attr)}, b""
 
     async def _read(self, args: Json, body: bytes) -> Reply:
-        size = min(int(args["size"]), READ_BYTES_MAX)
-        data = await self._file(args).read(_offset(args), size, wait=bool(args["wait"]))
-        return {}, data
+        size = min(_int(args, "size"), READ_BYTES_MAX)
+        wait = args.get("wait")
+        if not isinstance(wait, bool):
+            raise _wrong("wait", wait)
+        return {}, await self._file(args).read(_int(args, "offset"), size, wait=wait)
 
     async def _write(self, args: Json, body: bytes) -> Reply:
-        return {"size": await self._file(args).write(_offset(args), body)}, b""
+        return {"size": await self._file(args).write(_int(args, "offset"), body)}, b""
 
     async def _truncate(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._file(args).truncate(int(args["size"]))), b""
+        return encode_attr(await self._file(args).truncate(_int(args, "size"))), b""
 
     async def _fgetattr(self, args: Json, body: bytes) -> Reply:
         return encode_attr(await self._file(args).getattr()), b""
 
     async def _flush(self, args: Json, body: bytes) -> Reply:
-        await self._file(args).flush(Closing(args["closing"]))
+        await self._file(args).flush(_word(Closing, args, "closing"))
         return {}, b""
 
     async def _fsync(self, args: Json, body: bytes) -> Reply:
@@ -150,17 +170,51 @@ class FileSession:
 
     async def _release(self, args: Json, body: bytes) -> Reply:
         file = self._file(args)
-        del self._files[int(args["handle"])]
+        del self._files[_int(args, "handle")]
         await file.release()
         return {}, b""
 
 
-def _path(args: Json) -> str:
-    return str(args["path"])
+async def _quietly(closing: Awaitable[None]) -> None:
+    """Nobody is there any more to be told what goes wrong; the log is."""
+    try:
+        await closing
+    except PfsError as error:
+        log.info("while closing what a mount left open: %s", error)
+    except Exception:
+        log.exception("defect while closing what a mount left open")
 
 
-def _offset(args: Json) -> int:
-    offset = int(args["offset"])
-    if offset < 0:
-        raise ValueError("offset")
-    return offset
+def _page(entries: Sequence[Entry]) -> list[Entry]:
+    """Return as many of the first entries as surely go into one frame."""
+    size_bytes = 0
+    for count, entry in enumerate(entries):
+        size_bytes += ENTRY_BYTES_MAX + CHARACTER_BYTES_MAX * len(entry.name)
+        if size_bytes > PAGE_BYTES_MAX:
+            return list(entries[:count])
+    return list(entries)
+
+
+def _wrong(name: str, value: object) -> PfsError:
+    return PfsError(Kind.INVALID, f"the argument {name!r} is missing or wrong: {str(value)[:80]}")
+
+
+def _text(args: Json, name: str) -> str:
+    value = args.get(name)
+    if not isinstance(value, str):
+        raise _wrong(name, value)
+    return value
+
+
+def _int(args: Json, name: str, most: int = INT_MAX) -> int:
+    value = args.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise _wrong(name, value)
+    return value
+
+
+def _word(words: type[Word], args: Json, name: str) -> Word:
+    try:
+        return words(_text(args, name))
+    except ValueError:
+        raise _wrong(name, args[name]) from None

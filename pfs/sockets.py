@@ -63,7 +63,7 @@ async def _listen_tcp(host: str, port: int) -> socket.socket:
     try:
         found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # "localhost" is both, and most clients try the older first
-        family, _, _, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
+        family, _, _, _, (number, _, *more) = min(found, key=lambda item: item[0] != socket.AF_INET)
         sock = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise _listen_error(f"{host}:{port}", error) from None
@@ -74,7 +74,7 @@ async def _listen_tcp(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        sock.bind(address)
+        sock.bind((number, port, *more))  # the resolver takes a port of more than 16 bits for another
         sock.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         sock.close()

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import httpx
 
 from pfs.errors import Kind, PfsError
+from pfs.keys import bearer
 from pfs.wire import FILES_PATH, decode_error
 
 TIMEOUT_S = 30.0
@@ -22,12 +23,16 @@ class WebClient:
 
     def __init__(self, endpoint: str, token: str, ca: str | None = None) -> None:
         self._endpoint = endpoint
-        headers = {"authorization": f"Bearer {token}", "accept-encoding": "identity"}
+        headers = {"authorization": bearer(token), "accept-encoding": "identity"}
         try:
             verify = httpx.create_ssl_context(verify=ca) if ca is not None else True
         except OSError as error:
             raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {error.strerror}") from None
-        self._client = httpx.Client(base_url=endpoint, headers=headers, timeout=TIMEOUT_S, verify=verify)
+        try:
+            self._client = httpx.Client(base_url=endpoint, headers=headers, timeout=TIMEOUT_S, verify=verify)
+        except httpx.InvalidURL:
+            message = f"{endpoint!r} is no server's address; one looks like https://host:8470"
+            raise PfsError(Kind.INVALID, message) from None
 
     def __enter__(self) -> "WebClient":
         return self
@@ -45,7 +50,7 @@ class WebClient:
         timeout = httpx.Timeout(TIMEOUT_S, read=None)
         try:
             with self._client.stream("GET", _url(path), timeout=timeout) as response:
-                if response.status_code >= 400:
+                if not response.is_success:
                     response.read()
                     raise _refusal(response)
                 yield response.iter_raw()
@@ -55,7 +60,7 @@ class WebClient:
     def list(self, path: str, each: str | None = None) -> list[dict[str, Any]]:
         """Return the entries of a directory, with the text of the file `each` in every subdirectory."""
         params = {} if each is None else {"each": each}
-        entries: list[dict[str, Any]] = self._ask("GET", path, params=params).json()["entries"]
+        entries: list[dict[str, Any]] = _field(self._ask("GET", path, params=params), "entries")
         return entries
 
     def put(self, path: str, data: bytes, key: str) -> str | None:
@@ -65,7 +70,7 @@ class WebClient:
             key: makes a repetition harmless: the same key again gives the same result.
         """
         response = self._ask("PUT", path, content=data, headers={"idempotency-key": key})
-        return str(response.json()["path"]) if response.status_code == 201 else None
+        return str(_field(response, "path")) if response.status_code == 201 else None
 
     def write(self, path: str, data: bytes) -> None:
         """Write to a file that takes commands."""
@@ -76,7 +81,7 @@ class WebClient:
             response = self._client.request(method, _url(path), **options)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
-        if response.status_code >= 400:
+        if not response.is_success:
             raise _refusal(response)
         return response
 
@@ -92,11 +97,23 @@ def facts(text: str | None) -> Mapping[str, str]:
 
 
 def _url(path: str) -> str:
-    return f"{FILES_PATH}/{quote(path)}"
+    return f"{FILES_PATH}/{quote(path, errors='surrogateescape')}"
+
+
+def _field(response: httpx.Response, name: str) -> Any:
+    try:
+        return response.json()[name]
+    except (ValueError, KeyError, TypeError):
+        raise _stranger(response) from None
 
 
 def _refusal(response: httpx.Response) -> PfsError:
     try:
         return decode_error(response.json()["error"])
     except (ValueError, KeyError, TypeError):
-        return PfsError(Kind.UNREACHABLE, f"what answers is not a pfs server (status {response.status_code})")
+        return _stranger(response)
+
+
+def _stranger(response: httpx.Response) -> PfsError:
+    where = response.url.copy_with(path="/", query=None)
+    return PfsError(Kind.UNREACHABLE, f"what answers at {where} is not a pfs server (status {response.status_code})")

@@ -23,6 +23,7 @@ from pfs.path import check_name
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 HEADER_BYTES_MAX = 8 * 1024 * 1024
+VALID_S_MAX = 86_400.0
 CHANNEL_PATH = "/api/v1/channel"
 FILES_PATH = "/api/v1/fs"
 
@@ -60,7 +61,11 @@ Frame = Ask | Answer | Cancel
 
 
 def encode_frame(frame: Frame) -> bytes:
-    """Return the bytes of one message."""
+    """Return the bytes of one message.
+
+    Raises:
+        PfsError: TOO_LARGE when the other side would not take it.
+    """
     body = b""
     header: Json
     match frame:
@@ -73,6 +78,8 @@ def encode_frame(frame: Frame) -> bytes:
         case Cancel(number):
             header = {"cancel": number}
     text = json.dumps(header, separators=(",", ":")).encode()
+    if len(text) > HEADER_BYTES_MAX or 4 + len(text) + len(body) > FRAME_BYTES_MAX:
+        raise PfsError(Kind.TOO_LARGE, f"this is more than one message holds: {FRAME_BYTES_MAX >> 20} MiB")
     return b"".join((struct.pack(">I", len(text)), text, body))
 
 
@@ -174,7 +181,7 @@ def decode_attr(value: Any) -> Attr:
             mtime_ns=_time(value["mtime_ns"]),
             ctime_ns=_time(value["ctime_ns"]),
             atime_ns=_time(value["atime_ns"]),
-            valid_s=min(max(float(value["valid_s"]), 0.0), 86400.0),
+            valid_s=_seconds(value["valid_s"]),
             volatile="volatile" in flags,
             stream="stream" in flags,
             commits="commits" in flags,
@@ -187,6 +194,12 @@ def _ranged(value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ValueError(f"number: {value!r}")
     return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ValueError(f"number of seconds: {value!r}")
+    return float(min(value, VALID_S_MAX))
 
 
 def _time(value: object) -> int:
@@ -204,8 +217,8 @@ def decode_entries(value: Mapping[str, Any]) -> list[Entry]:
     if not isinstance(entries, list):
         raise PfsError(Kind.INVALID, "a listing without entries")
     try:
-        return [Entry(check_name(str(e["name"])), decode_attr(e["attr"])) for e in entries]
-    except (KeyError, TypeError) as error:
+        return [Entry(check_name(e["name"]), decode_attr(e["attr"])) for e in entries]
+    except (AttributeError, KeyError, TypeError) as error:
         raise PfsError(Kind.INVALID, f"an entry without a proper {error}") from None
 
 

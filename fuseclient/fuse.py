@@ -1,0 +1,254 @@
+"""The kernel's requests, translated: one short handler each.
+
+This is the only place that turns a `PfsError` into an errno. Whatever else is raised is a defect: it is logged, the
+program gets EIO, and the mount goes on; pyfuse3 would end.
+"""
+
+import errno
+import functools
+import logging
+import math
+import stat
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+import trio
+
+from fuseclient.errnos import KIND_TO_ERRNO
+from fuseclient.files import DEADLINE_S, Opened
+from fuseclient.held import Interrupted
+from fuseclient.ops import Ops
+from fuseclient.tree import Node
+from pfs.api import Changes, NodeType
+from pfs.errors import PfsError
+from pfs.path import NAME_BYTES_MAX
+
+log = logging.getLogger(__name__)
+
+BLOCK_BYTES = 4096
+_TYPES = {NodeType.DIRECTORY: stat.S_IFDIR, NodeType.FILE: stat.S_IFREG, NodeType.SYMLINK: stat.S_IFLNK}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Handler = Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]
+
+
+def answered(handler: Handler[P, R], deadline_s: float = DEADLINE_S) -> Handler[P, R]:
+    """Let a handler raise nothing but `FUSEError`, within a bounded time."""
+
+    @functools.wraps(handler)
+    async def answer(operations: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        operations.busy += 1
+        try:
+            with trio.fail_after(deadline_s):
+                return await handler(operations, *args, **kwargs)
+        except PfsError as error:
+            code = KIND_TO_ERRNO[error.kind]
+            log.debug("%s: %s: %s", handler.__name__, errno.errorcode[code], error)
+        except Interrupted:
+            code = errno.EINTR
+        except trio.TooSlowError:
+            log.warning("%s: no answer within %s s", handler.__name__, deadline_s)
+            code = errno.ETIMEDOUT
+        except Exception:
+            log.exception("%s failed", handler.__name__)
+            code = errno.EIO
+        finally:
+            operations.busy -= 1
+        raise pyfuse3.FUSEError(code)
+
+    return answer
+
+
+waiting = functools.partial(answered, deadline_s=math.inf)
+
+
+class Operations(pyfuse3.Operations):
+    """The handlers of one mount."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, ops: Ops) -> None:
+        super().__init__()
+        self._ops = ops
+        self.busy = 0
+        self.started = trio.Event()
+
+    def init(self) -> None:
+        """The kernel has said hello."""
+        self.started.set()
+
+    @answered
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._attributes(await self._ops.lookup(parent_inode, _text(name)))
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        try:
+            self._ops.forget(inode_list)
+        except Exception:  # nobody waits for an answer
+            log.exception("forget failed")
+
+    @answered
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        return self._attributes(await self._ops.getattr(inode))
+
+    @answered
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        changes = Changes(
+            mode=stat.S_IMODE(attr.st_mode) if fields.update_mode else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        uid = attr.st_uid if fields.update_uid else None
+        gid = attr.st_gid if fields.update_gid else None
+        return self._attributes(await self._ops.setattr(inode, changes, uid=uid, gid=gid, fh=fh))
+
+    @answered
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return _bytes(await self._ops.readlink(inode))
+
+    @answered
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        regular = stat.S_IFMT(mode) in (0, stat.S_IFREG)
+        node = await self._ops.mknod(parent_inode, _text(name), stat.S_IMODE(mode), regular=regular)
+        return self._attributes(node)
+
+    @answered
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._attributes(await self._ops.mkdir(parent_inode, _text(name), stat.S_IMODE(mode)))
+
+    @answered
+    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._ops.unlink(parent_inode, _text(name))
+
+    @answered
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._ops.rmdir(parent_inode, _text(name))
+
+    @answered
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._attributes(await self._ops.symlink(parent_inode, _text(name), _text(target)))
+
+    @answered
+    async def rename(  # noqa: PLR0917 - pyfuse3 says so
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        await self._ops.rename(parent_inode_old, _text(name_old), parent_inode_new, _text(name_new), flags)
+
+    @answered
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        return self._attributes(await self._ops.link(new_parent_inode, _text(new_name)))
+
+    @answered
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        return _opened(inode, await self._ops.files.open(inode, flags, ctx.pid))
+
+    @answered
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        name_text, mode = _text(name), stat.S_IMODE(mode)
+        opened, node = await self._ops.files.create(parent_inode, name_text, mode, flags, ctx.pid)
+        return _opened(node.number, opened), self._attributes(node)
+
+    @waiting
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        return await self._ops.files.read(fh, off, size)
+
+    @answered
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        return await self._ops.files.write(fh, off, buf)
+
+    @answered
+    async def flush(self, fh: int) -> None:
+        await self._ops.files.flush(fh)
+
+    @answered
+    async def release(self, fh: int) -> None:
+        await self._ops.files.release(fh)
+
+    @answered
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._ops.files.fsync(fh)
+
+    @answered
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return self._ops.opendir(inode)
+
+    @answered
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        def reply(name: str, node: Node, offset: int) -> bool:
+            return pyfuse3.readdir_reply(token, _bytes(name), self._attributes(node), offset)
+
+        await self._ops.readdir(fh, start_id, reply)
+
+    @answered
+    async def releasedir(self, fh: int) -> None:
+        self._ops.releasedir(fh)
+
+    @answered
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        return None  # names are on the server's disk before anybody hears of them
+
+    @answered
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        space, data = await self._ops.statfs(), pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = BLOCK_BYTES
+        data.f_blocks = space.bytes_total // BLOCK_BYTES
+        data.f_bfree = data.f_bavail = space.bytes_free // BLOCK_BYTES
+        data.f_files, data.f_ffree, data.f_favail = space.files_total, space.files_free, space.files_free
+        data.f_namemax = NAME_BYTES_MAX
+        return data
+
+    def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        attr, entry = node.attr, pyfuse3.EntryAttributes()
+        entry.st_ino, entry.generation = node.number, node.generation
+        entry.entry_timeout = entry.attr_timeout = 0 if attr.volatile else attr.valid_s
+        entry.st_mode = _TYPES[attr.type] | stat.S_IMODE(attr.mode)
+        entry.st_uid, entry.st_gid, entry.st_nlink = self._ops.uid, self._ops.gid, attr.nlink
+        entry.st_size = 0 if attr.stream else attr.size
+        entry.st_blocks = -(-entry.st_size // 512)
+        entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = attr.atime_ns, attr.mtime_ns, attr.ctime_ns
+        return entry
+
+
+def _opened(inode: int, opened: Opened) -> pyfuse3.FileInfo:
+    if opened.outdated and not opened.direct:
+        try:
+            pyfuse3.invalidate_inode(inode, attr_only=True)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # the kernel has let go of it
+                raise
+    return pyfuse3.FileInfo(fh=opened.fh, direct_io=opened.direct, keep_cache=False)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

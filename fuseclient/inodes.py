@@ -1,0 +1,234 @@
+"""The numbers by which the kernel knows our files: what they stand for, and for how long.
+
+The server knows nodes by an id, users know them by a path, the kernel by a number. The table ties the three:
+
+    (datacenter, node id)  ◀─identity─▶  Inode.number  ◀─names─▶  (number of the directory, name)
+
+A node that is seen at two paths is one inode with two names (a hard link), or, where it can have but one name,
+an inode that has moved. A name that leads to another node than before leads to another inode from then on; the
+former one may be left without any name while programs hold it open. Paths are not stored: they are read off the
+names up to the datacenter's root, so that renaming a directory moves everything below it in one step.
+
+An inode stays as long as the kernel counts on it (one for every answer that named it, taken back by `forget`),
+a program holds it open, or an inode below it stays. Numbers are the node ids where these are free: so they are
+the same after the next mount, and programs that remember them (git, rsync) find their files unchanged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pfs.errors import Kind, PfsError
+from pfs.path import join
+
+ROOT = 1
+NUMBER_MAX = 2**64 - 2  # the kernel takes the highest one for "not known"
+
+
+@dataclass(slots=True, eq=False)
+class Inode:
+    """One node as the kernel knows it.
+
+    Attributes:
+        number: what the kernel calls it; with `generation` never used for another node.
+        datacenter: whose node it is; empty for the root of the mount.
+        node_id: the server's name for it; None for the fixed inodes: the root and the datacenters' roots.
+        names: where it stands, as (number of the directory, name), the newest last.
+        children: the inodes below it that the table knows, by name.
+        lookups: how many answers the kernel has had that named it.
+        opens: how many open files and directories there are.
+        size: bytes that the kernel may take it to have, at most.
+        told: size and mtime of the last answer, None when it holds no more.
+        changed: the value of `Inodes.changes` at the last change that went through this mount.
+    """
+
+    number: int
+    generation: int
+    datacenter: str
+    node_id: int | None
+    names: dict[tuple[int, str], None] = field(default_factory=dict)
+    children: dict[str, "Inode"] = field(default_factory=dict)
+    lookups: int = 0
+    opens: int = 0
+    size: int = 0
+    told: tuple[int, int] | None = None
+    changed: int = 0
+
+    @property
+    def fixed(self) -> bool:
+        """True for the root of the mount and the roots of the datacenters, which always stay."""
+        return self.node_id is None
+
+
+class Inodes:
+    """All inodes of a mount.
+
+    Args:
+        datacenters: the names that the root directory shows.
+    """
+
+    def __init__(self, datacenters: Sequence[str]) -> None:
+        root = Inode(ROOT, 0, "", None)
+        self._inodes: dict[int, Inode] = {ROOT: root}
+        self._nodes: dict[tuple[str, int], Inode] = {}
+        self._generations: dict[str, int] = {}
+        for index, datacenter in enumerate(datacenters):
+            self._generations[datacenter] = index
+            inode = Inode(ROOT + 1 + index, 0, datacenter, None)
+            self._inodes[inode.number] = inode
+            self._link(root, datacenter, inode)
+        self._free = self._first_free = ROOT + 1 + len(datacenters)
+        self.changes = 0
+
+    def __len__(self) -> int:
+        return len(self._inodes)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._inodes
+
+    def get(self, number: int) -> Inode:
+        """Return the inode that the kernel calls `number`.
+
+        Raises:
+            PfsError: STALE when it has been forgotten.
+        """
+        try:
+            return self._inodes[number]
+        except KeyError:
+            raise PfsError(Kind.STALE, f"inode {number} is not known any more") from None
+
+    def child(self, parent: int, name: str) -> Inode | None:
+        """Return what the name led to when it was last seen."""
+        return self.get(parent).children.get(name)
+
+    def places(self, number: int) -> list[tuple[str, str]]:
+        """Return every (datacenter, path) where the inode stands, the newest first; none once it is unlinked."""
+        inode = self.get(number)
+        if inode.fixed:
+            return [(inode.datacenter, "")] if inode.datacenter else []
+        places = []
+        for parent, name in reversed(inode.names):
+            place = self._place(self._inodes[parent])
+            if place is not None:
+                places.append((place[0], join(place[1], name)))
+        return places
+
+    def enter(self, parent: int, name: str, node_id: int, *, sole: bool) -> Inode:
+        """Note that `name` leads to the node and that the kernel is being told so: it counts as one lookup.
+
+        Args:
+            sole: the node has this one name, so that any other is a former one.
+        """
+        directory = self.get(parent)
+        inode = self._nodes.get((directory.datacenter, node_id)) or self._new(directory.datacenter, node_id)
+        inode.lookups += 1
+        loose = self._unlink(directory, name)
+        if sole:
+            for other, other_name in list(inode.names):
+                loose += self._unlink(self._inodes[other], other_name)
+        self._link(directory, name, inode)
+        self._prune(*loose)
+        return inode
+
+    def unlink(self, parent: int, name: str) -> None:
+        """Note that the name is gone."""
+        self._prune(*self._unlink(self.get(parent), name))
+
+    def rename(self, parent: int, name: str, new_parent: int, new_name: str) -> None:
+        """Note that a name was moved, with everything below it, over whatever stood there."""
+        source, target = self.get(parent), self.get(new_parent)
+        moved = source.children.get(name)
+        if moved is not None and moved is target.children.get(new_name):
+            return  # two names of one file: rename(2) then leaves both
+        loose = self._unlink(target, new_name) + self._unlink(source, name)
+        if moved is not None:
+            self._link(target, new_name, moved)
+        self._prune(*loose)
+
+    def exchange(self, parent: int, name: str, other_parent: int, other_name: str) -> None:
+        """Note that two names have changed places."""
+        ends = ((self.get(parent), name), (self.get(other_parent), other_name))
+        found = [directory.children.get(each) for directory, each in ends]
+        loose = [inode for directory, each in ends for inode in self._unlink(directory, each)]
+        for (directory, each), inode in zip(ends, reversed(found), strict=True):
+            if inode is not None:
+                self._link(directory, each, inode)
+        self._prune(*loose)
+
+    def forget(self, number: int, count: int) -> None:
+        """The kernel has let go of `count` of its lookups."""
+        inode = self._inodes.get(number)
+        if inode is not None:
+            inode.lookups = max(0, inode.lookups - count)
+            self._prune(inode)
+
+    def opened(self, number: int) -> None:
+        """An open file or directory counts on the inode."""
+        self.get(number).opens += 1
+
+    def closed(self, number: int) -> None:
+        """An open file or directory has ended."""
+        inode = self.get(number)
+        inode.opens -= 1
+        self._prune(inode)
+
+    def touch(self, number: int) -> None:
+        """Note that this mount has changed the node: what was told of it holds no more."""
+        inode = self._inodes.get(number)
+        if inode is not None:
+            self.changes += 1
+            inode.changed = self.changes
+            inode.told = None
+
+    def _new(self, datacenter: str, node_id: int) -> Inode:
+        if self._first_free <= node_id <= NUMBER_MAX and node_id not in self._inodes:
+            number, generation = node_id, self._generations[datacenter]
+        else:  # taken by another datacenter's node, or out of range
+            while self._free in self._inodes:
+                self._free += 1
+            number, generation = self._free, len(self._generations) + self._free
+            self._free += 1
+        inode = Inode(number, generation, datacenter, node_id)
+        self._inodes[number] = self._nodes[datacenter, node_id] = inode
+        return inode
+
+    def _place(self, inode: Inode) -> tuple[str, str] | None:
+        parts: list[str] = []
+        while not inode.fixed:
+            if not inode.names:
+                return None
+            parent, name = next(reversed(inode.names))
+            parts.append(name)
+            inode = self._inodes[parent]
+        return inode.datacenter, "/".join(reversed(parts))
+
+    def _is_above(self, inode: Inode, directory: Inode) -> bool:
+        while directory is not inode:
+            if not directory.names:
+                return False
+            directory = self._inodes[next(reversed(directory.names))[0]]
+        return True
+
+    def _link(self, directory: Inode, name: str, inode: Inode) -> None:
+        if inode is directory or (inode.children and self._is_above(inode, directory)):
+            return  # another client is moving it: it has no name until it is seen again
+        directory.children[name] = inode
+        inode.names[directory.number, name] = None
+
+    def _unlink(self, directory: Inode, name: str) -> list[Inode]:
+        """Take the name away; return whom it may have been the last reason to keep."""
+        inode = directory.children.pop(name, None)
+        if inode is None:
+            return []
+        del inode.names[directory.number, name]
+        return [inode, directory]
+
+    def _prune(self, *loose: Inode) -> None:
+        waiting = list(loose)
+        while waiting:
+            inode = waiting.pop()
+            idle = not (inode.fixed or inode.lookups or inode.opens or inode.children)
+            if idle and inode.number in self._inodes:
+                del self._inodes[inode.number]
+                del self._nodes[inode.datacenter, inode.node_id or 0]
+                for parent, name in list(inode.names):
+                    waiting += self._unlink(self._inodes[parent], name)

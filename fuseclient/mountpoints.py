@@ -1,0 +1,120 @@
+"""What is mounted where on this machine, who uses it, and how it is taken away.
+
+Nothing here opens or looks at anything below a mount point: a mount whose daemon is gone answers with an error, one
+whose daemon hangs would not answer at all. What /proc says is enough.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from pfs.errors import Kind, PfsError
+
+FILESYSTEM_TYPE = "fuse.pfs"
+USERS_NAMED = 5
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+_TIMEOUT_S = 10
+
+
+def canonical(path: str) -> str:
+    """Return the path as the kernel lists it, without looking at what it leads to itself."""
+    absolute = os.path.abspath(os.path.expanduser(path))
+    return os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
+
+
+def mounted_type(point: str) -> str | None:
+    """Return the type of file system that is seen at a canonical path, None when nothing is mounted there."""
+    found = None
+    with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            place, _, source = line.partition(" - ")
+            if _unescape(place.split(" ")[4]) == point:
+                found = source.split(" ")[0]  # the last line is the uppermost mount
+    return found
+
+
+def unmount(point: str, *, lazy: bool) -> None:
+    """Take the mount away.
+
+    Args:
+        lazy: also while it is in use: it vanishes from the tree at once, and ends with its last user.
+
+    Raises:
+        PfsError: BUSY when it is in use, NOT_FOUND when nothing is mounted there, or what else prevents it.
+    """
+    if os.geteuid() == 0:
+        _unmount_as_root(point, lazy=lazy)
+    else:
+        _unmount_as_user(point, lazy=lazy)
+
+
+def users(point: str) -> list[str]:
+    """Return who has a file or its working directory in the mount, one phrase for each of the first few."""
+    found: list[str] = []
+    for process in _numbers(Path("/proc")):
+        links = {"cwd": "has its working directory there", "root": "has its root there"}
+        what = next((text for link, text in links.items() if _leads_below(process / link, point)), None)
+        if what is None and any(_leads_below(link, point) for link in _numbers(process / "fd")):
+            what = "has a file open there"
+        if what is not None:
+            found.append(f"{_command(process)} (process {process.name}) {what}")
+        if len(found) == USERS_NAMED:
+            break
+    return found
+
+
+def _unmount_as_root(point: str, *, lazy: bool) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+    if libc.umount2(os.fsencode(point), flags) != 0:
+        code = ctypes.get_errno()
+        kinds = {errno.EBUSY: Kind.BUSY, errno.EINVAL: Kind.NOT_FOUND, errno.ENOENT: Kind.NOT_FOUND}
+        raise PfsError(kinds.get(code, Kind.DENIED), f"cannot unmount {point}: {os.strerror(code)}")
+
+
+def _unmount_as_user(point: str, *, lazy: bool) -> None:
+    helper = shutil.which("fusermount3")
+    if helper is None:
+        raise PfsError(Kind.UNSUPPORTED, "fusermount3 is not installed: install the package fuse3")
+    command = [helper, "-u", *(["-z"] if lazy else []), "--", point]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise PfsError(Kind.TIMED_OUT, f"cannot unmount {point}: fusermount3 does not end") from None
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or ["fusermount3 failed"]
+        busy, missing = "busy" in reason[0].lower(), "not found" in reason[0].lower()
+        kind = Kind.BUSY if busy else Kind.NOT_FOUND if missing else Kind.DENIED
+        raise PfsError(kind, f"cannot unmount {point}: {reason[0]}")
+
+
+def _leads_below(link: Path, point: str) -> bool:
+    try:
+        target = os.readlink(link)
+    except OSError:
+        return False
+    return target == point or target.startswith(point.rstrip("/") + "/")
+
+
+def _numbers(directory: Path) -> list[Path]:
+    with contextlib.suppress(OSError):
+        return [directory / name for name in os.listdir(directory) if name.isdecimal()]
+    return []
+
+
+def _command(process: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (process / "comm").read_text(errors="replace").strip()
+    return "a program"
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

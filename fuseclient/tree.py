@@ -1,0 +1,99 @@
+"""Where the kernel's numbers and names lead: to a place in one datacenter's file system.
+
+The root of the mount has one directory for each datacenter and can hold nothing else. It and those directories
+are described without asking anybody, so that `ls` of the mount shows all of them also while one is out of reach.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fuseclient.handles import Handles
+from fuseclient.inodes import ROOT, Inode, Inodes
+from pfs.api import Attr, FileSystem, NodeType
+from pfs.errors import Kind, PfsError
+from pfs.path import check_name, join
+
+FIXED_VALID_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path in the file system of a datacenter."""
+
+    filesystem: FileSystem
+    datacenter: str
+    path: str
+
+    @property
+    def in_mount(self) -> str:
+        """The path from the root of the mount."""
+        return join(self.datacenter, self.path) if self.path else self.datacenter
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What the kernel is told of a node."""
+
+    number: int
+    generation: int
+    attr: Attr
+
+
+class Tree:
+    """The tables of a mount and the file systems that they lead into.
+
+    Args:
+        filesystems: by the name of the datacenter.
+        started_ns: the mtime of what the mount shows by itself.
+    """
+
+    def __init__(self, filesystems: Mapping[str, FileSystem], started_ns: int) -> None:
+        self.filesystems = dict(sorted(filesystems.items()))
+        self.inodes = Inodes(list(self.filesystems))
+        self.handles = Handles()
+        self._started_ns = started_ns
+
+    def places(self, number: int) -> list[Place]:
+        """Return where the inode stands, the newest place first.
+
+        Raises:
+            PfsError: STALE when it has no name any more.
+        """
+        places = [Place(self.filesystems[dc], dc, path) for dc, path in self.inodes.places(number)]
+        if not places:
+            raise PfsError(Kind.STALE, "this name leads to something else by now")
+        return places
+
+    def place(self, number: int) -> Place:
+        """Return where the inode stands; raises as `places`."""
+        return self.places(number)[0]
+
+    def below(self, parent: int, name: str) -> Place:
+        """Return the place of a name in a directory.
+
+        Raises:
+            PfsError: FORBIDDEN in the root of the mount, NAME_TOO_LONG, STALE.
+        """
+        if parent == ROOT:
+            raise PfsError(Kind.FORBIDDEN, "only datacenters stand here; work inside of one", name)
+        check_name(name)
+        directory = self.place(parent)
+        return Place(directory.filesystem, directory.datacenter, join(directory.path, name))
+
+    def enter(self, parent: int, name: str, attr: Attr) -> Node:
+        """Note that the kernel is being told of a name and what it leads to."""
+        sole = attr.type is NodeType.DIRECTORY or attr.nlink <= 1
+        return self.tell(self.inodes.enter(parent, name, attr.node_id, sole=sole), attr)
+
+    def tell(self, inode: Inode, attr: Attr) -> Node:
+        """Note what the kernel is being told of an inode."""
+        inode.told, inode.size = (attr.size, attr.mtime_ns), max(inode.size, attr.size)
+        return Node(inode.number, inode.generation, attr)
+
+    def fixed(self, inode: Inode) -> Node:
+        """Describe the root of the mount, or of a datacenter."""
+        nlink = 2 + len(self.filesystems) if inode.number == ROOT else 2
+        mode = 0o555 if inode.number == ROOT else 0o755
+        time_ns = self._started_ns
+        attr = Attr(NodeType.DIRECTORY, inode.number, mode, 0, nlink, time_ns, time_ns, time_ns, valid_s=FIXED_VALID_S)
+        return Node(inode.number, inode.generation, attr)

@@ -1,0 +1,117 @@
+"""Processes of this machine: which are a task's, and a signal that can only reach the one that was meant.
+
+A process is known by its id *and* its start time, since ids are used again. Signals go through a pidfd whose
+identity was checked after it was opened: the kernel never hands it to a successor.
+"""
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+LOOKS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as /proc tells it.
+
+    Attributes:
+        start_ticks: clock ticks between the machine's start and the process's.
+        is_dead: it has ended, and whoever started it does not know yet.
+        depth: generations below the process that was asked for.
+    """
+
+    pid: int
+    start_ticks: int
+    parent: int
+    name: str
+    is_dead: bool = False
+    depth: int = 0
+
+
+def find(pid: int) -> Process | None:
+    """Return the process `pid`, or None where there is none. One that ended and waits for its parent still is."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read().decode("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # the name may hold blanks and brackets itself
+    front, _, rest = text.rpartition(")")
+    fields = rest.split()
+    return Process(pid, int(fields[19]), int(fields[1]), front.partition("(")[2], fields[0] in ("Z", "X"))
+
+
+def descendants(ancestor: Process) -> Sequence[Process]:
+    """Return all processes below `ancestor` that live now, parents before children."""
+    children: dict[int, list[Process]] = {}
+    for name in os.listdir("/proc"):
+        process = find(int(name)) if name.isdigit() else None
+        if process is not None:
+            children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    generation, depth = [ancestor], 0
+    while generation:
+        depth += 1
+        generation = [child for parent in generation for child in children.pop(parent.pid, [])]
+        generation = [replace(process, depth=depth) for process in generation]
+        found += generation
+    return found
+
+
+def open_pidfd(process: Process) -> int | None:
+    """Return a descriptor that becomes readable when the process ends; None when it is gone already."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    now = find(process.pid)
+    if now is None or now.start_ticks != process.start_ticks:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def send(process: Process, number: int) -> bool:
+    """Send a signal; False when the process was gone.
+
+    Raises:
+        PermissionError: the process is somebody else's.
+    """
+    descriptor = open_pidfd(process)
+    if descriptor is None:
+        return False
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def send_to_all_below(ancestor: Process, number: int, least_depth: int) -> int:
+    """Send a signal once to every process at least `least_depth` generations below `ancestor`.
+
+    Looks again until no new one is found, so that a child forked meanwhile gets it too; a fork bomb outruns that.
+
+    Returns:
+        how many were reached.
+
+    Raises:
+        PermissionError: one of them is somebody else's.
+    """
+    reached: set[tuple[int, int]] = set()
+    for _ in range(LOOKS_MAX):
+        fresh = [
+            process
+            for process in descendants(ancestor)
+            if process.depth >= least_depth and (process.pid, process.start_ticks) not in reached
+        ]
+        if not fresh:
+            break
+        for process in fresh:
+            reached.add((process.pid, process.start_ticks))
+            send(process, number)
+    return len(reached)

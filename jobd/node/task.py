@@ -1,0 +1,171 @@
+"""One task's life on this node, from its assignment to the moment when the server knows of its end.
+
+It goes on whether a server is there or not; only `report` needs one. What must survive a kill -9 of the daemon is
+kept elsewhere: that the task runs, its output and its end by the runtime, a stop that was asked for by `StateDir`.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+
+import trio
+
+from jobd.node.runtime import Exit, Launch, Runtime, RuntimeAway, RuntimeFailure
+from jobd.node.ship import ship
+from jobd.node.state import StateDir, boottime
+from pfs.channel import Channel, ChannelClosed
+from pfs.errors import PfsError
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 1.0
+KILL_AGAIN_S = 5.0
+DEFECT = "a defect of the node; its log has more"
+
+_STOPPED = 128 + signal.SIGTERM
+
+
+class Task:
+    """One task.
+
+    Args:
+        state: keeps a stop that was asked for.
+        clock: nanoseconds since the epoch.
+    """
+
+    def __init__(
+        self, task_id: str, runtime: Runtime, state: StateDir, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.task_id = task_id
+        self._runtime = runtime
+        self._state = state
+        self._clock = clock
+        self._life = trio.CancelScope()
+        self._start = trio.CancelScope()
+        self._began = trio.Event()
+        self._over = trio.Event()
+        self._exit: Exit | None = None
+        self._ran = True
+        self._began_ns = self._ended_ns = 0
+        self._stop_asked = trio.Event()
+        self._patience = trio.CancelScope()
+        self._deadline_s = state.stop_deadline_s(task_id)
+
+    async def live(self, launch: Launch | None) -> None:
+        """Start the task, unless it runs already (`launch` is None), and stay with it until it is released."""
+        if self._deadline_s is not None:
+            self._stop_asked.set()
+        with self._life:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stop_when_asked)
+                failure = None if launch is None else await self._begin(launch)
+                self._ran = failure is None
+                self._began_ns = self._clock()
+                self._began.set()
+                self._exit = failure or await self._end()
+                self._ended_ns = self._clock()
+                self._over.set()
+                await trio.sleep_forever()
+        # released: nobody asks for the output any more
+        await self._runtime.remove(self.task_id)
+        self._state.drop_stop(self.task_id)
+
+    async def _begin(self, launch: Launch) -> Exit | None:
+        with self._start:
+            try:
+                await self._runtime.start(launch)
+            except RuntimeFailure as failure:
+                return Exit(125, str(failure))
+            except Exception:
+                log.exception("defect while starting %s", self.task_id)
+                return Exit(125, DEFECT)
+        if self._start.cancelled_caught:
+            await self._runtime.remove(self.task_id)
+            return Exit(_STOPPED, "stopped before it was started")
+        return None
+
+    async def _end(self) -> Exit:
+        try:
+            return await self._runtime.wait(self.task_id)
+        except Exception:
+            log.exception("defect while waiting for %s", self.task_id)
+            return Exit(125, DEFECT)
+
+    def stop(self, grace_s: float) -> None:
+        """End the task: TERM now, KILL after `grace_s`. Asked again, the earlier end counts."""
+        deadline_s = boottime() + grace_s
+        if self._over.is_set() or (self._deadline_s is not None and self._deadline_s <= deadline_s):
+            return
+        self._state.put_stop(self.task_id, deadline_s)
+        self._deadline_s = deadline_s
+        self._patience.deadline = trio.current_time() + grace_s
+        self._stop_asked.set()
+        if not self._began.is_set():
+            self._start.cancel()
+
+    async def _stop_when_asked(self) -> None:
+        await self._stop_asked.wait()
+        await self._began.wait()
+        await self._signal_surely(signal.SIGTERM)
+        assert self._deadline_s is not None
+        self._patience.deadline = trio.current_time() + self._deadline_s - boottime()
+        with self._patience:
+            await self._over.wait()
+        while not self._over.is_set():
+            await self._signal_surely(signal.SIGKILL)
+            with trio.move_on_after(KILL_AGAIN_S):
+                await self._over.wait()
+
+    async def _signal_surely(self, number: int) -> None:
+        while not self._over.is_set():
+            try:
+                await self._runtime.signal(self.task_id, number)
+                return
+            except RuntimeAway as error:
+                log.warning("%s: %s", self.task_id, error)
+            with trio.move_on_after(AGAIN_S):
+                await self._over.wait()
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to all processes of the task, once it runs."""
+        await self._began.wait()
+        await self._runtime.signal(self.task_id, number)
+
+    def release(self) -> None:
+        """Forget the task, ending it if it runs: the server knows all that it wants of it."""
+        self._life.cancel()
+
+    async def report(self, channel: Channel, offset: int) -> None:
+        """Tell the server that the task runs, what it writes and how it ended; then release it.
+
+        Returns early when the connection goes; the next one has its own report.
+
+        Args:
+            offset: how much of the output the server has.
+        """
+        await self._began.wait()
+        while True:
+            try:
+                if self._ran:
+                    await self._tell(channel, "task.running", {"time_ns": self._began_ns})
+                    offset = await ship(channel, self._runtime, self.task_id, offset, self._clock)
+                await self._tell_end(channel, offset)
+                self.release()
+                return
+            except ChannelClosed:
+                return
+            except PfsError as error:
+                log.warning("the server refuses the report of %s: %s", self.task_id, error)
+            except Exception:
+                log.exception("defect while reporting %s", self.task_id)
+            await trio.sleep(AGAIN_S)
+
+    async def _tell_end(self, channel: Channel, offset: int) -> None:
+        await self._over.wait()
+        assert self._exit is not None
+        end = {"code": self._exit.code, "reason": self._exit.reason, "time_ns": self._ended_ns, "offset": offset}
+        await self._tell(channel, "task.ended", end)
+
+    async def _tell(self, channel: Channel, op: str, args: dict[str, object]) -> None:
+        await channel.ask(op, {"task": self.task_id, **args})

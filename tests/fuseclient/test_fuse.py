@@ -1,0 +1,148 @@
+"""Requests and answers in the kernel's terms, without a kernel."""
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pyfuse3
+import pytest
+import trio
+import trio.testing
+
+from fuseclient.fuse import Operations, answered
+from fuseclient.held import Interrupted
+from fuseclient.inodes import ROOT
+from pfs.errors import Kind, PfsError
+from tests.fuseclient.kernel import Kernel
+
+Run = Callable[[Callable[[], Awaitable[object]]], object]
+DC1 = ROOT + 1
+CONTEXT: Any = SimpleNamespace(pid=os.getpid(), uid=1000, gid=1001, umask=0)
+
+
+class Mounted:
+    """The handlers over file systems in memory."""
+
+    def __init__(self) -> None:
+        self.kernel = Kernel()
+        self.fs = self.kernel.fs
+        self.operations = Operations(self.kernel.ops)
+
+
+async def errno_of(asked: Awaitable[object]) -> int | None:
+    try:
+        await asked
+    except pyfuse3.FUSEError as error:
+        return error.errno
+    return None
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (PfsError(Kind.QUOTA), errno.EDQUOT),
+        (PfsError(Kind.UNREACHABLE), errno.ETIMEDOUT),
+        (Interrupted(), errno.EINTR),
+        (ValueError("a defect"), errno.EIO),
+        (ExceptionGroup("defects", [KeyError(1)]), errno.EIO),
+    ],
+)
+def test_whatever_is_raised_the_kernel_gets_an_errno(run: Run, raised: Exception, code: int) -> None:
+    @answered
+    async def handler(operations: Operations) -> None:
+        assert operations.busy == 1
+        raise raised
+
+    async def main() -> None:
+        operations = Mounted().operations
+        assert await errno_of(handler(operations)) == code
+        assert operations.busy == 0
+
+    run(main)
+
+
+def test_only_a_defect_is_logged(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        await errno_of(mounted.operations.lookup(DC1, b"missing", CONTEXT))
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+        mounted.fs.fail("getattr", None)
+        await errno_of(mounted.operations.lookup(DC1, b"missing", CONTEXT))
+        assert "a defect" in caplog.text
+
+    run(main)
+
+
+def test_a_server_that_never_answers_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        mounted.fs.delay_s = 10_000
+        assert await errno_of(mounted.operations.lookup(DC1, b"f", CONTEXT)) == errno.ETIMEDOUT
+        assert trio.current_time() < 100
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_stream_is_not_given_up() -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        mounted.fs.put("log", stream=True)
+        fh = await mounted.kernel.open("dc1/log")
+        with trio.move_on_after(10_000) as scope:
+            await mounted.operations.read(fh, 0, 10)
+        assert scope.cancelled_caught
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_attributes_are_squashed_and_as_long_valid_as_the_server_says(run: Run) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        mounted.fs.put("f", b"x" * 513)
+        mounted.fs.valid_s = 2.5
+        found = await mounted.operations.lookup(DC1, b"f", CONTEXT)
+        assert stat.S_ISREG(found.st_mode)
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o644, 1000, 1001)
+        assert (found.st_size, found.st_blocks, found.st_nlink) == (513, 2, 1)
+        assert (found.entry_timeout, found.attr_timeout) == (2.5, 2.5)
+        assert found.st_mtime_ns == mounted.fs.find("f").mtime_ns
+
+    run(main)
+
+
+@pytest.mark.parametrize(("stream", "size"), [(True, 0), (False, 3)])
+def test_what_changes_by_itself_is_not_kept(run: Run, stream: bool, size: int) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        mounted.fs.put("f", b"abc", stream=stream, volatile=True)
+        found = await mounted.operations.lookup(DC1, b"f", CONTEXT)
+        assert (found.entry_timeout, found.attr_timeout, found.st_size) == (0, 0, size)
+        opened = await mounted.operations.open(found.st_ino, os.O_RDONLY, CONTEXT)
+        assert (opened.direct_io, opened.keep_cache, opened.nonseekable) == (True, False, False)
+
+    run(main)
+
+
+def test_names_that_are_no_text_go_both_ways(run: Run) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        made = await mounted.operations.symlink(DC1, b"\xff", b"\xfe/x", CONTEXT)
+        assert mounted.fs.find("\udcff").target == "\udcfe/x"
+        assert await mounted.operations.readlink(made.st_ino, CONTEXT) == b"\xfe/x"
+
+    run(main)
+
+
+def test_forgetting_never_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        await mounted.operations.forget([(4711, 3), (DC1, 1)])
+        assert caplog.records == []
+        await mounted.operations.forget(None)  # type: ignore[arg-type]
+        assert "forget failed" in caplog.text
+
+    run(main)

@@ -1,0 +1,180 @@
+"""A runtime in memory, for tests: the same promises as the real ones, held to them by the same conformance suite.
+
+A `FakeMachine` is what outlives a daemon; any number of `FakeRuntime`s may stand for its restarts. A program is an
+async function that is found by the last word of `argv` (the text for `sh -c`) and sees a `FakeProcess`.
+"""
+
+import math
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import trio
+
+from jobd.node.runtime import Exit, Launch, RuntimeFailure
+
+Program = Callable[["FakeProcess"], Awaitable[int]]
+
+_DEADLY = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class FakeProcess:
+    """What a program sees of the world, and how it acts on it.
+
+    Attributes:
+        ignored: signals that the program does not die of; each is told by `signalled`.
+        tmp: the task's own /tmp, by file name.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        self.ignored: set[int] = set()
+        self.tmp: dict[str, bytes] = {}
+        self._output = bytearray()
+        self._changed = trio.Event()
+        self._signals, self._signalled = trio.open_memory_channel[int](math.inf)
+
+    def write(self, data: bytes) -> None:
+        """Write to standard output."""
+        self._output += data
+        self._wake()
+
+    async def signalled(self) -> int:
+        """Wait for the next ignored signal and return its number."""
+        return await self._signalled.receive()
+
+    def real(self, path: str, *, writing: bool = False) -> Path:
+        """Return where a path of one of the task's volumes lies.
+
+        Raises:
+            OSError: it is in none, or shall be written and may not.
+        """
+        for volume in self.launch.volumes:
+            if path.startswith(volume.target + "/"):
+                if writing and volume.read_only:
+                    raise OSError(f"{path}: read-only file system")
+                return Path(volume.source, path[len(volume.target) + 1 :])
+        raise FileNotFoundError(path)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+class _Task:
+    def __init__(self, launch: Launch) -> None:
+        self.process = FakeProcess(launch)
+        self.scope = trio.CancelScope()
+        self.killed_by: int | None = None
+        self.exit: Exit | None = None
+        self.over = trio.Event()
+
+
+class FakeMachine:
+    """The machine below one or more fake runtimes.
+
+    Args:
+        nursery: runs the programs.
+        programs: by the last word of their command.
+        images: the images that can be had.
+
+    Attributes:
+        starts: what was started, in order.
+        held: starts wait for this event, if there is one.
+        failure: what every start fails with, if it shall.
+    """
+
+    def __init__(self, nursery: trio.Nursery, programs: Mapping[str, Program], images: Sequence[str] = ()) -> None:
+        self.nursery = nursery
+        self.programs = programs
+        self.images = images
+        self.tasks: dict[str, _Task] = {}
+        self.starts: list[str] = []
+        self.held: trio.Event | None = None
+        self.failure = ""
+
+    async def run(self, task: _Task) -> None:
+        """Run one task to its end."""
+        process = task.process
+        program = self.programs.get(process.launch.argv[-1])
+        code = 127
+        with task.scope:
+            if program is None:
+                process.write(f"sh: {process.launch.argv[-1]}: not found\n".encode())
+            else:
+                code = await program(process)
+        task.exit = Exit(code if task.killed_by is None else 128 + task.killed_by)
+        task.over.set()
+        process._wake()
+
+
+class FakeRuntime:
+    """A `Runtime` over a fake machine."""
+
+    def __init__(self, machine: FakeMachine, name: str = "fake") -> None:
+        self.name = name
+        self._machine = machine
+
+    async def start(self, launch: Launch) -> None:
+        """Start the task; see `Runtime`."""
+        await trio.lowlevel.checkpoint()
+        if launch.task_id in self._machine.tasks:
+            return
+        if self._machine.held is not None:
+            await self._machine.held.wait()
+        if self._machine.failure:
+            raise RuntimeFailure(self._machine.failure)
+        if launch.image is not None and launch.image not in self._machine.images:
+            raise RuntimeFailure(f"no image {launch.image!r}")
+        for volume in launch.volumes:
+            if not await trio.Path(volume.source).is_dir():
+                raise RuntimeFailure(f"no directory {volume.source}")
+        task = self._machine.tasks[launch.task_id] = _Task(launch)
+        self._machine.starts.append(launch.task_id)
+        self._machine.nursery.start_soon(self._machine.run, task)
+
+    async def tasks(self) -> Sequence[str]:
+        """Return the ids of all tasks; see `Runtime`."""
+        await trio.lowlevel.checkpoint()
+        return sorted(self._machine.tasks)
+
+    async def output(self, task_id: str, offset: int) -> AsyncGenerator[bytes, None]:
+        """Yield the task's output; see `Runtime`."""
+        task = self._machine.tasks[task_id]
+        process = task.process
+        while True:
+            changed, over = process._changed, task.over.is_set()
+            await trio.lowlevel.checkpoint()
+            if data := bytes(process._output[offset:]):
+                offset += len(data)
+                yield data
+            elif over:
+                return
+            else:
+                await changed.wait()
+
+    async def wait(self, task_id: str) -> Exit:
+        """Return when the task is over; see `Runtime`."""
+        task = self._machine.tasks[task_id]
+        await task.over.wait()
+        assert task.exit is not None
+        return task.exit
+
+    async def signal(self, task_id: str, number: int) -> None:
+        """Send a signal to the task; see `Runtime`."""
+        await trio.lowlevel.checkpoint()
+        task = self._machine.tasks.get(task_id)
+        if task is None or task.over.is_set():
+            return
+        if number in task.process.ignored and number != signal.SIGKILL:
+            task.process._signals.send_nowait(number)
+        elif number in _DEADLY:
+            task.killed_by = number
+            task.scope.cancel()
+
+    async def remove(self, task_id: str) -> None:
+        """End and forget the task; see `Runtime`."""
+        await self.signal(task_id, signal.SIGKILL)
+        task = self._machine.tasks.pop(task_id, None)
+        if task is not None:
+            await task.over.wait()

@@ -1,0 +1,503 @@
+"""The daemon: whatever connection, server and daemon do, each task runs once and is told completely and once."""
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from jobd.node import daemon as daemon_module
+from jobd.node.daemon import Daemon
+from jobd.node.dataroot import DataRoot
+from jobd.node.state import StateDir
+from jobd.wire import Assignment, TaskVolume, Wanted, Welcome
+from pfs.errors import Kind, PfsError
+from tests.jobd.node.fake import FakeMachine, FakeProcess, FakeRuntime, Program
+from tests.jobd.node.server import MARK, MemoryNetwork, Server, eventually
+
+TASK = "17.1.0.0"
+ASSIGNMENT = Assignment(
+    TASK, ("sh", "-c", "count"), {}, "/", "h", uid=1, gid=1, volumes=(TaskVolume("home/ann", "/home", False),)
+)
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+class Counter:
+    """A program that writes the next number each time it is told to, and ends when told so."""
+
+    def __init__(self) -> None:
+        self.orders, self._orders = trio.open_memory_channel[str](1000)
+        self.written = 0
+
+    async def __call__(self, process: FakeProcess) -> int:
+        async for order in self._orders:
+            if order.startswith("exit"):
+                return int(order.split()[1])
+            self.written += 1
+            process.write(f"{self.written}\n".encode())
+        return 0
+
+    async def count(self, times: int = 1) -> None:
+        for _ in range(times):
+            await self.orders.send("count")
+
+    async def exit(self, code: int) -> None:
+        await self.orders.send(f"exit {code}")
+
+
+def numbers(count: int) -> bytes:
+    return "".join(f"{n + 1}\n" for n in range(count)).encode()
+
+
+async def stubborn(process: FakeProcess) -> int:
+    process.ignored.add(signal.SIGTERM)
+    process.write(b"up\n")
+    while True:
+        await process.signalled()
+        process.write(b"no\n")
+
+
+@dataclass
+class World:
+    """A machine with a data root, and the network to a server; daemons come and go in it."""
+
+    directory: Path
+    nursery: trio.Nursery
+    server: Server
+    network: MemoryNetwork
+    machine: FakeMachine
+    counter: Counter
+    said: list[str]
+    welcomes: list[Welcome]
+
+    def make(self) -> Daemon:
+        return Daemon(
+            self.network.connect,
+            {"sandbox": FakeRuntime(self.machine, "sandbox")},
+            self.state,
+            DataRoot(self.directory / "root"),
+            name="n0",
+            attrs={"cpuCount": 2},
+            tell=self.said.append,
+            welcomed=self.welcomes.append,
+        )
+
+    @asynccontextmanager
+    async def daemon(self) -> AsyncIterator[Daemon]:
+        with StateDir(self.directory / "state") as self.state:
+            daemon = self.make()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(daemon.run)
+                yield daemon
+                nursery.cancel_scope.cancel()
+
+
+def in_world(
+    run: Run, tmp_path: Path, test: Callable[[World], Awaitable[None]], programs: Mapping[str, Program] | None = None
+) -> None:
+    (tmp_path / "root/home/ann").mkdir(parents=True)
+    (tmp_path / "root/.pfs-id").write_text(MARK + "\n")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            counter, server = Counter(), Server()
+            machine = FakeMachine(nursery, {"count": counter, "stubborn": stubborn, **(programs or {})})
+            await test(World(tmp_path, nursery, server, MemoryNetwork(server), machine, counter, [], []))
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_module, "PAUSE_FIRST_S", 0.001)
+    monkeypatch.setattr("jobd.node.ship.AGAIN_S", 0.001)
+    monkeypatch.setattr("jobd.node.task.AGAIN_S", 0.001)
+
+
+def test_a_task_is_run_shipped_and_told_and_then_forgotten(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.counter.count(3)
+            await world.counter.exit(7)
+            end = await world.server.ended(TASK)
+            assert (end["code"], end["reason"], end["offset"]) == (7, "", 6)
+            seen = world.server.seen(TASK)
+            assert (bytes(seen.output), seen.running, len(seen.ends)) == (numbers(3), 1, 1)
+            assert all(time_ns > 10**18 for time_ns, _ in seen.pieces)
+            await eventually(lambda: not world.machine.tasks)
+
+    in_world(run, tmp_path, test)
+
+
+def test_hello_tells_who_the_node_is_and_the_welcome_is_passed_on(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.until(lambda: world.server.hellos)
+            hello = world.server.hellos[0]
+            assert (hello["name"], hello["attrs"], hello["runtimes"]) == ("n0", {"cpuCount": 2}, ["sandbox"])
+            assert hello["tasks"] == []
+            assert len(hello["boot_id"]) == 36
+            await eventually(lambda: world.welcomes)
+            assert world.welcomes[0].node_id == "cm1"
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_task_asked_for_twice_is_started_once(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.server.start(ASSIGNMENT)
+            await world.counter.exit(0)
+            await world.server.ended(TASK)
+        seen = world.server.seen(TASK)
+        assert (world.machine.starts, seen.running, len(seen.ends)) == ([TASK], 1, 1)
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_lost_connection_costs_no_byte_and_doubles_none(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        seen = world.server.seen(TASK)
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            for hellos in range(2, 7):
+                await world.counter.count(10)
+                await world.server.until(lambda: len(seen.output) > 0)
+                await world.server.cut()
+                await world.server.greeted(hellos)
+            await world.counter.exit(0)
+            await world.server.ended(TASK)
+        assert bytes(seen.output) == numbers(50)
+        assert world.machine.starts == [TASK]
+        assert [hello["tasks"] for hello in world.server.hellos] == [[]] + [[TASK]] * 5
+
+    in_world(run, tmp_path, test)
+
+
+@pytest.mark.parametrize("op", ["task.output", "task.running", "task.ended"])
+def test_an_answer_that_was_lost_doubles_nothing(run: Run, tmp_path: Path, op: str) -> None:
+    async def test(world: World) -> None:
+        world.server.cut_after = op
+        seen = world.server.seen(TASK)
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.counter.count(10)
+            await world.counter.exit(0)
+            await world.server.until(lambda: len(world.server.hellos) == 2 and seen.ends)
+            await eventually(lambda: not world.machine.tasks)
+        assert bytes(seen.output) == numbers(10)
+        assert {(end["code"], end["offset"]) for end in seen.ends} == {(0, 21)}
+
+    in_world(run, tmp_path, test)
+
+
+@pytest.mark.parametrize("op", ["task.output", "task.running", "task.ended", "node.beat"])
+def test_a_refusal_by_the_server_is_not_the_end(
+    run: Run, tmp_path: Path, op: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "BEAT_EVERY_S", 0.001)
+
+    async def test(world: World) -> None:
+        world.server.refuse.add(op)
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.counter.count(10)
+            await world.counter.exit(3)
+            assert (await world.server.ended(TASK))["code"] == 3
+            await world.server.until(lambda: not world.server.refuse)
+        assert bytes(world.server.seen(TASK).output) == numbers(10)
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_server_that_has_less_than_was_thought_gets_it_again(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        seen = world.server.seen(TASK)
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.counter.count(5)
+            await world.server.until(lambda: len(seen.output) == 10)
+            del seen.output[4:]
+            await world.counter.count(2)
+            await world.counter.exit(0)
+            await world.server.ended(TASK)
+        assert bytes(seen.output) == numbers(7)
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_restarted_daemon_goes_on_where_the_server_is(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        seen = world.server.seen(TASK)
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.counter.count(5)
+            await world.server.until(lambda: len(seen.output) == 10)
+        await world.counter.count(4)
+        async with world.daemon():
+            await world.counter.exit(9)
+            assert (await world.server.ended(TASK))["code"] == 9
+        assert bytes(seen.output) == numbers(9)
+        assert world.machine.starts == [TASK]
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_task_that_ended_while_no_daemon_was_there_is_told(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.server.until(lambda: world.server.seen(TASK).running)
+        await world.counter.count(3)
+        await world.counter.exit(4)
+        await world.machine.tasks[TASK].over.wait()
+        async with world.daemon():
+            assert (await world.server.ended(TASK))["code"] == 4
+        assert bytes(world.server.seen(TASK).output) == numbers(3)
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_part_of_a_line_is_shipped_after_a_silence(run: Run, tmp_path: Path) -> None:
+    async def half(process: FakeProcess) -> int:
+        process.write(b"50%")
+        await trio.sleep_forever()
+        return 0
+
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, argv=("half",)))
+            await world.server.until(lambda: world.server.seen(TASK).output == b"50%")
+
+    in_world(run, tmp_path, test, {"half": half})
+
+
+def test_much_output_goes_in_large_batches(run: Run, tmp_path: Path) -> None:
+    async def much(process: FakeProcess) -> int:
+        process.write(b"x" * 79 + b"\n" + bytes(2_000_000) + b"\xff\n" * 50_000)
+        return 0
+
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, argv=("much",)))
+            await world.server.ended(TASK)
+        seen = world.server.seen(TASK)
+        assert bytes(seen.output) == b"x" * 79 + b"\n" + bytes(2_000_000) + b"\xff\n" * 50_000
+        # what came in one moment is one piece: the header of a batch stays small
+        assert len(seen.pieces) < 100
+
+    in_world(run, tmp_path, test, {"much": much})
+
+
+def test_stop_is_term_then_kill_after_the_grace(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, argv=("stubborn",)))
+            await world.server.until(lambda: world.server.seen(TASK).output)
+            await world.server.ask("task.stop", task=TASK, grace_s=0.05)
+            end = await world.server.ended(TASK)
+        assert end["code"] == 128 + signal.SIGKILL
+        assert bytes(world.server.seen(TASK).output) == b"up\nno\n"
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_second_stop_may_shorten_the_grace_and_sends_no_second_term(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, argv=("stubborn",)))
+            await world.server.until(lambda: world.server.seen(TASK).output)
+            await world.server.ask("task.stop", task=TASK, grace_s=3600)
+            await world.server.until(lambda: b"no" in world.server.seen(TASK).output)
+            await world.server.ask("task.stop", task=TASK, grace_s=3600)
+            await world.server.ask("task.stop", task=TASK, grace_s=0.01)
+            assert (await world.server.ended(TASK))["code"] == 128 + signal.SIGKILL
+        assert bytes(world.server.seen(TASK).output) == b"up\nno\n"
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_stop_is_finished_by_the_next_daemon_with_what_is_left_of_the_grace(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, argv=("stubborn",)))
+            await world.server.until(lambda: world.server.seen(TASK).output)
+            await world.server.ask("task.stop", task=TASK, grace_s=0.1)
+        assert not world.machine.tasks[TASK].over.is_set()
+        world.network.down = PfsError(Kind.UNREACHABLE, "no network")
+        async with world.daemon():
+            await world.machine.tasks[TASK].over.wait()
+            world.network.down = None
+            assert (await world.server.ended(TASK))["code"] == 128 + signal.SIGKILL
+            await eventually(lambda: not (tmp_path / "state/stops" / TASK).exists())
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_stop_before_the_start_is_done_ends_the_start(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.machine.held = trio.Event()
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.server.ask("task.stop", task=TASK, grace_s=30.0)
+            end = await world.server.ended(TASK)
+        assert (end["code"], end["reason"]) == (143, "stopped before it was started")
+        assert world.machine.starts == []
+        assert world.server.seen(TASK).running == 0
+
+    in_world(run, tmp_path, test)
+
+
+def test_the_welcome_can_stop_and_forget_tasks(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        other = "18.1.0.0"
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, argv=("stubborn",)))
+            await world.server.start(replace(ASSIGNMENT, task_id=other))
+            await world.server.until(lambda: world.server.seen(other).running and world.server.seen(TASK).running)
+        world.server.wanted = {TASK: Wanted.STOP, other: Wanted.FORGET}
+        world.server.grace_s = 0.01
+        async with world.daemon():
+            assert (await world.server.ended(TASK))["code"] == 128 + signal.SIGKILL
+            await eventually(lambda: not world.machine.tasks)
+        assert world.server.seen(other).ends == []
+
+    in_world(run, tmp_path, test)
+
+
+def test_forget_ends_a_task_without_a_word(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.server.until(lambda: world.server.seen(TASK).running)
+            await world.server.ask("task.forget", task=TASK)
+            await eventually(lambda: not world.machine.tasks)
+        assert world.server.seen(TASK).ends == []
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_signal_reaches_the_task(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, argv=("stubborn",)))
+            await world.server.until(lambda: world.server.seen(TASK).output)
+            await world.server.ask("task.signal", task=TASK, signal=int(signal.SIGTERM))
+            await world.server.until(lambda: world.server.seen(TASK).output == b"up\nno\n")
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_start_that_fails_is_told_with_125_and_the_reason(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.machine.failure = "the sandbox cannot be set up: no room"
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            end = await world.server.ended(TASK)
+        assert (end["code"], end["reason"]) == (125, "the sandbox cannot be set up: no room")
+        assert world.server.seen(TASK).running == 0
+
+    in_world(run, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"image": "python:3.11"}, Kind.UNSUPPORTED, "has no docker runtime"),
+        ({"volumes": (TaskVolume("home/eve", "/home", False),)}, Kind.INVALID, "'home/eve' cannot be had"),
+        ({"volumes": (TaskVolume("../etc", "/home", False),)}, Kind.INVALID, "no path of the tree"),
+        ({"volumes": (TaskVolume("home/link", "/home", False),)}, Kind.INVALID, "'home/link' cannot be had"),
+    ],
+)
+def test_what_this_node_cannot_do_is_refused(
+    run: Run, tmp_path: Path, change: dict[str, object], kind: Kind, words: str
+) -> None:
+    async def test(world: World) -> None:
+        (tmp_path / "root/home/link").symlink_to(tmp_path)
+        async with world.daemon():
+            with pytest.raises(PfsError, match=words) as caught:
+                await world.server.start(replace(ASSIGNMENT, **change))  # type: ignore[arg-type]
+            assert caught.value.kind is kind
+        assert world.machine.starts == []
+
+    in_world(run, tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "kind"),
+    [
+        ("task.stop", {"task": "99.1.0.0", "grace_s": 1}, Kind.NOT_FOUND),
+        ("task.stop", {"task": "99.1.0.0"}, Kind.NOT_FOUND),
+        ("task.forget", {}, Kind.INVALID),
+        ("task.start", {"assignment": {"task_id": "../x"}}, Kind.INVALID),
+        ("task.dance", {}, Kind.UNSUPPORTED),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(
+    run: Run, tmp_path: Path, op: str, args: dict[str, object], kind: Kind
+) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            with pytest.raises(PfsError) as caught:
+                await world.server.ask(op, **args)
+            assert caught.value.kind is kind
+
+    in_world(run, tmp_path, test)
+
+
+def test_another_tree_ends_the_daemon_before_it_takes_work(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.server.mark = "another"
+        with StateDir(tmp_path / "state") as world.state, pytest.raises(PfsError, match="not the tree of") as caught:
+            await world.make().run()
+        assert caught.value.kind is Kind.INVALID
+        assert world.welcomes == []
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_bad_key_ends_the_daemon(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.network.down = PfsError(Kind.UNAUTHENTICATED, "no such key")
+        with StateDir(tmp_path / "state") as world.state, pytest.raises(PfsError, match="no such key"):
+            await world.make().run()
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_server_that_cannot_be_reached_is_tried_again_and_told_of_once(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.network.down = PfsError(Kind.UNREACHABLE, "no connection")
+        async with world.daemon():
+            await eventually(lambda: world.network.attempts >= 4)
+            assert world.said == ["no connection; trying again"]
+            world.network.down = None
+            await world.server.until(lambda: world.server.hellos)
+            await eventually(lambda: world.welcomes)
+            await world.server.cut()
+            await eventually(lambda: len(world.welcomes) >= 2)
+        assert world.said == ["no connection; trying again", "the server is gone; trying again"]
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_server_that_answers_no_beat_is_connected_to_anew(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "BEAT_EVERY_S", 0.001)
+    monkeypatch.setattr(daemon_module, "ANSWER_TIMEOUT_S", 0.05)
+
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.until(lambda: world.server.beats > 3)
+            world.server.deaf = True
+            await world.server.until(lambda: len(world.server.hellos) == 2)
+
+    in_world(run, tmp_path, test)

@@ -1,0 +1,49 @@
+"""The spool: what is in it, and how much of each stream, is the same after any kill."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from jobd.node.spool import Spool
+
+PARTS = [(1, b"out\n"), (2, b"e"), (2, b"rr\n"), (1, b"more"), (2, b"\xff\0")]
+
+
+def fill(directory: Path) -> None:
+    with closing(Spool(directory)) as spool:
+        for stream, data in PARTS:
+            spool.append(stream, data)
+
+
+def test_bytes_stay_in_their_order_and_are_counted_by_stream(tmp_path: Path) -> None:
+    fill(tmp_path)
+    assert (tmp_path / "output").read_bytes() == b"out\nerr\nmore\xff\0"
+    with closing(Spool(tmp_path)) as spool:
+        assert spool.counts == {1: 8, 2: 6}
+        spool.append(1, b"!")
+    with closing(Spool(tmp_path)) as spool:
+        assert spool.counts == {1: 9, 2: 6}
+
+
+@pytest.mark.parametrize("size", range(15))
+def test_a_kill_between_record_and_bytes_leaves_counts_of_what_is_there(tmp_path: Path, size: int) -> None:
+    fill(tmp_path)
+    with open(tmp_path / "output", "r+b") as file:
+        file.truncate(size)
+    whole = b"".join(bytes([stream]) * len(data) for stream, data in PARTS)
+    for _ in range(2):
+        with closing(Spool(tmp_path)) as spool:
+            assert {stream: spool.counts.get(stream, 0) for stream in (1, 2)} == {
+                stream: whole[:size].count(stream) for stream in (1, 2)
+            }
+
+
+def test_a_record_that_was_cut_is_no_record(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with open(tmp_path / "streams", "ab") as file:
+        file.write(b"\1\0\0")
+    with closing(Spool(tmp_path)) as spool:
+        spool.append(2, b"x")
+    with closing(Spool(tmp_path)) as spool:
+        assert spool.counts == {1: 8, 2: 7}

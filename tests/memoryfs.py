@@ -1,0 +1,405 @@
+"""A datacenter's file system in memory: what the mount is tested on without a server.
+
+`tests/fuseclient/test_memoryfs.py` holds it against a directory of this machine. Beyond ordinary files it has
+what a server has: streams, files whose closing is a command, restarts that forget every open file, refusals.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import trio
+
+from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags, RenameMode, Space
+from pfs.errors import Kind, PfsError
+from pfs.path import check_name, parent_and_name, split
+
+VALID_S = 1.0
+
+
+@dataclass(eq=False)
+class MemoryNode:
+    """One directory, file or symlink."""
+
+    type: NodeType
+    node_id: int
+    mode: int
+    now_ns: int
+    data: bytearray = field(default_factory=bytearray)
+    children: dict[str, "MemoryNode"] = field(default_factory=dict)
+    target: str = ""
+    nlink: int = 1
+    volatile: bool = False
+    stream: bool = False
+    commits: bool = False
+
+    def __post_init__(self) -> None:
+        self.mtime_ns = self.ctime_ns = self.atime_ns = self.now_ns
+        self.grown = trio.Event()
+
+    def attr(self, valid_s: float) -> Attr:
+        directory = self.type is NodeType.DIRECTORY
+        size = len(self.target.encode("utf-8", "surrogateescape")) if self.type is NodeType.SYMLINK else len(self.data)
+        return Attr(
+            self.type,
+            self.node_id,
+            self.mode,
+            0 if directory or self.stream else size,
+            2 if directory else self.nlink,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.atime_ns,
+            self.volatile or self.stream,
+            self.stream,
+            self.commits,
+            0.0 if self.volatile or self.stream else valid_s,
+        )
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A text that was handed in: where, what, and which closing did it; None for the last release."""
+
+    path: str
+    text: bytes
+    closing: Closing | None
+
+
+class MemoryFileSystem:
+    """The tree of one datacenter.
+
+    Attributes:
+        calls: how often each operation was asked for.
+        failures: what the next calls of an operation raise.
+        handed: the texts that were handed in.
+        closings: every closing that was told of a file that commits.
+        read_bytes_max: a read returns no more than this at once.
+    """
+
+    def __init__(
+        self, commits: Callable[[str], bool] = lambda path: False, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._commits = commits
+        self.clock = clock
+        self._ids = itertools.count(1 << 40)
+        self.root = self._new(NodeType.DIRECTORY, 0o755)
+        self.generation = 0
+        self.valid_s = VALID_S
+        self.calls: dict[str, int] = {}
+        self.failures: dict[str, list[Exception]] = {}
+        self.handed: list[Handed] = []
+        self.closings: list[Closing] = []
+        self.read_bytes_max = 1 << 30
+        self.open_files = 0
+        self.delay_s = 0.0
+
+    # -- what tests do behind the mount's back ------------------------------------------------------------------
+
+    def put(self, path: str, data: bytes = b"", *, stream: bool = False, volatile: bool = False) -> MemoryNode:
+        """Make a file, or replace its bytes; missing directories are made."""
+        parts, directory = split(path), self.root
+        for name in parts[:-1]:
+            directory = directory.children.setdefault(name, self._new(NodeType.DIRECTORY, 0o755))
+        node = directory.children.get(parts[-1])
+        if node is None:
+            node = directory.children[parts[-1]] = self._new(NodeType.FILE, 0o644)
+        node.data[:] = data
+        node.mtime_ns = self.clock()
+        node.stream, node.volatile = stream, volatile
+        return node
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory and those above it."""
+        directory = self.root
+        for name in split(path):
+            directory = directory.children.setdefault(name, self._new(NodeType.DIRECTORY, 0o755))
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add to a stream, and wake its readers."""
+        node = self.find(path)
+        node.data += data
+        node.mtime_ns = self.clock()
+        node.grown.set()
+        node.grown = trio.Event()
+
+    def finish(self, path: str) -> None:
+        """The writer of a stream is done."""
+        node = self.find(path)
+        node.stream = False
+        node.grown.set()
+
+    def hard_link(self, path: str, new_path: str) -> None:
+        """Give a file a second name."""
+        node, (parent, name) = self.find(path), parent_and_name(new_path)
+        self.find(parent).children[name] = node
+        node.nlink += 1
+
+    def fail(self, operation: str, *kinds: Kind | None) -> None:
+        """Let the next calls of an operation fail; None stands for a defect."""
+        errors = [PfsError(kind) if kind is not None else ValueError("a defect") for kind in kinds]
+        self.failures.setdefault(operation, []).extend(errors)
+
+    def restart(self) -> None:
+        """Forget every open file, as a server does."""
+        self.generation += 1
+        self.open_files = 0
+
+    def find(self, path: str) -> MemoryNode:
+        """Return the node at a path; links are not followed."""
+        node = self.root
+        for name in split(path):
+            if node.type is not NodeType.DIRECTORY:
+                raise PfsError(Kind.NOT_DIR, "not a directory", path)
+            if name not in node.children:
+                raise PfsError(Kind.NOT_FOUND, "no such file or directory", path)
+            node = node.children[name]
+        return node
+
+    def count(self, operation: str) -> None:
+        """Note a call, and fail if it shall."""
+        self.calls[operation] = self.calls.get(operation, 0) + 1
+        if self.failures.get(operation):
+            raise self.failures[operation].pop(0)
+
+    # -- the Protocol ---------------------------------------------------------------------------------------------
+
+    async def getattr(self, path: str) -> Attr:
+        await self._asked("getattr")
+        return self.find(path).attr(self.valid_s)
+
+    async def listdir(self, path: str) -> Sequence[Entry]:
+        await self._asked("listdir")
+        directory = self._directory(path)
+        return [Entry(name, node.attr(self.valid_s)) for name, node in directory.children.items()]
+
+    async def readlink(self, path: str) -> str:
+        await self._asked("readlink")
+        node = self.find(path)
+        if node.type is not NodeType.SYMLINK:
+            raise PfsError(Kind.INVALID, "not a symlink", path)
+        return node.target
+
+    async def mkdir(self, path: str, mode: int) -> Attr:
+        await self._asked("mkdir")
+        return self._make(path, self._new(NodeType.DIRECTORY, mode)).attr(self.valid_s)
+
+    async def symlink(self, path: str, target: str) -> Attr:
+        await self._asked("symlink")
+        node = self._new(NodeType.SYMLINK, 0o777)
+        node.target = target
+        return self._make(path, node).attr(self.valid_s)
+
+    async def unlink(self, path: str) -> None:
+        await self._asked("unlink")
+        node = self.find(path)
+        if node.type is NodeType.DIRECTORY:
+            raise PfsError(Kind.IS_DIR, "is a directory", path)
+        self._take(path)
+        node.nlink -= 1
+
+    async def rmdir(self, path: str) -> None:
+        await self._asked("rmdir")
+        if self._directory(path).children:
+            raise PfsError(Kind.NOT_EMPTY, "directory not empty", path)
+        self._take(path)
+
+    async def rename(self, source: str, target: str, mode: RenameMode) -> None:
+        await self._asked("rename")
+        moved, (parent, name) = self.find(source), parent_and_name(target)
+        directory = self._directory(parent)
+        replaced = directory.children.get(check_name(name))
+        if mode is RenameMode.EXCHANGE:
+            replaced = self.find(target)
+            self._check_not_below(source, target)
+            self._check_not_below(target, source)
+            source_parent, source_name = parent_and_name(source)
+            directory.children[name], self.find(source_parent).children[source_name] = moved, replaced
+            return
+        if replaced is not None and mode is RenameMode.NO_REPLACE:
+            raise PfsError(Kind.EXISTS, "file exists", target)
+        if moved is replaced:
+            return
+        self._check_not_below(source, target)
+        if replaced is not None:
+            self._check_replaceable(moved, replaced, target)
+            replaced.nlink -= 1
+        self._take(source)
+        directory.children[name] = moved
+        directory.mtime_ns = moved.ctime_ns = self.clock()
+
+    async def setattr(self, path: str, changes: Changes) -> Attr:
+        await self._asked("setattr")
+        node = self.find(path)
+        if changes.size is not None:
+            if node.type is not NodeType.FILE:
+                raise PfsError(Kind.IS_DIR, "is a directory", path)
+            self._resize(node, changes.size)
+        for name in ("mode", "atime_ns", "mtime_ns"):
+            if (value := getattr(changes, name)) is not None:
+                setattr(node, name, value)
+        node.ctime_ns = self.clock()
+        return node.attr(self.valid_s)
+
+    async def statfs(self, path: str) -> Space:
+        await self._asked("statfs")
+        return Space(1 << 40, 1 << 39, 1 << 20, 1 << 19)
+
+    async def open(self, path: str, flags: OpenFlags, mode: int) -> OpenFile:
+        await self._asked("open")
+        parent, name = parent_and_name(path)
+        node = self._directory(parent).children.get(check_name(name))
+        if node is None:
+            if OpenFlags.CREATE not in flags:
+                raise PfsError(Kind.NOT_FOUND, "no such file or directory", path)
+            node = self._make(path, self._new(NodeType.FILE, mode))
+            node.commits = self._commits(path)
+        elif OpenFlags.EXCLUSIVE in flags:
+            raise PfsError(Kind.EXISTS, "file exists", path)
+        if node.type is NodeType.DIRECTORY:
+            raise PfsError(Kind.IS_DIR, "is a directory", path)
+        if OpenFlags.TRUNCATE in flags:
+            self._resize(node, 0)
+        self.open_files += 1
+        return MemoryFile(self, path, node, flags)
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    async def _asked(self, operation: str) -> None:
+        await trio.sleep(self.delay_s)
+        self.count(operation)
+
+    def _new(self, kind: NodeType, mode: int) -> MemoryNode:
+        return MemoryNode(kind, next(self._ids), mode, self.clock())
+
+    def _directory(self, path: str) -> MemoryNode:
+        node = self.find(path)
+        if node.type is not NodeType.DIRECTORY:
+            raise PfsError(Kind.NOT_DIR, "not a directory", path)
+        return node
+
+    def _make(self, path: str, node: MemoryNode) -> MemoryNode:
+        parent, name = parent_and_name(path)
+        directory = self._directory(parent)
+        if check_name(name) in directory.children:
+            raise PfsError(Kind.EXISTS, "file exists", path)
+        directory.children[name] = node
+        directory.mtime_ns = self.clock()
+        return node
+
+    def _take(self, path: str) -> MemoryNode:
+        parent, name = parent_and_name(path)
+        directory = self.find(parent)
+        directory.mtime_ns = self.clock()
+        return directory.children.pop(name)
+
+    def _check_not_below(self, source: str, target: str) -> None:
+        if target.startswith(source + "/"):
+            raise PfsError(Kind.INVALID, "a directory cannot be moved below itself", target)
+
+    def _check_replaceable(self, moved: MemoryNode, replaced: MemoryNode, target: str) -> None:
+        directories = [node.type is NodeType.DIRECTORY for node in (moved, replaced)]
+        if directories == [False, True]:
+            raise PfsError(Kind.IS_DIR, "is a directory", target)
+        if directories == [True, False]:
+            raise PfsError(Kind.NOT_DIR, "not a directory", target)
+        if replaced.children:
+            raise PfsError(Kind.NOT_EMPTY, "directory not empty", target)
+
+    def _resize(self, node: MemoryNode, size: int) -> None:
+        if size <= len(node.data):
+            del node.data[size:]
+        else:
+            node.data.extend(bytes(size - len(node.data)))
+        node.mtime_ns = node.ctime_ns = self.clock()
+
+
+class MemoryFile:
+    """An open file of a `MemoryFileSystem`."""
+
+    def __init__(self, fs: MemoryFileSystem, path: str, node: MemoryNode, flags: OpenFlags) -> None:
+        self._fs, self._path, self._node, self._flags = fs, path, node, flags
+        self._generation = fs.generation
+        self._attr = node.attr(fs.valid_s)
+        self._unhanded = self._cut = False
+
+    @property
+    def attr(self) -> Attr:
+        return self._attr
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        await self._asked("read")
+        while self._node.stream and len(self._node.data) <= offset:
+            if not wait:
+                raise PfsError(Kind.WOULD_BLOCK, "nothing more yet", self._path)
+            await self._node.grown.wait()
+            self._check()
+        return bytes(self._node.data[offset : offset + min(size, self._fs.read_bytes_max)])
+
+    async def write(self, offset: int, data: bytes) -> int:
+        with self._writing("write"):
+            await trio.sleep(self._fs.delay_s)
+            node = self._node
+            start = len(node.data) if OpenFlags.APPEND in self._flags else offset
+            if start > len(node.data):
+                node.data.extend(bytes(start - len(node.data)))
+            node.data[start : start + len(data)] = data
+            node.mtime_ns = node.ctime_ns = self._fs.clock()
+            self._unhanded = True
+        return len(data)
+
+    async def truncate(self, size: int) -> Attr:
+        with self._writing("truncate"):
+            await trio.sleep(self._fs.delay_s)
+            self._fs._resize(self._node, size)
+        return self._node.attr(self._fs.valid_s)
+
+    async def getattr(self) -> Attr:
+        await self._asked("fgetattr")
+        return self._node.attr(self._fs.valid_s)
+
+    async def flush(self, closing: Closing) -> None:
+        await self._asked("flush")
+        if self._node.commits:
+            self._fs.closings.append(closing)
+            self._cut = self._cut or closing is Closing.DYING
+            if closing is Closing.LAST:
+                self._hand_in(closing)
+
+    async def fsync(self) -> None:
+        await self._asked("fsync")
+
+    async def release(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._fs.count("release")
+        if self._generation == self._fs.generation:
+            self._fs.open_files -= 1
+            if self._node.commits and not self._cut:
+                self._hand_in(None)
+
+    def _hand_in(self, closing: Closing | None) -> None:
+        if self._unhanded:
+            self._unhanded = False
+            if b"refuse" in self._node.data:
+                if closing is not None:
+                    raise PfsError(Kind.INVALID, "this text is refused", self._path)
+                return
+            self._fs.handed.append(Handed(self._path, bytes(self._node.data), closing))
+
+    async def _asked(self, operation: str) -> None:
+        await trio.sleep(self._fs.delay_s)
+        self._check()
+        self._fs.count(operation)
+
+    @contextmanager
+    def _writing(self, operation: str) -> Iterator[None]:
+        self._check()
+        self._fs.count(operation)
+        if OpenFlags.WRITE not in self._flags:
+            raise PfsError(Kind.DENIED, "not open for writing", self._path)
+        yield
+
+    def _check(self) -> None:
+        if self._generation != self._fs.generation:
+            raise PfsError(Kind.BAD_HANDLE, "this file is not open here (any more)", self._path)

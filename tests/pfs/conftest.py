@@ -1,0 +1,34 @@
+"""What the tests of pfs share: a small datacenter on a temporary disk, and the descriptors that are open."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pfs.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A datacenter; outside its data root stands a secret."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    made = World(tmp_path / "root")
+    yield made
+    made.disk.close()
+
+
+@pytest.fixture
+def open_files() -> Callable[[], set[str]]:
+    """What the descriptors of this process lead to, sockets and the like aside."""
+
+    def look() -> set[str]:
+        found = set()
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+            except FileNotFoundError:  # the one that we list with
+                continue
+        return {each for each in found if " /" in each}
+
+    return look

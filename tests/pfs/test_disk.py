@@ -1,0 +1,761 @@
+"""Ordinary files: every operation, what the kernel promises of them, and no way out of a domain by any path or link."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trio
+
+from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags, RenameMode
+from pfs.disk import READ_BYTES_MAX, Disk, DiskDomain, DiskFile, open_beneath, translate
+from pfs.errors import Kind, PfsError
+from tests.pfs.world import APPEND, CREATE, NEW, READ, TRUNCATE, WRITE, World, kind_of
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+T = TypeVar("T")
+RACES = 2000
+NOBODY = 65_534
+
+
+@pytest.fixture
+def home(world: World) -> Path:
+    return world.path / "home/ann"
+
+
+@pytest.fixture
+def ann(world: World) -> DiskDomain:
+    return world.disk.domain("home/ann", None)
+
+
+async def contents(file: DiskFile, size: int = 100) -> bytes:
+    return await file.read(0, size)
+
+
+# ---- every operation
+
+
+def test_a_file_is_made_written_read_and_told_of(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        file = await ann.open("x", NEW, 0o640)
+        assert file.attr.size == 0
+        assert await file.write(0, b"hello") == 5
+        assert await file.write(7, b"!") == 1
+        assert await file.read(0, 100) == b"hello\0\0!"
+        assert await file.read(6, 1) == b"\0"
+        assert await file.read(8, 10) == b""
+        assert (await file.getattr()).size == 8
+        await file.flush(Closing.LAST)
+        await file.fsync()
+        await file.release()
+        attr = await ann.getattr("x")
+        info = (home / "x").stat()
+        assert (attr.type, attr.size, attr.mode, attr.nlink) == (NodeType.FILE, 8, 0o640, 1)
+        assert (attr.mtime_ns, attr.ctime_ns, attr.atime_ns) == (info.st_mtime_ns, info.st_ctime_ns, info.st_atime_ns)
+        assert (attr.volatile, attr.stream, attr.commits) == (False, False, False)
+
+    run(main)
+
+
+def test_directories_are_made_listed_and_removed(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        made = await ann.mkdir("d", 0o750)
+        assert (made.type, made.mode) == (NodeType.DIRECTORY, 0o750)
+        await ann.mkdir("d/e", 0o755)
+        await ann.symlink("d/l", "../x")
+        (home / "d" / os.fsdecode(b"caf\xe9")).write_bytes(b"1234")
+        listed = await ann.listdir("d")
+        assert [(entry.name, entry.attr.type, entry.attr.size) for entry in listed if entry.name != "e"] == [
+            (os.fsdecode(b"caf\xe9"), NodeType.FILE, 4),
+            ("l", NodeType.SYMLINK, 4),
+        ]
+        assert [entry.attr for entry in listed] == [await ann.getattr(f"d/{entry.name}") for entry in listed]
+        assert await kind_of(ann.rmdir("d")) is Kind.NOT_EMPTY
+        await ann.rmdir("d/e")
+        assert {entry.name for entry in await ann.listdir("")} == {"d"}
+
+    run(main)
+
+
+def test_links_are_kept_as_they_are(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        assert (await ann.symlink("l", "/etc/passwd")).type is NodeType.SYMLINK
+        assert await ann.readlink("l") == "/etc/passwd"
+        assert os.readlink(home / "l") == "/etc/passwd"
+        assert await kind_of(ann.readlink("missing")) is Kind.NOT_FOUND
+        (home / "x").touch()
+        assert await kind_of(ann.readlink("x")) is Kind.INVALID
+
+    run(main)
+
+
+def test_unlink_takes_names_and_no_directories(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+    (home / "d").mkdir()
+    (home / "l").symlink_to("x")
+
+    async def main() -> None:
+        await ann.unlink("l")
+        assert (home / "x").exists()
+        await ann.unlink("x")
+        assert await kind_of(ann.unlink("x")) is Kind.NOT_FOUND
+        assert await kind_of(ann.unlink("d")) in (Kind.IS_DIR, Kind.FORBIDDEN)
+        assert await kind_of(ann.rmdir("l")) is Kind.NOT_FOUND
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        (lambda d: d.getattr("missing"), Kind.NOT_FOUND),
+        (lambda d: d.getattr("file/x"), Kind.NOT_DIR),
+        (lambda d: d.listdir("file"), Kind.NOT_DIR),
+        (lambda d: d.mkdir("dir", 0o755), Kind.EXISTS),
+        (lambda d: d.mkdir("missing/x", 0o755), Kind.NOT_FOUND),
+        (lambda d: d.symlink("file", "x"), Kind.EXISTS),
+        (lambda d: d.rmdir("file"), Kind.NOT_DIR),
+        (lambda d: d.open("missing", READ, 0), Kind.NOT_FOUND),
+        (lambda d: d.open("missing/x", NEW, 0o644), Kind.NOT_FOUND),
+        (lambda d: d.open("file", NEW, 0o644), Kind.EXISTS),
+        (lambda d: d.open("dir", READ, 0), Kind.IS_DIR),
+        (lambda d: d.open("dir", WRITE, 0), Kind.IS_DIR),
+        (lambda d: d.open("dir", WRITE | CREATE, 0o644), Kind.IS_DIR),
+        (lambda d: d.open("x" * 256, NEW, 0o644), Kind.NAME_TOO_LONG),
+        (lambda d: d.rename("dir", "dir/sub", RenameMode.REPLACE), Kind.INVALID),
+        (lambda d: d.rename("file", "dir", RenameMode.REPLACE), Kind.IS_DIR),
+        (lambda d: d.rename("dir", "file", RenameMode.REPLACE), Kind.NOT_DIR),
+        (lambda d: d.setattr("dir", Changes(size=0)), Kind.IS_DIR),
+        (lambda d: d.setattr("", Changes(mode=0o777)), Kind.FORBIDDEN),
+        (lambda d: d.setattr("file", Changes(size=2**63 - 1)), Kind.TOO_LARGE),
+    ],
+)
+def test_what_cannot_be_is_told_in_the_terms_of_the_tree(
+    run: Run, home: Path, ann: DiskDomain, operation: Callable[[DiskDomain], Awaitable[object]], kind: Kind
+) -> None:
+    (home / "file").touch()
+    (home / "dir").mkdir()
+
+    async def main() -> None:
+        assert await kind_of(operation(ann)) is kind
+
+    run(main)
+
+
+def test_an_error_that_is_not_known_is_io() -> None:
+    assert translate(OSError(errno.ENOTTY, "x")).kind is Kind.IO
+    assert translate(OSError("without a number")).kind is Kind.IO
+
+
+def test_a_node_keeps_its_number(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+    (home / "y").touch()
+
+    async def main() -> None:
+        number = (await ann.getattr("x")).node_id
+        assert 0 < number < 2**63
+        assert number != (await ann.getattr("y")).node_id
+        await ann.rename("x", "z", RenameMode.REPLACE)
+        assert (await ann.getattr("z")).node_id == number
+
+    run(main)
+
+
+def test_room_is_that_of_the_file_system(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        space, info = await ann.statfs(), os.statvfs(home)
+        assert space.bytes_total == info.f_blocks * info.f_frsize
+        assert 0 < space.bytes_free <= space.bytes_total
+        assert space.files_total == info.f_files
+
+    run(main)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_is_made_belongs_to_the_domains_owner(run: Run, world: World, home: Path) -> None:
+    domain = world.disk.domain("home/ann", 200_001)
+    (home / "there").touch()
+
+    async def main() -> None:
+        await domain.mkdir("d", 0o755)
+        await domain.symlink("l", "/etc/passwd")
+        for name in ("x", "there"):
+            await (await domain.open(name, WRITE | CREATE, 0o644)).release()
+        owners = {name: (home / name).lstat() for name in ("d", "l", "x", "there")}
+        assert {name: (info.st_uid, info.st_gid) for name, info in owners.items()} == {
+            "d": (200_001, 200_001),
+            "l": (200_001, 200_001),
+            "x": (200_001, 200_001),
+            "there": (0, 0),  # was not made here
+        }
+        assert os.stat("/etc/passwd").st_uid == 0
+
+    run(main)
+
+
+# ---- how files are opened
+
+
+def test_truncate_and_append_do_as_they_say(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"12345")
+
+    async def main() -> None:
+        file = await ann.open("x", WRITE | APPEND, 0)
+        await file.write(0, b"67")
+        assert await contents(file) == b"1234567"  # what is open for writing can be read
+        await file.release()
+        file = await ann.open("x", WRITE | TRUNCATE, 0)
+        assert (file.attr.size, await contents(file)) == (0, b"")
+        await file.release()
+
+    run(main)
+
+
+def test_what_is_open_for_reading_is_not_written(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"12345")
+
+    async def main() -> None:
+        file = await ann.open("x", READ, 0)
+        assert await kind_of(file.write(0, b"y")) is not None
+        assert await kind_of(file.truncate(0)) is not None
+        await file.release()
+        assert (home / "x").read_bytes() == b"12345"
+
+    run(main)
+
+
+def test_modes_have_no_bits_beyond_permissions(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        await (await ann.open("x", NEW, 0o7755)).release()
+        await ann.mkdir("d", 0o7755)
+        assert (await ann.setattr("x", Changes(mode=0o6711))).mode == 0o711
+        assert stat.S_IMODE((home / "x").stat().st_mode) == 0o711
+        assert stat.S_IMODE((home / "d").stat().st_mode) == 0o755
+
+    run(main)
+
+
+def test_one_of_many_makes_a_file_exclusively(run: Run, ann: DiskDomain) -> None:
+    async def main() -> None:
+        outcomes: list[Kind | None] = []
+
+        async def make() -> None:
+            try:
+                await (await ann.open("lock", NEW, 0o644)).release()
+                outcomes.append(None)
+            except PfsError as error:
+                outcomes.append(error.kind)
+
+        for _ in range(20):
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(make)
+            assert (outcomes.count(None), outcomes.count(Kind.EXISTS)) == (1, 7)
+            outcomes.clear()
+            await ann.unlink("lock")
+
+    run(main)
+
+
+def test_making_or_opening_never_fails_because_others_make_and_remove(run: Run, ann: DiskDomain) -> None:
+    async def main() -> None:
+        async def make() -> None:
+            for _ in range(50):
+                await (await ann.open("x", WRITE | CREATE, 0o644)).release()
+
+        async def remove() -> None:
+            for _ in range(50):
+                assert await kind_of(ann.unlink("x")) in (None, Kind.NOT_FOUND)
+
+        async with trio.open_nursery() as nursery:
+            for task in (make, make, remove, remove):
+                nursery.start_soon(task)
+
+    run(main)
+
+
+def test_appended_pieces_are_all_there_and_whole(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        async def append(letter: bytes) -> None:
+            file = await ann.open("log", WRITE | CREATE | APPEND, 0o644)
+            for _ in range(50):
+                await file.write(0, letter * 100)
+            await file.release()
+
+        async with trio.open_nursery() as nursery:
+            for letter in (b"a", b"b", b"c"):
+                nursery.start_soon(append, letter)
+        data = (home / "log").read_bytes()
+        pieces = [data[start : start + 100] for start in range(0, len(data), 100)]
+        assert sorted(pieces) == [letter * 100 for letter in (b"a", b"b", b"c") for _ in range(50)]
+
+    run(main)
+
+
+def test_an_open_file_outlives_its_name(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"old")
+
+    async def main() -> None:
+        removed = await ann.open("x", WRITE, 0)
+        await ann.unlink("x")
+        replaced = await ann.open("x", NEW, 0o644)
+        (home / "y").write_bytes(b"new")
+        await ann.rename("y", "x", RenameMode.REPLACE)
+        await removed.write(3, b"er")
+        assert await contents(removed) == b"older"
+        assert (await removed.getattr()).nlink == 0
+        assert await contents(replaced) == b""
+        for file in (removed, replaced):
+            await file.release()
+        assert (home / "x").read_bytes() == b"new"
+
+    run(main)
+
+
+def test_one_read_has_a_most(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+    os.truncate(home / "x", READ_BYTES_MAX + 10)
+
+    async def main() -> None:
+        file = await ann.open("x", READ, 0)
+        assert len(await file.read(0, 2**40)) == READ_BYTES_MAX
+        await file.release()
+
+    run(main)
+
+
+@pytest.mark.parametrize("flags", [READ, WRITE, WRITE | TRUNCATE, WRITE | CREATE])
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK])
+def test_pipes_and_sockets_are_refused_and_hold_nobody_up(
+    run: Run, home: Path, ann: DiskDomain, kind: int, flags: OpenFlags
+) -> None:
+    os.mknod(home / "x", 0o666 | kind)
+
+    async def main() -> None:
+        with trio.fail_after(2):
+            assert await kind_of(ann.open("x", flags, 0o644)) is Kind.UNSUPPORTED
+            assert await kind_of(ann.setattr("x", Changes(size=0))) is Kind.INVALID
+            assert (await ann.setattr("x", Changes(mode=0o600))).mode == 0o600
+
+    run(main)
+
+
+# ---- changes
+
+
+def test_a_size_is_cut_and_extended_by_name_and_by_handle(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"12345")
+
+    async def main() -> None:
+        assert (await ann.setattr("x", Changes(size=3))).size == 3
+        file = await ann.open("x", WRITE, 0)
+        assert (await file.truncate(5)).size == 5
+        assert await contents(file) == b"123\0\0"
+        await file.release()
+
+    run(main)
+
+
+def test_times_are_set_to_the_nanosecond_one_by_one(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+
+    async def main() -> None:
+        await ann.setattr("x", Changes(atime_ns=1_000_000_001, mtime_ns=2_000_000_002))
+        attr = await ann.setattr("x", Changes(mtime_ns=3_000_000_003))
+        assert (attr.atime_ns, attr.mtime_ns) == (1_000_000_001, 3_000_000_003)
+        attr = await ann.setattr("x", Changes(atime_ns=-1_000_000_001))
+        assert (attr.atime_ns, attr.mtime_ns) == (-1_000_000_001, 3_000_000_003)
+        assert (home / "x").stat().st_mtime_ns == 3_000_000_003
+
+    run(main)
+
+
+def test_a_link_takes_times_and_nothing_beyond_it_changes(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"12345")
+    before = (home / "x").stat()
+    (home / "l").symlink_to("x")
+
+    async def main() -> None:
+        attr = await ann.setattr("l", Changes(mode=0o600, mtime_ns=5))
+        assert (attr.type, attr.mtime_ns) == (NodeType.SYMLINK, 5)
+        after = (home / "x").stat()
+        assert (after.st_mode, after.st_mtime_ns, after.st_size) == (before.st_mode, before.st_mtime_ns, 5)
+
+    run(main)
+
+
+@contextlib.contextmanager
+def as_nobody(*paths: Path) -> Iterator[None]:
+    """Act as somebody who is not root, whose the paths are."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in paths:
+        os.chown(path, NOBODY, NOBODY)
+    os.seteuid(NOBODY)
+    ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: changing ids took the right to one's own /proc away
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_what_its_owner_may_not_read_can_be_given_back(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"12345")
+
+    async def main() -> None:
+        await ann.setattr("x", Changes(mode=0))
+        assert await kind_of(ann.open("x", READ, 0)) is Kind.DENIED
+        assert await kind_of(ann.setattr("x", Changes(size=0))) is Kind.DENIED
+        assert (await ann.setattr("x", Changes(mtime_ns=5))).mtime_ns == 5
+        assert (await ann.setattr("x", Changes(mode=0o600))).mode == 0o600
+        file = await ann.open("x", READ, 0)
+        assert await contents(file) == b"12345"
+        await file.release()
+
+    with as_nobody(home, home / "x"):
+        run(main)
+
+
+# ---- renames
+
+
+def test_a_rename_replaces(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"new")
+    (home / "d").mkdir()
+    (home / "d/y").write_bytes(b"old")
+
+    async def main() -> None:
+        await ann.rename("x", "d/y", RenameMode.REPLACE)
+        assert not (home / "x").exists()
+        assert (home / "d/y").read_bytes() == b"new"
+        (home / "e").mkdir()
+        assert await kind_of(ann.rename("e", "d", RenameMode.REPLACE)) is Kind.NOT_EMPTY
+        await ann.rename("d", "e", RenameMode.REPLACE)
+        assert (home / "e/y").exists()
+
+    run(main)
+
+
+def test_a_rename_can_leave_what_is_there(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"new")
+    (home / "y").write_bytes(b"old")
+
+    async def main() -> None:
+        assert await kind_of(ann.rename("x", "y", RenameMode.NO_REPLACE)) is Kind.EXISTS
+        assert (home / "y").read_bytes() == b"old"
+        await ann.rename("x", "z", RenameMode.NO_REPLACE)
+        assert (home / "z").read_bytes() == b"new"
+
+    run(main)
+
+
+def test_a_rename_can_exchange(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"1")
+    (home / "d").mkdir()
+
+    async def main() -> None:
+        await ann.rename("x", "d", RenameMode.EXCHANGE)
+        assert (home / "x").is_dir()
+        assert (home / "d").read_bytes() == b"1"
+        assert await kind_of(ann.rename("x", "missing", RenameMode.EXCHANGE)) is Kind.NOT_FOUND
+
+    run(main)
+
+
+# ---- no way out
+
+
+def ways(path: str) -> list[Callable[[DiskDomain], Awaitable[object]]]:
+    return [
+        lambda d: d.getattr(path),
+        lambda d: d.listdir(path),
+        lambda d: d.readlink(path),
+        lambda d: d.mkdir(path, 0o755),
+        lambda d: d.symlink(path, "x"),
+        lambda d: d.unlink(path),
+        lambda d: d.rmdir(path),
+        lambda d: d.rename(path, "here", RenameMode.REPLACE),
+        lambda d: d.rename("mine", path, RenameMode.REPLACE),
+        lambda d: d.setattr(path, Changes(mode=0o777, mtime_ns=1)),
+        lambda d: d.setattr(path, Changes(size=0)),
+        lambda d: d.open(path, READ, 0),
+        lambda d: d.open(path, WRITE | TRUNCATE, 0),
+        lambda d: d.open(path, WRITE | CREATE, 0o644),
+    ]
+
+
+def picture(path: Path) -> dict[str, tuple[object, ...]]:
+    """Everything about everything below `path`, but when it was read."""
+    found = {}
+    for each in sorted([path, *path.rglob("*")]):
+        info = each.lstat()
+        data = each.read_bytes() if each.is_file() and not each.is_symlink() else b""
+        found[str(each)] = (info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, data)
+    return found
+
+
+WAYS_OUT = """
+    .. ../bob ../bob/secret ../../../etc d/.. d/../../bob/secret . d/. / /etc/passwd /etc
+    dir-out dir-out/secret dir-up/bob/secret file-out d/loop d/loop/x proc/secret
+"""
+
+
+@pytest.mark.parametrize("path", [*WAYS_OUT.split(), "", "bad\0"])
+def test_no_path_leads_out(run: Run, world: World, home: Path, ann: DiskDomain, path: str) -> None:
+    bob = world.path / "home/bob"
+    (bob / "secret").write_bytes(b"secret")
+    (home / "mine").write_bytes(b"mine")
+    (home / "d").mkdir()
+    for name, target in (
+        ("dir-out", str(bob)),
+        ("dir-up", ".."),
+        ("file-out", str(bob / "secret")),
+        ("d/loop", "loop"),
+        ("proc", f"/proc/{os.getpid()}/root{bob}"),
+    ):
+        (home / name).symlink_to(target)
+    before = picture(bob)
+    etc = (os.stat("/etc/passwd").st_mtime_ns, Path("/etc/passwd").read_bytes()[:100])
+
+    async def main() -> None:
+        for way in ways(path):
+            try:
+                got = await way(ann)
+            except PfsError:
+                continue
+            if isinstance(got, DiskFile):
+                data = await contents(got)
+                await got.release()
+                assert data not in (b"secret", etc[1])
+            if isinstance(got, Attr):
+                assert got.node_id not in (
+                    (await world.disk.domain("home/bob", None).getattr("")).node_id,
+                    (await world.disk.domain("home", None).getattr("")).node_id,
+                )
+
+    run(main)
+    assert picture(bob) == before
+    assert os.stat("/etc/passwd").st_mtime_ns == etc[0]
+
+
+def test_a_domain_behind_a_link_is_none(run: Run, world: World) -> None:
+    (world.path / "home/eve").symlink_to(world.path / "home/bob")
+
+    async def main() -> None:
+        assert await kind_of(world.disk.domain("home/eve", None).getattr("")) is not None
+        assert await kind_of(world.disk.domain("home/eve", None).open("x", NEW, 0o644)) is not None
+
+    run(main)
+    assert not (world.path / "home/bob/x").exists()
+
+
+@contextlib.contextmanager
+def swapping(one: Path, other: Path) -> Iterator[None]:
+    """Exchange two names as fast as can be, in a thread of its own."""
+    libc, stop = ctypes.CDLL(None, use_errno=True), threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            assert libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2) == 0
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
+
+
+class InPlace(Disk):
+    """Works where it is called: no thread is changed, so that there is time for more races."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except OSError as error:
+            raise translate(error) from None
+
+
+@pytest.mark.parametrize("victim", ["d/secret", "f"], ids=["in the middle", "at the end"])
+def test_a_link_that_is_swapped_in_leads_nowhere(
+    run: Run, world: World, home: Path, victim: str, tmp_path: Path
+) -> None:
+    disk, outside = InPlace(str(world.path)), tmp_path / "outside"
+    ann = disk.domain("home/ann", None)
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    (home / "d").mkdir()
+    (home / "d/secret").write_bytes(b"mine")
+    (home / "f").write_bytes(b"mine")
+    (home / "d.evil").symlink_to(outside)
+    (home / "f.evil").symlink_to(outside / "secret")
+    before = picture(outside)
+    name = victim.partition("/")[0]
+    met: set[Kind | None] = set()
+
+    async def look(round_: int) -> None:
+        match round_ % 4:
+            case 0:
+                file = await ann.open(victim, READ, 0)
+            case 1:
+                file = await ann.open(victim, WRITE | CREATE, 0o644)
+            case 2:
+                await ann.setattr(victim, Changes(mode=0o600, atime_ns=1, mtime_ns=1))
+                return
+            case _:
+                await ann.setattr(victim, Changes(size=4))
+                return
+        data = await contents(file)
+        await file.release()
+        assert data == b"mine"
+
+    async def main() -> None:
+        for round_ in range(RACES):
+            met.add(await kind_of(look(round_)))
+
+    with swapping(home / name, home / f"{name}.evil"):
+        run(main)
+    disk.close()
+    assert picture(outside) == before
+    assert None in met  # the race was on: sometimes the one stood there, sometimes the other
+    assert Kind.LOOP in met
+
+
+def test_a_name_with_a_nul_is_not_cut_short(home: Path) -> None:
+    (home / "x").touch()
+    fd = os.open(home, os.O_PATH)
+    try:
+        with pytest.raises(OSError, match="Invalid") as caught:
+            open_beneath(fd, "x\0y", os.O_RDONLY)
+        assert caught.value.errno == errno.EINVAL
+    finally:
+        os.close(fd)
+
+
+# ---- descriptors
+
+
+def test_cancelled_callers_leave_no_descriptor(
+    run: Run, home: Path, ann: DiskDomain, open_files: Callable[[], set[str]]
+) -> None:
+    (home / "x").write_bytes(b"12345")
+    before = open_files()
+
+    async def use() -> None:
+        file = await ann.open("x", WRITE, 0)
+        try:
+            await file.read(0, 10)
+            await file.write(0, b"12345")
+            await ann.listdir("")
+            await ann.setattr("x", Changes(mode=0o600))
+            await ann.rename("x", "x", RenameMode.REPLACE)
+        finally:
+            await file.release()
+
+    async def main() -> None:
+        for steps in range(30):
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(use)
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        assert open_files() == before
+
+    run(main)
+
+
+def test_a_descriptor_is_not_closed_while_a_call_uses_it(
+    run: Run, home: Path, ann: DiskDomain, monkeypatch: pytest.MonkeyPatch, open_files: Callable[[], set[str]]
+) -> None:
+    """Or its number would be another file's: one user would read, or overwrite, what is another's."""
+    (home / "mine").write_bytes(b"mine")
+    (home / "other").write_bytes(b"other")
+    before, pread = open_files(), os.pread
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_pread(fd: int, size: int, offset: int) -> bytes:
+        begun.set()
+        assert go_on.wait(5)
+        return pread(fd, size, offset)
+
+    async def main() -> None:
+        got: list[bytes] = []
+        file = await ann.open("mine", READ, 0)
+
+        async def read() -> None:
+            got.append(await file.read(0, 10))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.to_thread.run_sync(begun.wait, 5)
+            await file.release()
+            others = [await ann.open("other", READ, 0) for _ in range(3)]
+            go_on.set()
+        assert got == [b"mine"]
+        for each in (file, *others):
+            await each.release()  # more than once is harmless
+        assert open_files() == before
+        assert await kind_of(file.read(0, 10)) is Kind.BAD_HANDLE
+
+    monkeypatch.setattr(os, "pread", slow_pread)
+    run(main)
+
+
+# ---- what the server makes for itself
+
+
+def test_a_directory_of_the_servers_has_its_mode_whatever_the_umask(world: World) -> None:
+    old = os.umask(0o077)
+    try:
+        for mode in (0o711, 0o755):  # also one that was there already
+            world.disk.make_directory_now("jobs/18", mode, None)
+            assert stat.S_IMODE((world.path / "jobs/18").stat().st_mode) == mode
+    finally:
+        os.umask(old)
+
+
+def test_a_link_in_the_place_of_a_directory_of_the_servers_is_refused(world: World, tmp_path: Path) -> None:
+    (world.path / "jobs/18").symlink_to(tmp_path)
+    before = tmp_path.stat().st_mode
+    with pytest.raises(OSError, match=r"irectory|symbolic"):
+        world.disk.make_directory_now("jobs/18", 0o777, None)
+    assert tmp_path.stat().st_mode == before
+
+
+def test_a_file_of_the_servers_is_there_at_once_and_follows_no_link(world: World, tmp_path: Path) -> None:
+    folder = world.path / "jobs/17/data"
+    (folder / ".hosts.part").symlink_to(tmp_path / "secret")
+    (folder / "hosts").symlink_to(tmp_path / "secret")
+    world.disk.write_file_now("jobs/17/data", "hosts", b"127.0.0.1\n" * 10_000, None)
+    assert not (folder / "hosts").is_symlink()
+    assert (folder / "hosts").read_bytes() == b"127.0.0.1\n" * 10_000
+    assert os.listdir(folder) == ["hosts"]
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+
+
+def test_a_slow_disk_holds_nobody_up_but_who_asked(run: Run, world: World) -> None:
+    async def main() -> None:
+        go_on = threading.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.disk.run, lambda: go_on.wait(5))
+            began = time.monotonic()
+            await world.disk.domain("home/ann", None).getattr("")
+            assert time.monotonic() - began < 4
+            go_on.set()
+
+    run(main)
+
+
+def test_a_data_root_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Disk(str(tmp_path / "missing"))

@@ -1,0 +1,62 @@
+"""Who may import whom: the contracts of pyproject.toml hold, and each of them can be broken.
+
+What a command loads before it does anything is measured, since imports inside functions are imports to a contract.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("pfs", "jobd", "fuseclient", "cli")
+HEAVY = ("alembic", "docker", "hypercorn", "pyfuse3", "sqlalchemy", "sqlmodel", "starlette")
+
+# a module, what it must not import, and how the linter says so
+VIOLATIONS = [
+    ("pfs/disk.py", "jobd.spec", "pfs is not allowed to import jobd"),
+    ("pfs/errors.py", "pfs.path", "pfs.errors is not allowed to import pfs.path"),
+    ("pfs/unplaced.py", "pfs.errors", "- pfs.unplaced"),
+    ("jobd/scheduler.py", "jobd.db", "jobd.scheduler is not allowed to import jobd.db"),
+    ("fuseclient/inodes.py", "fuseclient.mount", "fuseclient.inodes is not allowed to import fuseclient.mount"),
+    ("fuseclient/procs.py", "pfs.disk", "fuseclient is not allowed to import pfs.disk"),
+    ("jobd/engine.py", "pfs.routes", "jobd is not allowed to import pfs.routes"),
+    ("jobd/node/state.py", "jobd.db", "jobd.node is not allowed to import jobd.db"),
+    ("pfs/path.py", "time", "pfs.path is not allowed to import time"),
+    ("jobd/logs.py", "pyfuse3", "jobd is not allowed to import pyfuse3"),
+]
+
+
+def lint(directory: Path) -> subprocess.CompletedProcess[str]:
+    program = "import sys; from importlinter.cli import lint_imports_command; lint_imports_command()"
+    command = [sys.executable, "-c", program, "--no-cache"]
+    return subprocess.run(command, cwd=directory, check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_the_contracts_hold() -> None:
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_contract_can_be_broken(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for module, imported, _ in VIOLATIONS:
+        with (tmp_path / module).open("a") as file:
+            file.write(f"\nimport {imported}\n")
+    done = lint(tmp_path)
+    assert done.returncode == 1
+    assert "0 kept" in done.stdout
+    unseen = [complaint for _, _, complaint in VIOLATIONS if complaint not in " ".join(done.stdout.split())]
+    assert unseen == []
+
+
+@pytest.mark.parametrize("module", ["cli.config", "cli.output", "cli.paddle", "cli.pit"])
+def test_a_users_command_starts_without_the_server_and_without_fuse(module: str) -> None:
+    program = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
+    assert done.stdout.split() == []
