@@ -294,6 +294,9 @@ class Engine:
             except ChannelClosed:
                 return
             except PfsError as error:
+                if job.life.state is State.STOPPING and error.kind is not Kind.NOT_FOUND:
+                    log.warning("job %d is not stopped yet: %s", job.id, error)
+                    return
                 await self._apply(active, happened.StartFailed(time_ns=self._clock(), text=error.message))
 
     async def _start(self, job: Job, link: NodeLink) -> None:
