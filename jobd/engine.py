@@ -32,6 +32,7 @@ from pfs.perm import Subject
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 3600.0
+AGAIN_S = 5.0
 QUICK_SPEC_BYTES = 16 * 1024
 SCRATCH_KEPT_NS = 86_400 * 1_000_000_000
 NOT_THERE = "the node does not have the job any more"
@@ -86,13 +87,13 @@ class Engine:
                 self.fleet.register(row)
             for active in await self.ledger.load():
                 self._follow_up(active)
-            nursery.start_soon(self._sweep)
+            self._start_soon(self._sweep)
             self._wake()
             task_status.started()
             while True:
                 await self._woken.wait()
                 self._woken = trio.Event()
-                await self._schedule()
+                await self._until_done(self._schedule)
 
     # ---- what people do
 
@@ -206,7 +207,17 @@ class Engine:
 
     def _start_soon(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
         assert self._nursery is not None
-        self._nursery.start_soon(work, *args)
+        self._nursery.start_soon(self._until_done, work, *args)
+
+    async def _until_done(self, work: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Do it, and again while it fails: a full disk must not end the service, and doing twice does no harm."""
+        while True:
+            try:
+                await work(*args)
+                return
+            except Exception:
+                log.exception("%s failed; trying again in %.0f s", work.__name__, AGAIN_S)
+            await trio.sleep(AGAIN_S)
 
     def _wake(self) -> None:
         self._woken.set()

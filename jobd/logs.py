@@ -21,6 +21,7 @@ from io import BufferedReader
 import trio
 
 from jobd.logformat import MergeState, close, format_piece
+from pfs.disk import translate
 from pfs.errors import Kind, PfsError
 
 # time in ns since the epoch; worker number, or one of the sources below; 1 where the text follows right here (a
@@ -37,6 +38,7 @@ class JobLog:
 
     Attributes:
         size_bytes: how much of `job.log` there is to read.
+        index_bytes: how much of `index` counts.
         offsets: bytes that each process has written so far.
         noted: the service's own lines, each of which stands in a log once.
         grown: set, and replaced, whenever something was added or the log came to its end.
@@ -44,6 +46,7 @@ class JobLog:
 
     directory: str
     size_bytes: int = 0
+    index_bytes: int = 0
     offsets: dict[int, int] = field(default_factory=dict)
     state: MergeState = field(default_factory=MergeState)
     noted: set[tuple[int, bytes]] = field(default_factory=set)
@@ -157,19 +160,35 @@ class LogStore:
             _RECORD.pack(time_ns, source, own, len(data)) + (data if own else b"") for time_ns, source, data in records
         )
 
-        def work() -> None:
-            if raw is not None:
-                _append(log.path(raw[0]), raw[1])
-            _append(os.path.join(log.directory, "index"), index)
-            _append(log.path(None), bytes(merged))
-
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(work, limiter=self._threads)
+            try:
+                await trio.to_thread.run_sync(_append_all, log, raw, index, bytes(merged), limiter=self._threads)
+            except OSError as error:
+                raise translate(error) from None
         log.state = state
         log.size_bytes += len(merged)
+        log.index_bytes += len(index)
         if raw is not None:
             log.offsets[raw[0]] = log.offsets.get(raw[0], 0) + len(raw[1])
         log.tell_readers()
+
+
+def _append_all(log: JobLog, raw: tuple[int, bytes] | None, index: bytes, merged: bytes) -> None:
+    """Append to all three files or, where the disk refuses, to none."""
+    index_path = os.path.join(log.directory, "index")
+    try:
+        if raw is not None:
+            _append(log.path(raw[0]), raw[1])
+        _append(index_path, index)
+        _append(log.path(None), merged)
+    except OSError:
+        sizes = {index_path: log.index_bytes, log.path(None): log.size_bytes}
+        if raw is not None:
+            sizes[log.path(raw[0])] = log.offsets.get(raw[0], 0)
+        for path, size_bytes in sizes.items():
+            if _size(path) > size_bytes:
+                os.truncate(path, size_bytes)
+        raise
 
 
 def _cut(pieces: Sequence[tuple[int, int]], data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -254,6 +273,7 @@ def _recover(directory: str) -> JobLog:
             merged_bytes += missing
         log.size_bytes += len(text)
         whole = record_end
+    log.index_bytes = whole
     if _size(index_path) > whole:
         os.truncate(index_path, whole)
     for worker, offset in log.offsets.items():

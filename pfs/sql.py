@@ -5,13 +5,18 @@ last transactions), and every transaction that will write begins as IMMEDIATE (o
 afterwards fails at once with SQLITE_BUSY_SNAPSHOT, and no waiting helps).
 """
 
-from collections.abc import Callable
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import trio
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
+
+from pfs.errors import Kind, PfsError
 
 T = TypeVar("T")
 
@@ -61,12 +66,13 @@ class Database:
 
     def write_now(self, work: Callable[[Session], T]) -> T:
         """Like `write`, for callers without an event loop."""
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with _told(), Session(self._engine, expire_on_commit=False) as session, session.begin():
             return work(session)
 
     def read_now(self, work: Callable[[Session], T]) -> T:
         """Like `read`, for callers without an event loop."""
         with (
+            _told(),
             self._engine.connect().execution_options(writes=False) as connection,
             Session(connection, expire_on_commit=False) as session,
         ):
@@ -75,3 +81,14 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell a database that refuses as a failure of the service, and not as a defect."""
+    try:
+        yield
+    except OperationalError as error:
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise PfsError(Kind.NO_SPACE, "the server's disk is full; its administrator must make room") from error
+        raise PfsError(Kind.IO, f"the server's database refuses: {error.orig}") from error

@@ -292,6 +292,26 @@ def test_a_signal_reaches_the_task_of_a_running_job_only(service, run):
     run(main)
 
 
+def test_a_database_that_refuses_for_a_while_stops_neither_the_service_nor_the_job(service, run, monkeypatch):
+    async def main():
+        monkeypatch.setattr("jobd.engine.AGAIN_S", 0.01)
+        real, failures = service.store.record, []
+
+        async def record(*args: object) -> None:
+            if len(failures) < 3:
+                failures.append(args)
+                raise OSError(28, "No space left on device")
+            await real(*args)
+
+        monkeypatch.setattr(service.store, "record", record)
+        async with service.running() as engine:
+            job, _ = await run_one(service, engine, Link())
+            assert job.life.state is State.RUNNING
+            assert len(failures) == 3
+
+    run(main)
+
+
 def test_events_are_told_in_order(service, run):
     async def main():
         async with service.running() as engine:

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import tempfile
@@ -83,6 +84,40 @@ def test_a_line_of_the_service_never_continues_what_a_process_left_unended(tmp_p
         assert await whole(again) == text
 
     run(main)
+
+
+def test_a_disk_that_refuses_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, run, monkeypatch):
+    async def main():
+        store = LogStore(str(tmp_path))
+        await store.append(1, 0, 0, pieces_of(b"one\n"), b"one\n")
+        before = await whole(store)
+        for refused in ("worker-0.log", "index", "job.log"):
+            monkeypatch.setattr("jobd.logs.os.write", half_written_at(refused))
+            with pytest.raises(PfsError) as caught:
+                await store.append(1, 0, 4, pieces_of(b"two\n"), b"two\n")
+            assert caught.value.kind is Kind.NO_SPACE
+            monkeypatch.undo()
+            assert await whole(store) == before
+        assert await store.append(1, 0, 4, pieces_of(b"two\n"), b"two\n") == 8
+        assert PREFIX.sub(b"", await whole(store)) == b"one\ntwo\n"
+        assert (tmp_path / "1/logs/job.log").read_bytes() == await whole(LogStore(str(tmp_path)))
+
+    run(main)
+
+
+def half_written_at(name: str):
+    """Return an os.write for a disk that is full after half of what is written to the file `name`."""
+    real, written = os.write, set()
+
+    def write(fd: int, data: bytes) -> int:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(name):
+            if name in written:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written.add(name)
+            data = data[: len(data) // 2]
+        return real(fd, data)
+
+    return write
 
 
 def test_readers_are_woken_by_growth_and_by_the_end(tmp_path, run):

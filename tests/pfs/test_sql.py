@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
+from pfs.errors import Kind, PfsError
 from pfs.sql import BUSY_TIMEOUT_MS, Database
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -136,3 +137,23 @@ def test_a_reader_sees_one_moment_however_long_it_looks(database: Database) -> N
 
     assert database.read_now(look) == (0, 0)
     assert database.read_now(value_of) == 1
+
+
+def test_a_full_disk_is_told_as_one(tmp_path, run):
+    async def main():
+        database = Database(f"sqlite:///{tmp_path}/x.sqlite")
+
+        def fill(session):
+            session.connection().exec_driver_sql("PRAGMA max_page_count=2")
+            session.connection().exec_driver_sql("CREATE TABLE big (x)")
+            session.connection().exec_driver_sql("INSERT INTO big VALUES (zeroblob(100000))")
+
+        with pytest.raises(PfsError) as caught:
+            await database.write(fill)
+        assert caught.value.kind is Kind.NO_SPACE
+        with pytest.raises(PfsError) as caught:
+            await database.read(lambda session: session.connection().exec_driver_sql("SELECT * FROM nothing"))
+        assert caught.value.kind is Kind.IO
+        database.close()
+
+    run(main)
