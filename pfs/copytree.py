@@ -10,8 +10,9 @@ import os
 import stat
 from dataclasses import dataclass
 
-from pfs.disk import Disk, open_beneath
+from pfs.disk import Disk
 from pfs.errors import Kind, PfsError
+from pfs.system import open_beneath
 
 CHUNK_BYTES = 1024 * 1024
 DEPTH_MAX = 128  # each level holds two descriptors

@@ -7,8 +7,6 @@ disk holds up one caller, not the server.
 """
 
 import contextlib
-import ctypes
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -16,74 +14,15 @@ from typing import TypeVar
 
 import trio
 
-from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, Space
+from pfs.api import Attr, Changes, Entry, OpenFlags, RenameMode, Space
+from pfs.diskfile import DiskFile, attr_of, change, times
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name, parent_and_name
+from pfs.system import RENAME_EXCHANGE, RENAME_NOREPLACE, anew, open_beneath, rename_at, translate
 
 T = TypeVar("T")
 
-VALID_S = 1.0
 THREADS_MAX = 16
-READ_BYTES_MAX = 4 * 1024 * 1024
-
-_SYS_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
-_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
-_libc = ctypes.CDLL(None, use_errno=True)
-
-KIND_OF_ERRNO = {
-    errno.ENOENT: Kind.NOT_FOUND,
-    errno.EEXIST: Kind.EXISTS,
-    errno.EACCES: Kind.DENIED,
-    errno.EPERM: Kind.FORBIDDEN,
-    errno.ENOTDIR: Kind.NOT_DIR,
-    errno.EISDIR: Kind.IS_DIR,
-    errno.ENOTEMPTY: Kind.NOT_EMPTY,
-    errno.EINVAL: Kind.INVALID,
-    errno.EBUSY: Kind.BUSY,
-    errno.ESTALE: Kind.STALE,
-    errno.ENAMETOOLONG: Kind.NAME_TOO_LONG,
-    errno.EFBIG: Kind.TOO_LARGE,
-    errno.ENOSPC: Kind.NO_SPACE,
-    errno.EDQUOT: Kind.QUOTA,
-    errno.EXDEV: Kind.CROSS_DOMAIN,
-    errno.EROFS: Kind.READ_ONLY,
-    errno.ETXTBSY: Kind.BUSY,
-    errno.ELOOP: Kind.LOOP,
-    errno.EOPNOTSUPP: Kind.UNSUPPORTED,
-    errno.ENXIO: Kind.UNSUPPORTED,
-    errno.EMFILE: Kind.TOO_MANY,
-    errno.ENFILE: Kind.TOO_MANY,
-    errno.EMLINK: Kind.TOO_MANY,
-    errno.EIO: Kind.IO,
-}
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-def open_beneath(root_fd: int, path: str, flags: int) -> int:
-    """Open `path` beneath the directory `root_fd` without following any link; returns the descriptor.
-
-    Raises:
-        OSError: ELOOP where a link stands in the way, EXDEV where the path leads out.
-    """
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS)
-    name = os.fsencode(path or ".")
-    if b"\0" in name:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    fd: int = _libc.syscall(_SYS_OPENAT2, root_fd, name, ctypes.byref(how), ctypes.sizeof(how))
-    if fd < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return fd
-
-
-def translate(error: OSError) -> PfsError:
-    """Return the error of the operating system in the terms of the tree."""
-    code = error.errno or errno.EIO
-    return PfsError(KIND_OF_ERRNO.get(code, Kind.IO), os.strerror(code))
 
 
 class Disk:
@@ -126,9 +65,9 @@ class Disk:
                 os.mkdir(name, mode, dir_fd=fd)
             # by its descriptor: whoever may write to the parent could put a link in its place
             with self.directory(path) as made:
-                os.chmod(_anew(made), mode)
+                os.chmod(anew(made), mode)
                 if uid is not None:
-                    os.chown(_anew(made), uid, uid)
+                    os.chown(anew(made), uid, uid)
 
     def write_file_now(self, directory: str, name: str, data: bytes, uid: int | None) -> None:
         """Write a small file of the server's own choosing, in one step for whoever reads it."""
@@ -253,16 +192,13 @@ class DiskDomain:
         """Rename within the domain, at once for everybody."""
         flags = {
             RenameMode.REPLACE: 0,
-            RenameMode.NO_REPLACE: _RENAME_NOREPLACE,
-            RenameMode.EXCHANGE: _RENAME_EXCHANGE,
+            RenameMode.NO_REPLACE: RENAME_NOREPLACE,
+            RenameMode.EXCHANGE: RENAME_EXCHANGE,
         }[mode]
 
         def work() -> None:
             with self._parent(source) as (old_fd, old), self._parent(target) as (new_fd, new):
-                result = _libc.renameat2(old_fd, os.fsencode(old), new_fd, os.fsencode(new), ctypes.c_uint(flags))
-                if result != 0:
-                    code = ctypes.get_errno()
-                    raise OSError(code, os.strerror(code))
+                rename_at(old_fd, old, new_fd, new, flags)
 
         await self._disk.run(work)
 
@@ -277,11 +213,11 @@ class DiskDomain:
                 try:
                     info = os.fstat(node)
                     if not stat.S_ISLNK(info.st_mode):
-                        return _change(node, info, changes)
+                        return change(node, info, changes)
                 finally:
                     os.close(node)
                 if changes.atime_ns is not None or changes.mtime_ns is not None:
-                    os.utime(name, ns=_times(info, changes), dir_fd=fd, follow_symlinks=False)
+                    os.utime(name, ns=times(info, changes), dir_fd=fd, follow_symlinks=False)
                 return os.stat(name, dir_fd=fd, follow_symlinks=False)
 
         return attr_of(await self._disk.run(work))
@@ -297,7 +233,7 @@ class DiskDomain:
         size = info.f_frsize
         return Space(info.f_blocks * size, info.f_bavail * size, info.f_files, info.f_favail)
 
-    async def open(self, path: str, flags: OpenFlags, mode: int) -> "DiskFile":
+    async def open(self, path: str, flags: OpenFlags, mode: int) -> DiskFile:
         """Open or make an ordinary file; UNSUPPORTED for what is none."""
 
         def work() -> tuple[int, os.stat_result]:
@@ -345,122 +281,3 @@ def _open_bits(flags: OpenFlags) -> int:
     if OpenFlags.APPEND in flags:
         bits |= os.O_APPEND
     return bits
-
-
-class DiskFile:
-    """An open ordinary file; it lives on when its name goes.
-
-    Its descriptor is closed with the last call that uses it: a number that is closed earlier may be another
-    file's by the time that a call which waited for a thread comes to use it.
-    """
-
-    def __init__(self, disk: Disk, fd: int, attr: Attr) -> None:
-        self._disk = disk
-        self._fd = fd
-        self._users = 1  # the opening itself, until it is released
-        self._released = False
-        self.attr = attr
-
-    async def _run(self, work: Callable[[int], T]) -> T:
-        if self._released:
-            raise PfsError(Kind.BAD_HANDLE, "this file is not open any more")
-        self._users += 1
-        try:
-            return await self._disk.run(lambda: work(self._fd))
-        finally:
-            await self._let_go()
-
-    async def _let_go(self) -> None:
-        self._users -= 1
-        if self._users == 0:
-            with trio.CancelScope(shield=True):
-                await self._disk.run(lambda: os.close(self._fd))
-
-    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
-        """Return up to `size` bytes."""
-        return await self._run(lambda fd: os.pread(fd, min(size, READ_BYTES_MAX), offset))
-
-    async def write(self, offset: int, data: bytes) -> int:
-        """Write all of `data`; with APPEND the kernel puts it at the end, whatever the offset."""
-
-        def work(fd: int) -> int:
-            done = 0
-            while done < len(data):
-                done += os.pwrite(fd, data[done:], offset + done)
-            return done
-
-        return await self._run(work)
-
-    async def truncate(self, size: int) -> Attr:
-        """Cut or extend."""
-
-        def work(fd: int) -> os.stat_result:
-            os.ftruncate(fd, size)
-            return os.fstat(fd)
-
-        return attr_of(await self._run(work))
-
-    async def getattr(self) -> Attr:
-        """Tell what is open."""
-        return attr_of(await self._run(os.fstat))
-
-    async def flush(self, closing: Closing) -> None:
-        """Nothing is held back here."""
-
-    async def fsync(self) -> None:
-        """Return when the disk has it."""
-        await self._run(os.fsync)
-
-    async def release(self) -> None:
-        """Close, also for a caller who is being cancelled."""
-        if not self._released:
-            self._released = True
-            await self._let_go()
-
-
-def _anew(fd: int) -> str:
-    """Return a name for what an O_PATH descriptor stands for; it leads nowhere else, whatever is renamed."""
-    return f"/proc/self/fd/{fd}"
-
-
-def _change(fd: int, info: os.stat_result, changes: Changes) -> os.stat_result:
-    """Change what an O_PATH descriptor stands for. To be its owner is enough; it need not be readable."""
-    if changes.mode is not None:
-        os.chmod(_anew(fd), changes.mode & 0o777)
-    if changes.size is not None:
-        os.truncate(_anew(fd), changes.size)
-    if changes.atime_ns is not None or changes.mtime_ns is not None:
-        os.utime(_anew(fd), ns=_times(info, changes))
-    return os.fstat(fd)
-
-
-def _times(info: os.stat_result, changes: Changes) -> tuple[int, int]:
-    atime_ns = info.st_atime_ns if changes.atime_ns is None else changes.atime_ns
-    mtime_ns = info.st_mtime_ns if changes.mtime_ns is None else changes.mtime_ns
-    return atime_ns, mtime_ns
-
-
-def attr_of(info: os.stat_result) -> Attr:
-    """Return what the operating system tells, in the terms of the tree."""
-    if stat.S_ISDIR(info.st_mode):
-        type_ = NodeType.DIRECTORY
-    elif stat.S_ISLNK(info.st_mode):
-        type_ = NodeType.SYMLINK
-    else:
-        type_ = NodeType.FILE
-    return Attr(
-        type=type_,
-        node_id=_node_id(info),
-        mode=stat.S_IMODE(info.st_mode) & 0o777,
-        size=info.st_size,
-        nlink=info.st_nlink,
-        mtime_ns=info.st_mtime_ns,
-        ctime_ns=info.st_ctime_ns,
-        atime_ns=info.st_atime_ns,
-        valid_s=VALID_S,
-    )
-
-
-def _node_id(info: os.stat_result) -> int:
-    """Fold device and inode into 63 bits: bit 63 is that of nodes which the server makes."""
-    return (info.st_ino ^ (info.st_dev & 0x7FFF) << 48) & (1 << 63) - 1 or 1

@@ -15,8 +15,10 @@ import pytest
 import trio
 
 from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags, RenameMode
-from pfs.disk import READ_BYTES_MAX, Disk, DiskDomain, DiskFile, open_beneath, translate
+from pfs.disk import Disk, DiskDomain
+from pfs.diskfile import READ_BYTES_MAX, DiskFile
 from pfs.errors import Kind, PfsError
+from pfs.system import open_beneath, translate
 from tests.pfs.world import APPEND, CREATE, NEW, READ, TRUNCATE, WRITE, World, kind_of
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
