@@ -232,6 +232,13 @@ def _be_daemon(configuration: "Config", point: str, allow_other: bool, out: IO[s
             answer.write(text.encode())
             answer.close()
 
+    def ready() -> None:
+        try:
+            answer.write(_READY.encode())
+        except OSError:
+            raise PfsError(Kind.IO, "the command that started this mount was given up") from None
+        answer.close()
+
     try:
         os.setsid()
         if os.fork() != 0:
@@ -241,7 +248,7 @@ def _be_daemon(configuration: "Config", point: str, allow_other: bool, out: IO[s
         for source, target in ((null, 0), (out.fileno(), 1), (out.fileno(), 2)):
             os.dup2(source, target)
         _log_to(None)
-        _serve(configuration, point, allow_other, lambda: say(_READY))
+        _serve(configuration, point, allow_other, ready)
     except PfsError as error:
         log.error("%s", error)
         say(str(error))

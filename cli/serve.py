@@ -205,8 +205,12 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
         ended = trio.Event()
         await nursery.start(_watch_signals, ended)
 
+        async def shutdown() -> None:
+            await ended.wait()
+            await gate.hang_up()
+
         async def listen(task_status: trio.TaskStatus[list[str]]) -> None:
-            await serve_guarded(app, host=host, port=port, tls=tls, shutdown=ended.wait, task_status=task_status)
+            await serve_guarded(app, host=host, port=port, tls=tls, shutdown=shutdown, task_status=task_status)
             nursery.cancel_scope.cancel()
 
         urls = await nursery.start(listen)

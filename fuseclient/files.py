@@ -118,7 +118,7 @@ class Files:
         handle.unflushed = True
         self._tree.inodes.touch(handle.number)
         try:
-            written = await self.call(handle, lambda file: file.write(offset, data))
+            written = await self._write(handle, offset, data)
         except BaseException:
             handle.cut = handle.attr.commits
             raise
@@ -173,11 +173,25 @@ class Files:
         except PfsError as error:
             if error.kind is not Kind.BAD_HANDLE:
                 raise
-        if handle.file is file:
-            await self._open_again(handle, file)
+        await self._open_again(handle, file)
         return await ask(handle.file)
 
+    async def _write(self, handle: FileHandle, offset: int, data: bytes) -> int:
+        file = handle.file
+        try:
+            return await file.write(offset, data)
+        except PfsError as error:
+            if error.kind is not Kind.BAD_HANDLE:
+                raise
+        await self._open_again(handle, file)
+        if OpenFlags.APPEND in handle.flags and (await handle.file.getattr()).size != offset:
+            # the answer may have been lost, not the question: better an error than the same bytes twice
+            raise PfsError(Kind.STALE, "nobody knows whether this was appended before the server went", handle.path)
+        return await handle.file.write(offset, data)
+
     async def _open_again(self, handle: FileHandle, lost: OpenFile) -> None:
+        if handle.file is not lost:
+            return  # somebody else has done it
         attr, place = handle.attr, self._tree.place(handle.number)
         if attr.commits or (attr.volatile and not attr.stream):
             raise PfsError(Kind.STALE, "the server was restarted meanwhile; open the file again", place.path)

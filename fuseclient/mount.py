@@ -92,9 +92,11 @@ async def run(
             await pyfuse3.main(min_tasks=TASKS_MIN, max_tasks=TASKS_MAX)
             nursery.cancel_scope.cancel()
     finally:
-        with trio.move_on_after(RELEASE_S, shield=True):
-            await ops.files.release_all()
-        pyfuse3.close(unmount=mounted)
+        try:
+            with trio.move_on_after(RELEASE_S, shield=True):
+                await ops.files.release_all()
+        finally:
+            pyfuse3.close(unmount=mounted)
 
 
 async def _announce(operations: Operations, ready: Callable[[], None]) -> None:

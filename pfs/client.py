@@ -27,7 +27,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from pfs.api import Attr, Changes, Closing, Entry, OpenFile, OpenFlags, RenameMode, Space
 from pfs.channel import Channel, ChannelClosed, Handler
 from pfs.errors import Kind, PfsError
-from pfs.keys import bearer
+from pfs.keys import address_of, bearer
 from pfs.path import check_target
 from pfs.wire import (
     CHANNEL_PATH,
@@ -82,15 +82,15 @@ async def connect_channel(url: str, token: str, handler: Handler, ca: str | None
 
 
 async def _dial(url: str, token: str, ca: str | None) -> "_ClientTransport":
-    context, host, port = _address(url, ca)
-    header = bearer(token)
+    address, header = address_of(url), bearer(token)
+    context = _trust(ca) if address.secure else None
     try:
-        stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+        stream: trio.abc.Stream = await trio.open_tcp_stream(address.host, address.port)
     except (OSError, UnicodeError) as error:
         raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {_why(error)}") from None
     try:
         if context is not None:
-            stream = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+            stream = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
             await stream.do_handshake()
         transport = _ClientTransport(stream)
         await transport.handshake(urlsplit(url).netloc.rpartition("@")[2], header, url)
@@ -102,20 +102,11 @@ async def _dial(url: str, token: str, ca: str | None) -> "_ClientTransport":
     return transport
 
 
-def _address(url: str, ca: str | None) -> tuple[ssl.SSLContext | None, str, int]:
-    """Return how to reach the server at `url`: by TLS or not, the host, the port."""
+def _trust(ca: str | None) -> ssl.SSLContext:
     try:
-        parts = urlsplit(url)
-        host, port, secure = parts.hostname, parts.port, parts.scheme == "https"
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise PfsError(Kind.INVALID, f"{url!r} is no server's address; one looks like https://host:8470")
-    try:
-        context = ssl.create_default_context(cafile=ca) if secure else None
+        return ssl.create_default_context(cafile=ca)
     except OSError as error:
         raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {_why(error)}") from None
-    return context, host, port or (443 if secure else 80)
 
 
 def _why(error: BaseException) -> str:

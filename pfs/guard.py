@@ -204,8 +204,13 @@ class _Tasks(TaskGroup):
         return inbox.put
 
     async def _call(self, app: Any, config: Config, scope: Any, inbox: _Inbox, send: Any) -> None:
+        async def send_whole(message: Any) -> None:
+            if message is not None:  # None is Hypercorn's own: the application has returned
+                await trio.lowlevel.checkpoint_if_cancelled()
+            await send(message)
+
         try:
-            await _handle(app, config, scope, inbox.get, send, trio.to_thread.run_sync, trio.from_thread.run)
+            await _handle(app, config, scope, inbox.get, send_whole, trio.to_thread.run_sync, trio.from_thread.run)
         finally:
             self._inboxes.discard(inbox)
 
@@ -333,7 +338,8 @@ class _Connection(TCPServer):
         return None
 
     async def protocol_send(self, event: Event) -> None:
-        # whole, whatever becomes of the caller: what is left out here is missing from what the client hears
+        # whole, whatever becomes of the caller: what is left out here is missing from what the client hears; an
+        # application can be cancelled between its messages (`send_whole`)
         with trio.CancelScope(shield=True):
             if isinstance(event, RawData):
                 await self._write(event.data)

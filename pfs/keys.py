@@ -1,4 +1,4 @@
-"""API keys and tokens: what they look like.
+"""What a client knows of its server: the address, and the API key or token that lets it in.
 
 A key is `pfs1.<where>.<secret>`: the server's URL (base64url, no padding), so that a node needs nothing but
 its key to find its server, and 256 random bits. Only the SHA-256 of the whole text is ever stored.
@@ -7,10 +7,37 @@ its key to find its server, and 256 random bits. Only the SHA-256 of the whole t
 import base64
 import binascii
 import hashlib
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pfs.errors import Kind, PfsError
 
 PREFIX = "pfs1"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens, and whether it speaks TLS."""
+
+    host: str
+    port: int
+    secure: bool
+
+
+def address_of(url: str) -> Address:
+    """Return the address in `http://host:port` or `https://host:port`.
+
+    Raises:
+        PfsError: INVALID when the text is none.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            secure = parts.scheme == "https"
+            return Address(parts.hostname, parts.port or (443 if secure else 80), secure)
+    except ValueError:
+        pass
+    raise PfsError(Kind.INVALID, f"{url!r} is no server's address; one looks like https://host:8470")
 
 
 def make_key(url: str, secret: str) -> str:

@@ -95,6 +95,12 @@ class Gate:
         self._identify = identify
         self._filesystem = filesystem
         self._conversations = conversations
+        self._channels: set[Channel] = set()
+
+    async def hang_up(self) -> None:
+        """End every channel: whoever is at the other end looks for the server again."""
+        for channel in list(self._channels):
+            await channel.close()
 
     async def identity(self, headers: "dict[str, str]") -> Identity:
         """Return whom the request's token proves."""
@@ -187,7 +193,11 @@ class Gate:
 
         async with self._conversations[identity.kind](identity, talk) as handler:
             channel = Channel(_ServerTransport(websocket), handler)
-            await channel.run()
+            self._channels.add(channel)
+            try:
+                await channel.run()
+            finally:
+                self._channels.discard(channel)
 
 
 def error_response(error: PfsError) -> Response:

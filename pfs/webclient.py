@@ -1,5 +1,6 @@
 """The tree over plain HTTP, one request after the other: for commands that look once and end."""
 
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from pfs.errors import Kind, PfsError
-from pfs.keys import bearer
+from pfs.keys import address_of, bearer
 from pfs.wire import FILES_PATH, decode_error
 
 TIMEOUT_S = 30.0
@@ -19,20 +20,19 @@ class WebClient:
 
     Args:
         ca: file with the certificate authority to trust instead of the system's.
+
+    Raises:
+        PfsError: INVALID or UNAUTHENTICATED for an address, an authority or a token that cannot be one.
     """
 
     def __init__(self, endpoint: str, token: str, ca: str | None = None) -> None:
         self._endpoint = endpoint
         headers = {"authorization": bearer(token), "accept-encoding": "identity"}
         try:
-            verify = httpx.create_ssl_context(verify=ca) if ca is not None else True
+            verify = ssl.create_default_context(cafile=ca) if address_of(endpoint).secure else False
         except OSError as error:
             raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {error.strerror}") from None
-        try:
-            self._client = httpx.Client(base_url=endpoint, headers=headers, timeout=TIMEOUT_S, verify=verify)
-        except httpx.InvalidURL:
-            message = f"{endpoint!r} is no server's address; one looks like https://host:8470"
-            raise PfsError(Kind.INVALID, message) from None
+        self._client = httpx.Client(base_url=endpoint, headers=headers, timeout=TIMEOUT_S, verify=verify)
 
     def __enter__(self) -> "WebClient":
         return self

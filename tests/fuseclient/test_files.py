@@ -199,6 +199,21 @@ def test_a_plain_file_is_opened_again_after_a_restart(run: Run, operation: str) 
     run(main)
 
 
+@pytest.mark.parametrize("arrived", [False, True])
+def test_nothing_is_appended_twice(run: Run, arrived: bool) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("f", b"one\n")
+        async with kernel.opened("dc1/f", WRITE | os.O_APPEND) as fh:
+            kernel.fs.restart()
+            if arrived:  # and only the answer was lost
+                kernel.fs.put("f", b"one\ntwo\n")
+            assert await kind_of(kernel.files.write(fh, 4, b"two\n")) is (Kind.STALE if arrived else None)
+        assert bytes(kernel.fs.find("f").data) == b"one\ntwo\n"
+
+    run(main)
+
+
 def test_a_file_is_followed_to_where_it_was_moved(run: Run) -> None:
     async def main() -> None:
         kernel = Kernel()

@@ -85,6 +85,22 @@ def test_without_a_signal_the_read_goes_on(run: Run, reader: subprocess.Popen[by
     assert run(lambda: hold_while(HeldReads(), reader.pid, trio.lowlevel.checkpoint)) == "cancelled"
 
 
+def test_nothing_stays_open_of_readers_that_are_gone(run: Run, reader: subprocess.Popen[bytes]) -> None:
+    async def main() -> None:
+        reads = HeldReads()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads.watch)
+            await trio.to_thread.run_sync(int)  # makes the thread that looks, and what that needs
+            before = len(os.listdir("/proc/self/fd"))
+            with trio.move_on_after(0.2):
+                await reads.hold(1000, "dc1/log", reader.pid, trio.sleep_forever)
+            await trio.sleep(0.05)
+            assert len(os.listdir("/proc/self/fd")) == before
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
 def test_a_reader_who_is_not_the_opener_is_found(
     run: Run, reader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,7 +111,7 @@ def test_a_token_shows_its_owners_tree(run: Run, world: World) -> None:
 
 
 def test_large_pieces_travel_both_ways(run: Run, world: World) -> None:
-    data = os.urandom(4 * 1024 * 1024)
+    data = os.urandom(1024 * 1024 + 1)
 
     async def main() -> None:
         async with remote(world) as fs:
@@ -441,7 +441,10 @@ class Losing:
         yield handle
 
 
-def test_what_changes_nothing_is_asked_again_and_nothing_else_is(run: Run, world: World) -> None:
+def test_what_changes_nothing_is_asked_again_and_nothing_else_is(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "RETRY_FIRST_S", 0.001)
     (world.path / "home/ann/x").write_bytes(b"12345")
     (world.path / "home/ann/y").touch()
     (world.path / "home/ann/l").symlink_to("x")
@@ -485,16 +488,18 @@ def test_in_time_there_is_an_answer_or_none(run: Run, world: World, monkeypatch:
         raise AssertionError
 
     async def main() -> None:
-        async with machine(world, answering(hold)) as server:
-            async with open_filesystem(await server.start(), "ann-token") as fs:
-                for _ in range(2):
-                    with trio.fail_after(2), pytest.raises(PfsError, match="did not answer") as caught:
-                        await fs.mkdir("home/ann/d", 0o755)
-                    assert caught.value.kind is Kind.TIMED_OUT
-                await left.wait()  # and the server was told that nobody waits
-                await server.kill()
-                with trio.fail_after(2):
-                    assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT
+        async with (
+            machine(world, answering(hold)) as server,
+            open_filesystem(await server.start(), "ann-token") as fs,
+        ):
+            for _ in range(2):
+                with trio.fail_after(2), pytest.raises(PfsError, match="did not answer") as caught:
+                    await fs.mkdir("home/ann/d", 0o755)
+                assert caught.value.kind is Kind.TIMED_OUT
+            await left.wait()  # and the server was told that nobody waits
+            await server.kill()
+            with trio.fail_after(2):
+                assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT
 
     run(main)
 
@@ -535,8 +540,8 @@ def test_a_server_that_falls_silent_is_left(run: Run, world: World, monkeypatch:
 
 def test_pings_keep_a_connection(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pfs.guard.PING_INTERVAL_S", 0.02)
-    monkeypatch.setattr(client, "SILENCE_MAX_S", 0.5)
-    monkeypatch.setattr(client, "DEADLINE_S", 0.7)
+    monkeypatch.setattr(client, "SILENCE_MAX_S", 0.25)
+    monkeypatch.setattr(client, "DEADLINE_S", 0.4)
     never = trio.Event()
 
     async def main() -> None:

@@ -50,10 +50,7 @@ async def connect(port: int) -> trio.SocketStream:
 
 
 async def rest_of(stream: trio.SocketStream) -> bytes:
-    heard = b""
-    async for piece in stream:
-        heard += piece
-    return heard
+    return b"".join([piece async for piece in stream])
 
 
 async def ask(port: int, path: str) -> bytes:
@@ -227,18 +224,51 @@ def test_a_client_that_is_told_off_within_an_answer_is_not_reset_by_the_rest_of_
 
 
 def test_a_sender_that_is_cancelled_leaves_no_hole_in_what_is_heard(run: Run) -> None:
+    big = bytes(32 * 1024 * 1024)
+    cancelled = trio.Event()
+
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        await start_answer(send, (b"content-length", b"9"))
-        for piece in (b"one", b"two", b"six"):
-            with trio.CancelScope() as cancelled:
+        await start_answer(send)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_once_blocked, nursery.cancel_scope)
+            await send({"type": "http.response.body", "body": big, "more_body": True})
+            await trio.sleep_forever()
+        await send({"type": "http.response.body", "body": b"end"})
+
+    async def cancel_once_blocked(scope: trio.CancelScope) -> None:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        scope.cancel()
+        cancelled.set()
+
+    async def main() -> None:
+        async with served(bare(answer)) as port, await connect(port) as stream:
+            await stream.send_all(get("/", "Connection: close"))
+            await cancelled.wait()
+            heard = await rest_of(stream)
+            assert heard.count(0) == len(big)
+            assert heard.endswith(b"3\r\nend\r\n0\r\n\r\n")
+
+    run(main)
+
+
+def test_a_sender_that_never_waits_can_be_cancelled_between_its_messages(run: Run) -> None:
+    sent = []
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await start_answer(send)
+        with trio.CancelScope() as cancelled:
+            for _ in range(9):
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                sent.append(1)
                 cancelled.cancel()
-                await send({"type": "http.response.body", "body": piece, "more_body": piece != b"six"})
+        await send({"type": "http.response.body", "body": b"end"})
 
     async def main() -> None:
         async with served(bare(answer)) as port:
-            assert (await ask(port, "/")).endswith(b"\r\n\r\nonetwosix")
+            assert (await ask(port, "/")).endswith(b"1\r\nx\r\n3\r\nend\r\n0\r\n\r\n")
 
     run(main)
+    assert sent == [1]
 
 
 def test_who_asks_without_waiting_hears_that_the_client_is_gone(run: Run) -> None:

@@ -1,9 +1,9 @@
-"""Keys: what they look like, where they lead, and what is kept of them."""
+"""Addresses, keys and tokens: what they look like, where they lead, and what is kept of them."""
 
 import pytest
 
 from pfs.errors import Kind, PfsError
-from pfs.keys import bearer, fingerprint, make_key, url_of_key
+from pfs.keys import Address, address_of, bearer, fingerprint, make_key, url_of_key
 
 
 @pytest.mark.parametrize("url", ["http://h:1", "https://head.example:8470", "http://[::1]:80/x", "http://höst"])
@@ -53,3 +53,25 @@ def test_what_cannot_be_a_token_is_never_sent(token: str) -> None:
     with pytest.raises(PfsError) as caught:
         bearer(token)
     assert caught.value.kind is Kind.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://h", Address("h", 80, False)),
+        ("https://h", Address("h", 443, True)),
+        ("https://h.example:8470/x", Address("h.example", 8470, True)),
+        ("http://[::1]:8470", Address("::1", 8470, False)),
+    ],
+)
+def test_where_a_server_is(url: str, address: Address) -> None:
+    assert address_of(url) == address
+
+
+@pytest.mark.parametrize(
+    "url", ["", "h", "h:80", "ftp://h", "http://", "https:///x", "http://[::1", "http://h:x", "http://h:65536"]
+)
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(PfsError, match="no server's address") as caught:
+        address_of(url)
+    assert caught.value.kind is Kind.INVALID

@@ -119,9 +119,13 @@ def test_a_refusal_is_the_servers(run: Run, world: World) -> None:
 
 @pytest.mark.parametrize("token", ["wrong", "node-key", "", "two words", "line\n", "tökén"])
 def test_a_wrong_token_is_said(run: Run, world: World, token: str) -> None:
-    with pytest.raises(PfsError) as caught:
-        answer(run, world, lambda client: client.list(""), token)
-    assert caught.value.kind is Kind.UNAUTHENTICATED
+    async def main() -> None:
+        async with datacenter(world) as server:
+            with pytest.raises(PfsError) as caught:
+                await asked(server.url, lambda client: client.list(""), token)
+            assert caught.value.kind is Kind.UNAUTHENTICATED
+
+    run(main)
 
 
 def test_no_server_is_said_at_once() -> None:
@@ -185,8 +189,11 @@ def test_a_server_that_is_none_of_ours_is_said(run: Run, said: str) -> None:
 def test_a_server_that_says_nothing_is_left_in_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webclient, "TIMEOUT_S", 0.05)
 
+    async def converse(stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
     async def main() -> None:
-        async with listening(lambda stream: trio.sleep_forever()) as url:
+        async with listening(converse) as url:
             with pytest.raises(PfsError, match="timed out") as caught:
                 await asked(url, lambda client: client.read("x"))
             assert caught.value.kind is Kind.UNREACHABLE

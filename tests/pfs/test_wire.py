@@ -45,14 +45,16 @@ def can_be_a_name(text: str) -> bool:
     return True
 
 
-TEXT = st.text(st.characters(codec=None, categories=None), max_size=20)  # halves of surrogate pairs too
+CHARACTERS = "aZ0 ./\0\n\x7fé€😀\udc80\udcff"  # the last two are bytes that are no UTF-8
+TEXT = st.text(CHARACTERS, max_size=20)
+ODD_TEXT = st.text(CHARACTERS + "\ud800\udfff", max_size=20)  # halves of surrogate pairs
 NAME = TEXT.filter(can_be_a_name)
 SIZE = st.integers(0, 2**63 - 1)
 TIME = st.integers(-(2**63), 2**63 - 1)
 NUMBER = st.integers(0, 2**63 - 1)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats() | ODD_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ODD_TEXT, inner, max_size=4),
     max_leaves=8,
 )
 # what compares equal to itself
@@ -139,12 +141,9 @@ def test_room_comes_out_as_it_went_in(space: Space) -> None:
     assert decode_space(travelled(encode_space(space))) == space
 
 
-@given(st.sets(st.sampled_from(OpenFlags)))
-def test_flags_come_out_as_they_went_in(words: set[OpenFlags]) -> None:
-    flags = OpenFlags(0)
-    for word in words:
-        flags |= word
-    assert decode_flags(travelled(encode_flags(flags))) == flags
+def test_flags_come_out_as_they_went_in() -> None:
+    for bits in range(1 << len(OpenFlags)):
+        assert decode_flags(travelled(encode_flags(OpenFlags(bits)))) == OpenFlags(bits)
 
 
 # ---- what is no frame

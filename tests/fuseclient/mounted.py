@@ -1,0 +1,95 @@
+"""A mount of file systems in memory in a process of its own, for tests on a real kernel.
+
+python -m tests.fuseclient.mounted serve POINT                                   obeys its standard input
+python -m tests.fuseclient.mounted mount|umount POINT ENDPOINT TOKEN [OPTION]…   is the command of the product
+"""
+
+import base64
+import inspect
+import os
+import pickle
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from fuseclient import mount
+from pfs.errors import Kind, PfsError
+from tests.memoryfs import MemoryFileSystem, MemoryNode
+
+
+def serve(point: str) -> None:
+    """Mount two file systems at `point`, and do what standard input says."""
+    filesystems = {dc: MemoryFileSystem(commits=lambda path: path.startswith("drops/")) for dc in ("dc1", "dc2")}
+    for filesystem in filesystems.values():
+        filesystem.make_directory("drops")
+
+    async def obey() -> None:
+        lines = trio.lowlevel.FdStream(os.dup(0))
+        buffer = b""
+        async for data in lines:
+            *complete, buffer = (buffer + data).split(b"\n")
+            for line in complete:
+                say(pickle.dumps(await answer(*pickle.loads(base64.b64decode(line)))))
+
+    async def answer(dc: str, what: str, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        filesystem = filesystems[dc]
+        if what == "set":
+            return setattr(filesystem, *args)
+        if what == "put_many":
+            return [filesystem.put(path) for path in args[0]] and None
+        member = getattr(filesystem, what)
+        result = member(*args, **named) if callable(member) else member
+        result = await result if inspect.isawaitable(result) else result
+        return None if isinstance(result, MemoryNode) else result
+
+    def say(data: bytes) -> None:
+        os.write(1, base64.b64encode(data) + b"\n")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(obey)
+            await mount.run(filesystems, point, allow_other=False, ready=lambda: say(b"ready"))
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+def command(arguments: list[str]) -> int:
+    """Run `paddle mount` or `paddle umount` over file systems in memory; an endpoint may be down or refuse."""
+    import click
+
+    from cli import config
+    from cli.mount import mount_command, umount_command
+    from pfs import client
+
+    @asynccontextmanager
+    async def open_filesystem(endpoint: str, token: str, ca: str | None = None) -> AsyncIterator[MemoryFileSystem]:
+        if endpoint == "down":
+            raise PfsError(Kind.UNREACHABLE, "no connection to the server at down")
+        if endpoint == "slow":
+            await trio.sleep(3)
+        if token == "wrong":
+            raise PfsError(Kind.UNAUTHENTICATED, "the server does not accept this token")
+        yield MemoryFileSystem()
+
+    client.open_filesystem = open_filesystem  # type: ignore[assignment]
+    verb, point, endpoint, token, *options = arguments
+    datacenter = config.Datacenter("dc1", "ann", token, endpoint, None)
+    config.load = lambda: config.Config({"dc1": datacenter}, "dc1")
+    try:
+        if verb == "umount":
+            return umount_command(point, lazy="--lazy" in options)
+        return mount_command(point, foreground="-f" in options)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2])
+    else:
+        sys.exit(command(sys.argv[1:]))
