@@ -274,9 +274,7 @@ def test_nano_saves_one_job(world: Box):
 
 def test_a_writer_that_is_killed_makes_no_job(world: Box):
     before = job_numbers(world)
-    script = (
-        "import sys, time; f = open(sys.argv[1], 'wb', 0); f.write(b'command: ls\\n'); print(1); time.sleep(60)"
-    )
+    script = "import sys, time; f = open(sys.argv[1], 'wb', 0); f.write(b'command: ls\\n'); print(1); time.sleep(60)"
     writer = subprocess.Popen(
         ["python3", "-u", "-c", script, str(world.dc / "jobs/cut.yaml")], stdout=subprocess.PIPE, text=True
     )

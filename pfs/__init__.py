@@ -5,6 +5,6 @@
 - `system diskfile disk copytree`: ordinary files, never by a link that a user made
 - `virtual`: nodes that the server makes
 - `service tree`: one caller's view of it all
-- `channel session routes`: that view over WebSocket and HTTP; `client webclient`: the other ends
+- `channel session bodies routes`: that view over WebSocket and HTTP; `client webclient`: the other ends
 - `guard sockets`: the HTTP server, made fit for the open
 """

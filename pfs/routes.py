@@ -13,21 +13,19 @@ with the status of `STATUS_OF_KIND`.
 
 import json
 import logging
-import re
-import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from urllib.parse import quote, unquote
 
 import trio
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from pfs.accounts import Identity, KeyKind
-from pfs.api import Attr, Closing, NodeType, OpenFile, OpenFlags, RenameMode
+from pfs.api import NodeType, OpenFlags
+from pfs.bodies import Head, content, listing, upload, whole_body
 from pfs.channel import Channel
 from pfs.errors import Kind, PfsError
 from pfs.path import join, parent_and_name
@@ -35,12 +33,6 @@ from pfs.service import TreeFileSystem
 from pfs.wire import CHANNEL_PATH, FILES_PATH, Json, encode_attr, encode_error
 
 log = logging.getLogger(__name__)
-
-CHUNK_BYTES = 1024 * 1024
-WHOLE_BYTES_MAX = 1024 * 1024
-BODY_SILENCE_S = 30.0
-EACH_BYTES_MAX = 64 * 1024
-NO_TEXT = (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.IS_DIR, Kind.LOOP, Kind.UNSUPPORTED)
 
 STATUS_OF_KIND = {
     Kind.NOT_FOUND: 404,
@@ -148,22 +140,22 @@ class Gate:
         path = await fs.follow(path)
         attr = await fs.getattr(path)
         if attr.type is NodeType.DIRECTORY:
-            return _json(await _listing(fs, path, request.query_params.get("each")))
+            return _json(await listing(fs, path, request.query_params.get("each")))
         if attr.type is NodeType.SYMLINK:
             raise PfsError(Kind.LOOP, "a symbolic link of a user is not followed by the server", path)
         if request.method == "HEAD":
-            return _Head(attr)
-        return _content(await fs.open(path, OpenFlags.READ, 0), request)
+            return Head(attr)
+        return content(await fs.open(path, OpenFlags.READ, 0), request)
 
     async def _put(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
         path = await _own_links_followed(fs, path)
         if not await fs.in_domain(path):
-            made = await fs.put(path, await _whole_body(request), request.headers.get("idempotency-key"))
+            made = await fs.put(path, await whole_body(request), request.headers.get("idempotency-key"))
             if made is None:
                 return Response(status_code=204)
             location = f"{FILES_PATH}/{quote(made, errors='surrogateescape')}"
             return _json({"path": made}, 201, {"location": location})
-        await _upload(request, fs, path)
+        await upload(request, fs, path)
         return Response(status_code=204)
 
     async def _delete(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
@@ -246,163 +238,3 @@ class _ServerTransport:
             await self._websocket.close()
         except (WebSocketDisconnect, RuntimeError):
             return
-
-
-async def _listing(fs: TreeFileSystem, path: str, each: str | None) -> Json:
-    entries = []
-    for entry in await fs.listdir(path):
-        row: Json = {"name": entry.name, **encode_attr(entry.attr)}
-        if each is not None and entry.attr.type is NodeType.DIRECTORY:
-            row["each"] = await _text(fs, join(join(path, entry.name), each))
-        entries.append(row)
-    return {"path": path, "entries": entries}
-
-
-async def _text(fs: TreeFileSystem, path: str) -> str | None:
-    try:
-        file = await fs.open(path, OpenFlags.READ, 0)
-    except PfsError as error:
-        if error.kind in NO_TEXT:
-            return None
-        raise
-    try:
-        return (await file.read(0, EACH_BYTES_MAX, wait=False)).decode(errors="replace")
-    except PfsError as error:
-        if error.kind is Kind.WOULD_BLOCK:
-            return ""
-        raise
-    finally:
-        await file.release()
-
-
-def _headers(attr: Attr) -> dict[str, str]:
-    headers = {
-        "content-type": "application/octet-stream",
-        "x-content-type-options": "nosniff",
-        "accept-ranges": "none" if attr.stream else "bytes",
-    }
-    if not attr.stream:
-        headers["content-length"] = str(attr.size)
-    return headers
-
-
-class _Head(Response):
-    """What GET would say of a file, without its bytes."""
-
-    def __init__(self, attr: Attr) -> None:
-        super().__init__(headers=_headers(attr))
-        if attr.stream:
-            del self.headers["content-length"]  # it is not 0, but not known
-
-
-class _Content(StreamingResponse):
-    """Bytes of an open file, which is released whatever becomes of the answer."""
-
-    def __init__(
-        self, file: OpenFile, pieces: AsyncGenerator[bytes, None], status: int, headers: dict[str, str]
-    ) -> None:
-        self._file, self._pieces = file, pieces
-        super().__init__(pieces, status, headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            async with aclosing(self._pieces):
-                await super().__call__(scope, receive, send)
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._file.release()
-
-
-def _content(file: OpenFile, request: Request) -> Response:
-    attr = file.attr
-    headers = _headers(attr)
-    if attr.stream:
-        return _Content(file, _pieces(file, 0, None, request.query_params.get("wait") != "0"), 200, headers)
-    if (wanted := _wanted(request.headers.get("range", ""), attr.size)) is None:
-        return _Content(file, _pieces(file, 0, attr.size), 200, headers)
-    start, end = wanted
-    if start >= end:
-        return _Content(
-            file, _pieces(file, 0, 0), 416, {"content-range": f"bytes */{attr.size}", "content-length": "0"}
-        )
-    headers["content-range"] = f"bytes {start}-{end - 1}/{attr.size}"
-    headers["content-length"] = str(end - start)
-    return _Content(file, _pieces(file, start, end), 206, headers)
-
-
-def _wanted(header: str, size: int) -> tuple[int, int] | None:
-    """Return what a Range header asks for, cut to the file's size; None for all of it."""
-    found = re.fullmatch(r"bytes=(?=-?\d)(\d{0,19})-(\d{0,19})", header)
-    if found is None:
-        return None
-    first, last = found.groups()
-    if first == "":
-        return max(0, size - int(last)), size
-    return int(first), min(size, int(last) + 1 if last else size)
-
-
-async def _pieces(file: OpenFile, start: int, end: int | None, wait: bool = True) -> AsyncGenerator[bytes, None]:
-    offset = start
-    while end is None or offset < end:
-        size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - offset)
-        try:
-            data = await file.read(offset, size, wait=wait)
-        except PfsError as error:
-            if error.kind is Kind.WOULD_BLOCK:
-                return
-            raise
-        if not data:
-            return
-        offset += len(data)
-        yield data
-
-
-async def _body(request: Request) -> AsyncGenerator[bytes, None]:
-    """Yield the request's body; one that falls silent is given up."""
-    async with aclosing(request.stream()) as stream:
-        while True:
-            with trio.move_on_after(BODY_SILENCE_S) as scope:
-                try:
-                    chunk = await anext(stream)
-                except StopAsyncIteration:
-                    return
-            if scope.cancelled_caught:
-                raise PfsError(Kind.TIMED_OUT, f"the upload was silent for {BODY_SILENCE_S:.0f} s")
-            yield chunk
-
-
-async def _whole_body(request: Request) -> bytes:
-    length = request.headers.get("content-length", "")
-    if not length.isdigit():
-        raise PfsError(Kind.INVALID, "a Content-Length is needed here, so that a cut upload is noticed")
-    if int(length) > WHOLE_BYTES_MAX:
-        raise PfsError(Kind.TOO_LARGE, f"at most {WHOLE_BYTES_MAX} bytes are taken here")
-    body = b"".join([chunk async for chunk in _body(request)])
-    if len(body) != int(length):
-        raise PfsError(Kind.INVALID, f"{length} bytes were announced and {len(body)} came")
-    return body
-
-
-async def _upload(request: Request, fs: TreeFileSystem, path: str) -> None:
-    """Write beside the target and rename, so that nobody ever sees half a file."""
-    parent, _ = parent_and_name(path)
-    part = join(parent, f".pfs-upload-{secrets.token_hex(8)}")
-    file = await fs.open(part, OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE, 0o644)
-    try:
-        try:
-            offset = 0
-            async with aclosing(_body(request)) as body:
-                async for chunk in body:
-                    offset += await file.write(offset, chunk)
-            length = request.headers.get("content-length", "")
-            if length.isdigit() and int(length) != offset:
-                raise PfsError(Kind.INVALID, f"{length} bytes were announced and {offset} came")
-            await file.flush(Closing.LAST)
-        finally:
-            with trio.CancelScope(shield=True):
-                await file.release()
-        await fs.rename(part, path, RenameMode.REPLACE)
-    except BaseException:
-        with trio.CancelScope(shield=True), suppress(PfsError):  # what went wrong first is what counts
-            await fs.unlink(part)
-        raise

@@ -12,11 +12,12 @@ import httpx
 import pytest
 import trio
 
-from pfs import routes
+from pfs import bodies
 from pfs.api import Attr, NodeType, OpenFile, OpenFlags
+from pfs.bodies import WHOLE_BYTES_MAX
 from pfs.errors import Kind
 from pfs.perm import Subject
-from pfs.routes import STATUS_OF_KIND, WHOLE_BYTES_MAX
+from pfs.routes import STATUS_OF_KIND
 from pfs.virtual import File
 from tests.pfs.served import DEFECT, Served, datacenter
 from tests.pfs.world import World
@@ -130,7 +131,7 @@ def test_a_foreign_home_looks_like_none(run: Run, world: World) -> None:
 
 
 def test_a_file_is_given_whole(run: Run, world: World) -> None:
-    data = os.urandom(3 * routes.CHUNK_BYTES + 1)
+    data = os.urandom(3 * bodies.CHUNK_BYTES + 1)
     (world.path / "home/ann/x").write_bytes(data)
 
     async def main() -> None:
@@ -348,7 +349,7 @@ def test_a_list_tells_one_file_of_each_directory(run: Run, world: World) -> None
     for name in ("a", "b", "c", "d", "e"):
         (home / name).mkdir()
     (home / "a/state").write_bytes(b"RUNNING\n")
-    (home / "b/state").write_bytes(b"\xff" * (routes.EACH_BYTES_MAX + 1))
+    (home / "b/state").write_bytes(b"\xff" * (bodies.EACH_BYTES_MAX + 1))
     (home / "c/state").mkdir()
     (home / "d/state").symlink_to("../a/state")
     (home / "file").touch()
@@ -358,7 +359,7 @@ def test_a_list_tells_one_file_of_each_directory(run: Run, world: World) -> None
             rows = (await site.ask("GET", "home/ann?each=state")).json()["entries"]
             assert {row["name"]: row.get("each", "none") for row in rows} == {
                 "a": "RUNNING\n",
-                "b": "\ufffd" * routes.EACH_BYTES_MAX,
+                "b": "\ufffd" * bodies.EACH_BYTES_MAX,
                 "c": None,
                 "d": None,
                 "e": None,
@@ -497,7 +498,7 @@ def test_an_upload_that_is_cut_leaves_and_makes_nothing(run: Run, world: World, 
 def test_an_upload_that_falls_silent_is_given_up(
     run: Run, world: World, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "BODY_SILENCE_S", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SILENCE_S", 0.05)
 
     async def main() -> None:
         async with web(world) as site, await trio.open_tcp_stream("127.0.0.1", site.server.port) as stream:
