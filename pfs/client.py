@@ -207,12 +207,14 @@ class _Connection:
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
         url, token, ca = self._where
         started = False
+        said = ""
         pause_s = RETRY_FIRST_S
         while True:
             try:
                 async with connect_channel(url, token, _nothing_to_ask, ca) as channel:
                     self._set(channel)
                     log.info("connected to %s", url)
+                    said = ""
                     pause_s = RETRY_FIRST_S
                     if not started:
                         started = True
@@ -222,7 +224,9 @@ class _Connection:
             except PfsError as error:
                 if not started:
                     raise
-                log.warning("%s", error)
+                if error.message != said:  # the same again, every two seconds, tells nobody anything
+                    said = error.message
+                    log.warning("%s", said)
             self._set(None)
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MOST_S)
