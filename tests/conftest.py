@@ -1,5 +1,6 @@
 """What all tests share: `--rewrite` for golden scripts, `run` for async ones, hypothesis without a stopwatch."""
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -12,7 +13,12 @@ TEST_SECONDS_MAX = 10
 
 # the machine may be busy with other tests; time is no property of what is tested
 hypothesis.settings.register_profile(
-    "pfs", max_examples=40, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "pfs",
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    # a change is judged by the same examples each time; whoever works on it meets new ones
+    derandomize="CI" in os.environ,
 )
 hypothesis.settings.load_profile("pfs")
 

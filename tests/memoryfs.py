@@ -207,8 +207,10 @@ class MemoryFileSystem:
 
     async def rename(self, source: str, target: str, mode: RenameMode) -> None:
         await self._asked("rename")
-        moved, (parent, name) = self.find(source), parent_and_name(target)
+        parent, name = parent_and_name(target)
+        self._directory(parent_and_name(source)[0])
         directory = self._directory(parent)
+        moved = self.find(source)
         replaced = directory.children.get(check_name(name))
         if mode is RenameMode.EXCHANGE:
             replaced = self.find(target)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -16,16 +17,8 @@ MODULE_LINES_MAX, FUNCTION_LINES_MAX = 400, 70
 
 # put together here, so that this file does not hold what it looks for
 LEFTOVERS = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", r"\bprint\(.*debug", r"\bbreak" + r"point\(")))
-ELSEWHERE = re.compile(
-    "|".join(
-        (
-            r"(?<![\w.])/(?:work|farm)/",
-            r"/tmp/bash" + "_jobs",
-            r"\b(?:py" + r"pi|python" + r"hosted|npm" + r"js)\.[a-z]",
-            r"\bdeb\." + "debian",
-        )
-    )
-)
+# where this clone lies, and hosts that packages come from: both differ from machine to machine
+HOSTS = ("py" + "pi", "python" + "hosted", "npm" + "js", "deb." + "debian")
 
 
 def files() -> list[Path]:
@@ -36,6 +29,9 @@ def files() -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
+ELSEWHERE = re.compile("|".join([re.escape(f"{ROOT}/"), *(rf"\b{re.escape(host)}\.[a-z]" for host in HOSTS)]))
+
+
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -44,6 +40,7 @@ SOURCES = [path for path in files() if path.suffix == ".py"]
 PRODUCT = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in PACKAGES]
 
 
+@cache
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), name(path))
 

@@ -1,8 +1,12 @@
 """A job service on a temporary data root with a real SQLite file, a clock that the test holds, and nodes that obey."""
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -61,9 +65,10 @@ class Service:
         self.now_ns = 1_700_000_000 * SECOND_NS
         for name in (*DOMAIN_DIRECTORIES, "server"):
             (root / name).mkdir(exist_ok=True)
-        url = f"sqlite:///{root}/server/pfs.sqlite"
-        upgrade(url)
-        self.database = Database(url)
+        file = root / "server/pfs.sqlite"
+        if not file.exists():
+            shutil.copy(migrated_database(), file)
+        self.database = Database(f"sqlite:///{file}")
         self.disk = Disk(str(root))
         self.accounts = Accounts(self.database, numbered=False)
         self.store = JobStore(self.database)
@@ -105,6 +110,16 @@ class Service:
             registered_at_ns=self.now_ns,
             seen_at_ns=self.now_ns,
         )
+
+
+@cache
+def migrated_database() -> Path:
+    """Return a database with the schema in it: making one takes longer than most tests."""
+    directory = tempfile.TemporaryDirectory()
+    atexit.register(directory.cleanup)
+    file = Path(directory.name, "pfs.sqlite")
+    upgrade(f"sqlite:///{file}")
+    return file
 
 
 @pytest.fixture
