@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import secrets
 import signal
 import time
@@ -163,6 +164,9 @@ def init(data_root: str, database: str | None, *, datacenter: str, endpoint: str
 
 async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Callable[[str], None]) -> None:
     """Serve until TERM or INT."""
+    os.umask(0)  # what clients make has the mode that they say; what is the server's own says its mode itself
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     name = store.setting("datacenter")
     place = Place(name)
     engine = Engine(
@@ -181,6 +185,7 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
         store.disk,
         README.format(dc=name).encode(),
         {"jobs": JobsDirectory(engine, store.jobs, store.disk), "nodes": NodesDirectory(engine)},
+        time.time_ns(),
     )
 
     def filesystem(identity: Identity) -> TreeFileSystem:

@@ -260,7 +260,9 @@ def _measure(directory: str) -> JobLog:
 
 def _recover(directory: str) -> JobLog:
     """Bring the files of a log that may have been cut anywhere back to the last whole piece."""
-    os.makedirs(directory, mode=0o750, exist_ok=True)
+    for path, mode in ((os.path.dirname(directory), 0o711), (directory, 0o750)):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, mode)
     log = JobLog(directory)
     index_path = os.path.join(directory, "index")
     merged_bytes = _size(log.path(None))

@@ -20,8 +20,12 @@ def make_home_now(disk: Disk, user: Subject) -> None:
     disk.make_directory_now(f"home/{user.user}", 0o700, user.uid)
 
 
-def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node]) -> Directory:
-    """Return the root of the tree, with what `others` add to it."""
+def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node], made_at_ns: int) -> Directory:
+    """Return the root of the tree, with what `others` add to it.
+
+    Args:
+        made_at_ns: the time that what never changes shows, in nanoseconds since the epoch.
+    """
 
     async def text() -> bytes:
         return readme
@@ -29,26 +33,28 @@ def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node
     return StaticDirectory(
         "",
         {
-            "README.txt": Text(("README.txt",), text),
-            "home": HomesDirectory(accounts, disk),
-            "groups": StaticDirectory("groups", {}),
+            "README.txt": Text(("README.txt",), text, made_at_ns),
+            "home": HomesDirectory(accounts, disk, made_at_ns),
+            "groups": StaticDirectory("groups", {}, made_at_ns),
             "shared": DomainDirectory(Domain(DomainKind.SHARED), disk.domain("shared", None)),
-            "public": Link(virtual_id("public"), "shared"),
+            "public": Link(virtual_id("public"), "shared", made_at_ns),
             **others,
         },
+        made_at_ns,
     )
 
 
 class HomesDirectory(Directory):
     """`home/`: one's own, and for admins everybody's."""
 
-    def __init__(self, accounts: Accounts, disk: Disk) -> None:
+    def __init__(self, accounts: Accounts, disk: Disk, made_at_ns: int = 0) -> None:
         self._accounts = accounts
         self._disk = disk
+        self._made_at_ns = made_at_ns
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        return directory_attr(virtual_id("home"))
+        return directory_attr(virtual_id("home"), mtime_ns=self._made_at_ns)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the home of an account."""

@@ -97,15 +97,16 @@ class Directory(Node):
 
 
 class StaticDirectory(Directory):
-    """A directory whose names are fixed when the server starts."""
+    """A directory whose names are fixed when the server starts, which is its time."""
 
-    def __init__(self, path: str, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, path: str, nodes: Mapping[str, Node], made_at_ns: int = 0) -> None:
         self._path = path
+        self._made_at_ns = made_at_ns
         self.nodes = nodes
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        return directory_attr(virtual_id("directory", self._path))
+        return directory_attr(virtual_id("directory", self._path), mtime_ns=self._made_at_ns)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the node of that name."""

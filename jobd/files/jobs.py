@@ -50,7 +50,8 @@ class JobsDirectory(Directory):
         job_id = await self._store.named(subject.user, name)
         if job_id is None:
             raise PfsError(Kind.NOT_FOUND, "no such file or directory")
-        return _name_link(subject, name, job_id)
+        job = await self._engine.ledger.find(job_id, subject)
+        return _name_link(subject, name, job_id, job.life.submitted_at_ns)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List texts, errors, names and jobs."""
@@ -62,10 +63,12 @@ class JobsDirectory(Directory):
             found.append(Entry(row.name, draft_attr(row)))
         for name, error in (await self._store.errors(subject.user)).items():
             nodes[name + ERROR_ENDING] = _error_text(error)
+        jobs = {job.id: job for job in await self._engine.ledger.listed(subject)}
         for name, job_id in (await self._store.names(subject.user)).items():
-            if name not in rows:
-                nodes[name] = _name_link(subject, name, job_id)
-        for job in await self._engine.ledger.listed(subject):
+            # like the jobs themselves, names of those that ended long ago are not listed, but there
+            if name not in rows and job_id in jobs:
+                nodes[name] = _name_link(subject, name, job_id, jobs[job_id].life.submitted_at_ns)
+        for job in jobs.values():
             nodes[str(job.id)] = JobDirectory(self._engine, self._store, self._disk, job)
         found += [Entry(name, await node.attr(subject)) for name, node in nodes.items()]
         return sorted(found, key=lambda entry: (entry.name.isdigit(), len(entry.name), entry.name))
@@ -250,5 +253,5 @@ def _draft_link(row: DraftRow) -> Link:
     return Link(draft_attr(row).node_id, row.content.decode(), row.mtime_ns, own=False)
 
 
-def _name_link(subject: Subject, name: str, job_id: int) -> Link:
-    return Link(virtual_id("name", subject.user, name, job_id), str(job_id))
+def _name_link(subject: Subject, name: str, job_id: int, mtime_ns: int) -> Link:
+    return Link(virtual_id("name", subject.user, name, job_id), str(job_id), mtime_ns)

@@ -18,7 +18,7 @@ class NodesDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        return directory_attr(virtual_id("nodes"))
+        return directory_attr(virtual_id("nodes"), mtime_ns=self._engine.ledger.changed_at_ns)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return a node by name."""

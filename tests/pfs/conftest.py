@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pfs.disk import DiskDomain
 from tests.pfs.world import World
 
 
@@ -16,6 +17,18 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path / "root")
     yield made
     made.disk.close()
+
+
+@pytest.fixture
+def home(world: World) -> Path:
+    """Where ann's files lie."""
+    return world.path / "home/ann"
+
+
+@pytest.fixture
+def ann(world: World) -> DiskDomain:
+    """ann's files."""
+    return world.disk.domain("home/ann", None)
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """A small datacenter that answers on loopback, and servers that are none."""
 
 import functools
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+import httpx
 import trio
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,6 +18,7 @@ from pfs.errors import Kind, PfsError
 from pfs.guard import Tls
 from pfs.routes import Conversation, Gate
 from pfs.session import FileSession
+from pfs.wire import FILES_PATH
 from tests.pfs.world import ADMIN, ANN, BOB, World
 
 TOKENS = {
@@ -24,6 +28,7 @@ TOKENS = {
     "node-key": Identity(KeyKind.NODE, ADMIN),
 }
 DEFECT = "defect-token"
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one for all: httpx takes long to make its own
 
 
 async def identify(token: str) -> Identity:
@@ -158,3 +163,44 @@ async def listening(converse: Callable[[trio.SocketStream], Awaitable[None]]) ->
         nursery.start_soon(functools.partial(trio.serve_listeners, converse, listeners))
         yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         nursery.cancel_scope.cancel()
+
+
+@dataclass
+class Web:
+    """A server, and somebody who asks it."""
+
+    server: Served
+    client: httpx.AsyncClient
+
+    @asynccontextmanager
+    async def hear(self, path: str, *headers: str) -> AsyncIterator[trio.SocketStream]:
+        """Ask for a file, and hear what comes as it comes; who leaves the block has hung up."""
+        async with await trio.open_tcp_stream("127.0.0.1", self.server.port) as stream:
+            await stream.send_all(request("GET", path, *headers))
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += await stream.receive_some(1)
+            yield stream
+
+    async def ask(self, method: str, path: str, **how: object) -> httpx.Response:
+        return await self.client.request(method, f"{FILES_PATH}/{path}", **how)  # type: ignore[arg-type]
+
+
+def request(method: str, path: str, *headers: str) -> bytes:
+    """A request in HTTP/1.0: what is answered to that has no frames, and ends with the connection."""
+    lines = (f"{method} {FILES_PATH}/{path} HTTP/1.0", "host: x", "authorization: Bearer ann-token", *headers, "", "")
+    return "\r\n".join(lines).encode()
+
+
+@asynccontextmanager
+async def web(world: World, token: str | None = "ann-token") -> AsyncIterator[Web]:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    async with (
+        datacenter(world) as server,
+        httpx.AsyncClient(base_url=server.url, headers=headers, timeout=5, verify=NO_TLS, trust_env=False) as client,
+    ):
+        yield Web(server, client)
+
+
+def told(response: httpx.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["kind"]

@@ -30,18 +30,16 @@ def accounts(database: Database) -> Accounts:
     return Accounts(database, numbered=True)
 
 
-@pytest.mark.parametrize("name", ["a", "ann", "ann.b", "ann_b-c", "ann@example.org", "a" * 64, "a1"])
-def test_names_that_can_be_had(accounts: Accounts, name: str) -> None:
-    assert accounts.add_user_now(name, admin=False).user == name
+def test_names_that_can_be_had(accounts: Accounts) -> None:
+    for name in ("a", "ann", "ann.b", "ann_b-c", "ann@example.org", "a" * 64, "a1"):
+        assert accounts.add_user_now(name, admin=False).user == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", "Ann", "1ann", ".ann", "-ann", "a/b", "..", "a b", "ann\n", "änn", "a" * 65, "a\0", "a:b"]
-)
-def test_names_that_cannot_be_had(accounts: Accounts, name: str) -> None:
-    with pytest.raises(PfsError, match="cannot be a user name") as caught:
-        accounts.add_user_now(name, admin=False)
-    assert caught.value.kind is Kind.INVALID
+def test_names_that_cannot_be_had(accounts: Accounts) -> None:
+    for name in ("", "Ann", "1ann", ".ann", "-ann", "a/b", "..", "a b", "ann\n", "änn", "a" * 65, "a\0", "a:b"):
+        with pytest.raises(PfsError, match="cannot be a user name") as caught:
+            accounts.add_user_now(name, admin=False)
+        assert caught.value.kind is Kind.INVALID
 
 
 def test_a_name_is_had_once(accounts: Accounts) -> None:

@@ -30,6 +30,12 @@ Run = Callable[[Callable[[], Awaitable[None]]], None]
 AN_ATTR = encode_attr(Attr(NodeType.FILE, 1, 0o644))
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait long for a server that comes back at once."""
+    monkeypatch.setattr(client, "RETRY_FIRST_S", 0.002)
+
+
 async def nothing(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
     raise PfsError(Kind.UNSUPPORTED, f"no {op}")
 
@@ -158,7 +164,7 @@ def test_whoever_leaves_has_released_everything(run: Run, world: World, open_fil
 def test_a_read_of_a_stream_waits_longer_than_anything_else(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "DEADLINE_S", 0.1)
+    monkeypatch.setattr(client, "DEADLINE_S", 0.05)
     never = trio.Event()
 
     async def main() -> None:
@@ -405,7 +411,12 @@ def test_who_asks_while_the_server_is_away_waits_for_it(run: Run, world: World) 
     run(main)
 
 
-def test_a_held_read_of_a_stream_ends_when_the_server_forgot_it(run: Run, world: World) -> None:
+def test_a_held_read_of_a_stream_ends_when_the_server_forgot_it(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "DEADLINE_S", 0.05)
+    never = trio.Event()
+
     async def main() -> None:
         async with machine(world) as server, open_filesystem(await server.start(), "ann-token") as fs:
             log = await fs.open("job/log", READ, 0)
@@ -416,6 +427,10 @@ def test_a_held_read_of_a_stream_ends_when_the_server_forgot_it(run: Run, world:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
                 await world.log.until(waiting=1)
+                with monkeypatch.context() as patch:
+                    patch.setattr(fs._connection._channel, "ask", held(fs._connection._channel, "getattr", never))
+                    assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT  # the time of a question is over
+                monkeypatch.setattr(client, "DEADLINE_S", 10)
                 await server.kill()
                 await server.start()
 
@@ -441,10 +456,7 @@ class Losing:
         yield handle
 
 
-def test_what_changes_nothing_is_asked_again_and_nothing_else_is(
-    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "RETRY_FIRST_S", 0.001)
+def test_what_changes_nothing_is_asked_again_and_nothing_else_is(run: Run, world: World) -> None:
     (world.path / "home/ann/x").write_bytes(b"12345")
     (world.path / "home/ann/y").touch()
     (world.path / "home/ann/l").symlink_to("x")
@@ -477,7 +489,7 @@ def test_what_changes_nothing_is_asked_again_and_nothing_else_is(
 
 
 def test_in_time_there_is_an_answer_or_none(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "DEADLINE_S", 0.1)
+    monkeypatch.setattr(client, "DEADLINE_S", 0.05)
     left = trio.Event()
 
     async def hold(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
@@ -507,7 +519,7 @@ def test_in_time_there_is_an_answer_or_none(run: Run, world: World, monkeypatch:
 def test_to_be_without_connection_is_bounded_for_streams_too(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "DEADLINE_S", 0.1)
+    monkeypatch.setattr(client, "DEADLINE_S", 0.05)
 
     async def main() -> None:
         async with machine(world) as server, open_filesystem(await server.start(), "ann-token") as fs:

@@ -13,11 +13,13 @@ from pfs.perm import Subject
 from pfs.service import TreeFileSystem
 from pfs.sql import Database
 from pfs.tree import DOMAIN_DIRECTORIES, make_home_now, top
-from pfs.virtual import Text
+from pfs.virtual import StaticDirectory, Text
 from tests.pfs.world import NEW, OPERATIONS, READ, outcome
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 View = Callable[[str], TreeFileSystem]
+
+MADE_AT_NS = 1_700_000_000_000_000_000
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def view(tmp_path: Path) -> Iterator[View]:
     async def text() -> bytes:
         return b"more\n"
 
-    root = top(accounts, disk, b"read me\n", {"more": Text(("more",), text)})
+    root = top(accounts, disk, b"read me\n", {"more": Text(("more",), text)}, MADE_AT_NS)
     yield lambda name: TreeFileSystem(root, disk, subjects[name])
     disk.close()
     database.close()
@@ -105,5 +107,14 @@ def test_the_text_at_the_top_can_be_read(run: Run, view: View) -> None:
     async def main() -> None:
         file = await view("ann").open("README.txt", READ, 0)
         assert await file.read(0, 100) == b"read me\n"
+
+    run(main)
+
+
+def test_what_never_changes_has_the_time_at_which_it_was_made(tmp_path, run):
+    async def main():
+        root = StaticDirectory("", {"sub": StaticDirectory("sub", {}, MADE_AT_NS)}, MADE_AT_NS)
+        assert (await root.attr(Subject("ann"))).mtime_ns == MADE_AT_NS
+        assert [entry.attr.mtime_ns for entry in await root.entries(Subject("ann"))] == [MADE_AT_NS]
 
     run(main)

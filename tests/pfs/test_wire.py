@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pfs.api import Attr, Changes, Entry, NodeType, OpenFlags, Space
@@ -81,6 +81,7 @@ FRAME = (
     | st.builds(Answer, NUMBER, ARGS, st.binary())
     | st.builds(Cancel, NUMBER)
 )
+few = settings(max_examples=20)  # of what takes long to make up
 AN_ATTR = encode_attr(Attr(NodeType.FILE, 1, 0o644))
 
 
@@ -107,6 +108,7 @@ def refused(decode: Callable[[Any], object], value: object) -> bool:
 # ---- what goes in comes out
 
 
+@few
 @given(FRAME)
 def test_a_frame_comes_out_as_it_went_in(frame: Frame) -> None:
     assert decode_frame(encode_frame(frame)) == frame
@@ -121,11 +123,13 @@ def test_a_refusal_comes_out_as_it_went_in(number: int, error: PfsError) -> None
             pytest.fail(f"came out as {other}")
 
 
+@few
 @given(ATTR)
 def test_attributes_come_out_as_they_went_in(attr: Attr) -> None:
     assert decode_attr(travelled(encode_attr(attr))) == attr
 
 
+@few
 @given(st.lists(st.builds(Entry, NAME, ATTR), max_size=4))
 def test_a_listing_comes_out_as_it_went_in(entries: list[Entry]) -> None:
     assert decode_entries(travelled(encode_entries(entries))) == entries
@@ -154,11 +158,13 @@ def test_rubbish_is_refused(data: bytes) -> None:
     refused(decode_frame, data)
 
 
+@few
 @given(JSON, st.binary(max_size=4))
 def test_any_header_is_a_frame_or_refused(header: object, body: bytes) -> None:
     refused(decode_frame, framed(header, body))
 
 
+@few
 @given(st.dictionaries(st.sampled_from(["ask", "answer", "cancel", "op", "args", "result", "error"]), JSON))
 def test_any_values_are_a_frame_or_refused(header: dict[str, object]) -> None:
     refused(decode_frame, framed(header))
@@ -222,6 +228,7 @@ def test_what_the_other_side_would_not_take_is_not_sent(frame: Frame) -> None:
 # ---- what is no noun
 
 
+@few
 @given(JSON)
 def test_any_value_is_a_noun_or_refused(value: object) -> None:
     for decode in (decode_attr, decode_changes, decode_flags):
@@ -231,17 +238,20 @@ def test_any_value_is_a_noun_or_refused(value: object) -> None:
             refused(decode, travelled(value))
 
 
+@few
 @given(st.sampled_from(sorted(AN_ATTR)), JSON)
 def test_one_wrong_field_spoils_attributes_and_nothing_else(name: str, value: object) -> None:
     refused(decode_attr, AN_ATTR | {name: value})
     refused(decode_entries, {"entries": [{"name": "a", "attr": AN_ATTR | {name: value}}]})
 
 
+@few
 @given(st.sampled_from(["mode", "size", "atime_ns", "mtime_ns"]), JSON)
 def test_one_wrong_field_spoils_changes_and_nothing_else(name: str, value: object) -> None:
     refused(decode_changes, {name: value})
 
 
+@few
 @given(JSON)
 def test_whatever_an_error_looks_like_it_is_one(value: object) -> None:
     assert isinstance(decode_error(value), PfsError)

@@ -65,6 +65,10 @@ async def kind_of(asked: Awaitable[object]) -> Kind | None:
     return None if met is None else met[0]
 
 
+async def contents(file: OpenFile, size: int = 100) -> bytes:
+    return await file.read(0, size)
+
+
 class Stream(File):
     """A text that grows; a read at its end waits for more until the writer is done."""
 
