@@ -755,7 +755,8 @@ def test_a_writer_that_is_killed_hands_nothing_in(here: Mount, drop: Path, numbe
 
 
 def test_a_child_that_is_killed_cuts_the_text_of_its_parent(here: Mount, drop: Path) -> None:
-    sh(f"{{ echo whole; {sys.executable} -c 'import os; os.write(1, b\"half\"); os.kill(os.getpid(), 9)'; }} > {drop}")
+    die = 'import os; os.write(1, b"half"); os.kill(os.getpid(), 9)'
+    sh(f"{{ echo whole; '{sys.executable}' -c '{die}'; }} > {drop}")
     wait_until(lambda: closed(here))
     assert handed(here, drop) == []
     assert here.ask("closings")[0] is Closing.DYING

@@ -181,7 +181,7 @@ def test_a_machine_without_fuse_is_told_in_one_line(world: Box):
     point = world.root / "nofuse"
     point.mkdir()
     hide = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9"
-    script = f"{hide} && exec {BIN}/paddle mount {point}"
+    script = f"{hide} && exec '{BIN}/paddle' mount '{point}'"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script], env=world.env, capture_output=True, text=True, timeout=30, check=False
     )
