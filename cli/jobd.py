@@ -51,7 +51,7 @@ def init(
     config = client_config_text(datacenter, name, token, endpoint)
     click.echo(f"Made the datacenter {datacenter} in {root}; its first administrator is {name}.")
     _tell(client_config, config, f"Put this into ~/.paddle/config of {name} (mode 0600); the token is shown only once:")
-    _tell(node_key, key + "\n", "Start nodes with this key: gradient-node --data-root DIR --apiKey …")
+    _tell(node_key, key + "\n", f"Start nodes with this key: gradient-node --data-root {root} --apiKey …")
     if pit_config is not None:
         _write_private(os.path.join(pit_config, ".pitconnect.txt"), endpoint + "\n")
         _write_private(os.path.join(pit_config, ".pituser.txt"), f"{name}\n{token}\n")
