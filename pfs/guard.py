@@ -272,6 +272,14 @@ class _Http11(H11Protocol):
         if isinstance(self.stream, WSStream):
             self.stream.buffer = _Buffer(self.config.websocket_max_message_size)
 
+    async def _send_h11_event(self, event: Any) -> None:
+        answers = isinstance(event, h11.Response) and isinstance(self.connection, h11.Connection)
+        if answers and self.connection.their_state is h11.SEND_BODY:
+            # what is left of their body is not waited for: who kept the connection for more would find it closed
+            headers = [*event.headers, (b"connection", b"close")]
+            event = h11.Response(status_code=event.status_code, headers=headers)
+        await super()._send_h11_event(event)
+
 
 # their side has nothing more to say, so closing cannot make the kernel answer with a reset
 _HEARD_OUT = (h11.DONE, h11.MUST_CLOSE, h11.CLOSED)

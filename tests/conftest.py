@@ -14,7 +14,7 @@ TEST_SECONDS_MAX = 10
 # the machine may be busy with other tests; time is no property of what is tested
 hypothesis.settings.register_profile(
     "pfs",
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
     # a change is judged by the same examples each time; whoever works on it meets new ones

@@ -224,6 +224,8 @@ class MemoryFileSystem:
         if moved is replaced:
             return
         self._check_not_below(source, target)
+        if source.startswith(f"{target}/"):
+            raise PfsError(Kind.NOT_EMPTY, "directory not empty", target)
         if replaced is not None:
             self._check_replaceable(moved, replaced, target)
             replaced.nlink -= 1

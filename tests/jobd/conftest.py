@@ -3,11 +3,12 @@
 import atexit
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import trio
@@ -60,7 +61,10 @@ class Link:
 class Service:
     """Everything of the server but HTTP, on one directory: may be started again, as after a crash."""
 
+    opened: ClassVar[list["Service"]] = []
+
     def __init__(self, root: Path) -> None:
+        self.opened.append(self)
         self.root = root
         self.now_ns = 1_700_000_000 * SECOND_NS
         for name in (*DOMAIN_DIRECTORIES, "server"):
@@ -93,6 +97,10 @@ class Service:
             yield engine
             nursery.cancel_scope.cancel()
 
+    def close(self) -> None:
+        self.disk.close()
+        self.database.close()
+
     def files(self, engine: Engine, subject: Subject) -> TreeFileSystem:
         tree = {
             "home": HomesDirectory(self.accounts, self.disk),
@@ -123,5 +131,7 @@ def migrated_database() -> Path:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Service:
-    return Service(tmp_path)
+def service(tmp_path: Path) -> Iterator[Service]:
+    yield Service(tmp_path)
+    while Service.opened:
+        Service.opened.pop().close()

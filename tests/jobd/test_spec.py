@@ -87,7 +87,7 @@ WRITTEN_BY_PEOPLE = [
 ]
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(TEXTS)
 def test_no_prefix_of_a_valid_spec_is_refused(text: bytes) -> None:
     parse_spec(text, "x")

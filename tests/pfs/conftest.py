@@ -32,8 +32,8 @@ def ann(world: World) -> DiskDomain:
 
 
 @pytest.fixture
-def open_files() -> Callable[[], set[str]]:
-    """What the descriptors of this process lead to, sockets and the like aside."""
+def open_files(tmp_path: Path) -> Callable[[], set[str]]:
+    """What the descriptors of this process lead to below the test's own directory."""
 
     def look() -> set[str]:
         found = set()
@@ -42,6 +42,6 @@ def open_files() -> Callable[[], set[str]]:
                 found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
             except FileNotFoundError:  # the one that we list with
                 continue
-        return {each for each in found if " /" in each}
+        return {each for each in found if f" {tmp_path}/" in each}
 
     return look

@@ -252,6 +252,18 @@ def test_an_upload_that_falls_silent_is_given_up(
     assert world.drops.texts == {}
 
 
+def test_an_answer_before_the_body_has_come_says_that_the_connection_ends(run: Run, world: World) -> None:
+    async def main() -> None:
+        async with web(world) as site, await trio.open_tcp_stream("127.0.0.1", site.server.port) as stream:
+            length = f"content-length: {2 * WHOLE_BYTES_MAX}"
+            await stream.send_all(request("PUT", "drops/x.yaml", length) + bytes(100))
+            head, _, _ = b"".join([piece async for piece in stream]).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 413 ")
+            assert b"connection: close" in head.lower()
+
+    run(main)
+
+
 def test_a_text_of_no_or_too_great_length_is_not_taken(run: Run, world: World) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"command: true\n"
