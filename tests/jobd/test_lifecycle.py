@@ -134,7 +134,7 @@ class Lives(RuleBasedStateMachine):
 
 
 TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=30)
+TestLives.settings = settings(max_examples=15)
 
 
 @pytest.mark.parametrize("state", list(State))

@@ -75,11 +75,12 @@ def test_an_alias_bomb_stops_at_a_limit() -> None:
     )
 
 
-def test_a_list_without_end_stops_at_a_limit() -> None:
-    assert "more than" in first_problem("a: [" + "x," * (2 * NODES_MAX)).message
+def test_a_list_without_end_stops_at_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobd.specyaml.NODES_MAX", 500)
+    assert "more than 500 values" in first_problem("a: [" + "x," * 600).message
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000])
+@pytest.mark.parametrize("text", ["[" * 2_000, "{a: " * 2_000, "- " * 2_000])
 def test_nesting_without_end_stops_at_a_limit(text: str) -> None:
     assert "nested more than" in first_problem(text).message
 
