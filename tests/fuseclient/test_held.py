@@ -29,8 +29,14 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]
         process.kill()
 
 
-async def hold_while(reads: HeldReads, opener: int, do: Callable[[], Awaitable[None]]) -> str:
-    """Hold a read that never ends by itself while `do` runs; tell how it ended."""
+PATIENCE_S = 5.0
+LONG_ENOUGH_TO_BE_SEEN_S = 0.3
+
+
+async def hold_while(
+    reads: HeldReads, opener: int, do: Callable[[], Awaitable[None]], patience_s: float = PATIENCE_S
+) -> str:
+    """Hold a read that never ends by itself while `do` runs; tell how it ended, after `patience_s` at the latest."""
     how, ended = "cancelled", trio.Event()
 
     async def read() -> None:
@@ -45,7 +51,7 @@ async def hold_while(reads: HeldReads, opener: int, do: Callable[[], Awaitable[N
         nursery.start_soon(reads.watch)
         nursery.start_soon(read)
         await do()
-        with trio.move_on_after(0.3):
+        with trio.move_on_after(patience_s):
             await ended.wait()
         nursery.cancel_scope.cancel()
     return how
@@ -82,7 +88,8 @@ def test_a_signal_for_the_reader_ends_the_read(run: Run, reader: subprocess.Pope
 
 
 def test_without_a_signal_the_read_goes_on(run: Run, reader: subprocess.Popen[bytes]) -> None:
-    assert run(lambda: hold_while(HeldReads(), reader.pid, trio.lowlevel.checkpoint)) == "cancelled"
+    how = run(lambda: hold_while(HeldReads(), reader.pid, trio.lowlevel.checkpoint, LONG_ENOUGH_TO_BE_SEEN_S))
+    assert how == "cancelled"
 
 
 def test_nothing_stays_open_of_readers_that_are_gone(run: Run, reader: subprocess.Popen[bytes]) -> None:
@@ -131,22 +138,27 @@ def test_a_reader_whom_nobody_finds_is_let_go_after_15_s(monkeypatch: pytest.Mon
 
 def test_nothing_is_looked_at_while_nothing_waits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
+    looked = trio.Event()
     monkeypatch.setattr(held, "LOOK_EVERY_S", 0.001)
 
     def look(reads: list[held._Held], now_s: float) -> list[held._Held]:
         looks.append(len(reads))
+        if len(looks) > 1:
+            trio.from_thread.run_sync(looked.set)
         return []
 
     monkeypatch.setattr(held, "_find_signalled", look)
+
+    async def read() -> bytes:
+        await looked.wait()
+        return b""
 
     async def main() -> None:
         reads = HeldReads()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reads.watch)
-            with trio.move_on_after(0.05):
-                await reads.hold(1000, "dc1/log", os.getpid(), trio.sleep_forever)
+            await reads.hold(1000, "dc1/log", os.getpid(), read)
             seen = len(looks)
-            assert seen > 1
             await trio.sleep(0.05)
             assert len(looks) <= seen + 1
             nursery.cancel_scope.cancel()

@@ -21,7 +21,7 @@ async def submit(service: Service, engine, text: bytes = SPEC, *, name: str = "a
 
 
 async def until(engine, job, state: State):
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while True:
             active = engine.ledger.get(job.id)
             now = await engine.ledger.current(job)
@@ -32,7 +32,7 @@ async def until(engine, job, state: State):
 
 
 async def heard(link: Link, what: str) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while not getattr(link, what):
             await link.heard.wait()
 
@@ -105,7 +105,7 @@ def test_a_server_that_was_killed_finds_every_acknowledged_job_once_and_runs_it(
         link = Link()
         async with Service(service.root).running() as engine:
             await engine.attach(service.node(), link, [])
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 while len(link.started) < 3:
                     await link.heard.wait()
             await wait_all_tasks_blocked()

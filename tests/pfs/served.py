@@ -197,7 +197,7 @@ async def web(world: World, token: str | None = "ann-token") -> AsyncIterator[We
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     async with (
         datacenter(world) as server,
-        httpx.AsyncClient(base_url=server.url, headers=headers, timeout=5, verify=NO_TLS, trust_env=False) as client,
+        httpx.AsyncClient(base_url=server.url, headers=headers, timeout=20, verify=NO_TLS, trust_env=False) as client,
     ):
         yield Web(server, client)
 

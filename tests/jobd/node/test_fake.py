@@ -19,7 +19,7 @@ def test_promise(check: Callable[[Bench], Awaitable[None]], tmp_path: Path) -> N
     shared.mkdir()
 
     async def main() -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 machine = FakeMachine(nursery, PROGRAMS)
 
