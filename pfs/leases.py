@@ -1,0 +1,112 @@
+"""Who may answer from a copy: the server's promise to speak before it lets a node change.
+
+A lease is on one node, held by one mount, and covers the node's attributes and content; of a directory, its names.
+Reading is optimistic: whoever reads notes the time before (`now`), reads, and is then granted what has not been
+changed since. A change takes the leases of all others away first (`begin`), is made when they have been told, and
+is noted (`end`); while it lasts nobody else is granted what it touches.
+
+    reader   now ── read ── grant ✓                      now ── read ─────────── grant ✗
+    changer                        begin ── tell others ── change ── end
+
+Time is a count of changes. The last `REMEMBERED_MAX` changed nodes are remembered one by one; a reader that was
+slower than that is granted nothing, and reads again.
+"""
+
+from collections.abc import Collection, Iterable
+
+HELD_MAX = 250_000
+REMEMBERED_MAX = 10_000
+
+
+class Leases:
+    """The leases of all mounts; holders are numbers.
+
+    Args:
+        held_max: so many leases one holder can have; beyond, it is granted none.
+    """
+
+    def __init__(self, held_max: int = HELD_MAX, remembered_max: int = REMEMBERED_MAX) -> None:
+        self._held_max = held_max
+        self._remembered_max = remembered_max
+        self._held: dict[int, set[int]] = {}
+        self._changing: dict[int, int] = {}
+        self._anything: dict[int, int] = {}
+        self._changed: dict[int, int] = {}
+        self._forgotten = 0
+        self.now = 0
+
+    def join(self, holder: int) -> None:
+        """Let a holder have leases."""
+        self._held[holder] = set()
+
+    def leave(self, holder: int) -> None:
+        """Take all leases of a holder away; it is granted none any more."""
+        self._held.pop(holder, None)
+
+    def count(self, holder: int) -> int:
+        """Return how many leases a holder has."""
+        return len(self._held.get(holder, ()))
+
+    def grant(self, holder: int, nodes: Iterable[int], since: int) -> set[int]:
+        """Lease to `holder` what has not changed since it began to read.
+
+        Args:
+            since: `now` before the nodes were read.
+
+        Returns:
+            Those of `nodes` that are leased.
+        """
+        held = self._held.get(holder)
+        if held is None or since < self._forgotten or any(by != holder for by in self._anything):
+            return set()
+        granted = {each for each in nodes if each not in self._changing and self._changed.get(each, 0) <= since}
+        if len(held) + len(granted) > self._held_max:
+            return granted & held
+        held |= granted
+        return granted
+
+    def others(self, by: int | None) -> bool:
+        """Tell whether anybody but `by` holds a lease."""
+        return any(held for holder, held in self._held.items() if holder != by)
+
+    def begin(self, by: int | None, nodes: Collection[int]) -> dict[int, set[int]]:
+        """Begin a change of `nodes`: take them away from all but `by`, and let nobody have them until `end`.
+
+        Returns:
+            Whom to tell, and of which nodes.
+        """
+        for node in nodes:
+            self._changing[node] = self._changing.get(node, 0) + 1
+        taken = {}
+        for holder, held in self._held.items():
+            if holder != by and (lost := held.intersection(nodes)):
+                held.difference_update(lost)
+                taken[holder] = lost
+        return taken
+
+    def end(self, nodes: Collection[int]) -> None:
+        """A change of `nodes` has been made, or has failed."""
+        self.now += 1
+        for node in nodes:
+            _count_down(self._changing, node)
+            self._changed.pop(node, None)
+            self._changed[node] = self.now
+        while len(self._changed) > self._remembered_max:
+            oldest = next(iter(self._changed))
+            self._forgotten = max(self._forgotten, self._changed.pop(oldest))
+
+    def begin_anything(self, by: int) -> None:
+        """Begin a change of nobody knows which nodes; only for when nobody else holds a lease."""
+        self._anything[by] = self._anything.get(by, 0) + 1
+
+    def end_anything(self, by: int) -> None:
+        """Such a change has been made, or has failed: what others were reading meanwhile is not leased to them."""
+        _count_down(self._anything, by)
+        self.now += 1
+        self._forgotten = self.now
+
+
+def _count_down(counts: dict[int, int], key: int) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
