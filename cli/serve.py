@@ -6,8 +6,7 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 import trio
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,20 +24,24 @@ from jobd.logs import LogStore
 from jobd.schema import upgrade
 from jobd.sessions import Datacenter, NodeSessions, new_cluster_id
 from jobd.workshop import DiskWorkshop
+from pfs import localfd, watch
 from pfs.accounts import Accounts, Identity, KeyKind
-from pfs.channel import Channel, Handler
 from pfs.disk import Disk
+from pfs.diskattr import node_id
 from pfs.errors import Kind, PfsError
 from pfs.guard import Tls
 from pfs.guard import serve as serve_guarded
+from pfs.leased import LeaseHub
+from pfs.mounts import Mounts
 from pfs.routes import Gate
 from pfs.service import TreeFileSystem
-from pfs.session import FileSession
 from pfs.sql import Database
 from pfs.tree import DOMAIN_DIRECTORIES, make_home_now, top
 
 FIRST_CLUSTER = "GradientNode Cluster"
 PRIVATE = "server"
+RUN = "run"
+SWEEP_EVERY_S = 60.0
 ID_FILE = ".pfs-id"
 
 README = """\
@@ -191,21 +194,18 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
     def filesystem(identity: Identity) -> TreeFileSystem:
         return TreeFileSystem(root, store.disk, identity.subject)
 
-    @asynccontextmanager
-    async def files(identity: Identity, channel: Callable[[], Channel]) -> AsyncIterator[Handler]:
-        session = FileSession(filesystem(identity))
-        try:
-            yield session.handle
-        finally:
-            await session.end()
-
+    socket = os.path.join(make_run_directory(store.data_root), "files.sock")
+    mounts = Mounts(filesystem, socket)
     gate = Gate(
         store.accounts.identify,
-        filesystem,
-        {KeyKind.USER: files, KeyKind.NODE: nodes.conversation},
+        mounts.view,
+        {KeyKind.USER: mounts.conversation, KeyKind.NODE: nodes.conversation},
     )
-    app = Starlette(routes=[*gate.routes(), Route("/health", _health)])
+    app = Starlette(routes=[*gate.routes(), *mounts.bulk.routes(gate.identity), Route("/health", _health)])
     async with trio.open_nursery() as nursery:
+        await nursery.start(localfd.serve, socket, mounts.bulk.named)
+        nursery.start_soon(_watch_disk, store.disk, mounts.hub)
+        nursery.start_soon(_sweep_orphans, store.disk)
         await nursery.start(engine.run)
         ended = trio.Event()
         await nursery.start(_watch_signals, ended)
@@ -220,6 +220,36 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
 
         urls = await nursery.start(listen)
         ready(urls[0])
+
+
+def make_run_directory(data_root: str) -> str:
+    """Make the directory of what exists only while the server runs; everybody may reach what is in it."""
+    path = os.path.join(os.path.abspath(data_root), RUN)
+    os.makedirs(path, exist_ok=True)
+    os.chmod(path, 0o755)
+    return path
+
+
+async def _watch_disk(disk: Disk, hub: LeaseHub) -> None:
+    """Tell mounts what is changed in the data root behind the service's back."""
+    async with trio.open_nursery() as nursery:
+
+        def changed(nodes: set[watch.Node], names: set[watch.Name]) -> None:
+            ids = [node_id(*node) for node in nodes]
+            nursery.start_soon(hub.changed_outside, ids, [(node_id(*node), name) for node, name in names])
+
+        def lost() -> None:
+            nursery.start_soon(hub.all_changed_outside)
+
+        watching = watch.Watch(changed, lost)
+        disk.watch = watching.add
+        await watching.run()
+
+
+async def _sweep_orphans(disk: Disk) -> None:
+    while True:
+        await disk.sweep_orphans(time.monotonic_ns())
+        await trio.sleep(SWEEP_EVERY_S)
 
 
 async def _watch_signals(ended: trio.Event, task_status: trio.TaskStatus[None]) -> None:

@@ -7,7 +7,7 @@ over the network (`pfs.client`); the mount is written against the Protocol alone
     FileSystem.open ──▶ OpenFile ──▶ read, write, flush, release
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Flag, StrEnum, auto
 from typing import Protocol
@@ -19,6 +19,8 @@ class NodeType(StrEnum):
     DIRECTORY = "directory"
     FILE = "file"
     SYMLINK = "symlink"
+    FIFO = "fifo"
+    SOCKET = "socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,15 @@ class Attr:
         mode: permission bits only, as the caller may use them.
         size: bytes. 0 for a live stream, whose end is not known.
         nlink: number of names.
+        uid, gid: owner and group in the server's numbers; 0 for what the server makes.
+        blocks: room on the disk in units of 512 bytes; less than `size` needs where the file has holes.
         mtime_ns, ctime_ns, atime_ns: nanoseconds since the epoch.
         volatile: made by the server and changing by itself: never cached, always read directly.
         stream: a read waits for more until the writer is done.
         commits: closing it after writing is a command; whoever closes says how its writer ended.
         valid_s: how many seconds a client may answer from this copy.
+        leased: the server says so before it changes: until then a client may answer from this copy; of a
+            directory, also from a listing of its names that was taken since.
     """
 
     type: NodeType
@@ -49,6 +55,10 @@ class Attr:
     stream: bool = False
     commits: bool = False
     valid_s: float = 0.0
+    uid: int = 0
+    gid: int = 0
+    blocks: int = 0
+    leased: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +70,35 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """A whole small file, with its attributes as of that moment."""
+
+    name: str
+    attr: Attr
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
-    """What `setattr` shall change; None leaves a field as it is. Times are nanoseconds."""
+    """What `setattr` shall change; None leaves a field as it is. Times are nanoseconds.
+
+    `uid` and `gid` are for admins: whoever else gives them is refused with FORBIDDEN.
+    """
 
     mode: int | None = None
     size: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a new node shall be, in the server's numbers; only admins may say so."""
+
+    uid: int
+    gid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +130,14 @@ class RenameMode(StrEnum):
     EXCHANGE = "exchange"
 
 
+class XattrMode(StrEnum):
+    """What setting an extended attribute does when it is there already or not, after setxattr(2)."""
+
+    EITHER = "either"
+    CREATE = "create"
+    REPLACE = "replace"
+
+
 class Closing(StrEnum):
     """How things stand with a writer when it closes a descriptor (only asked where `Attr.commits`)."""
 
@@ -122,8 +162,8 @@ class OpenFile(Protocol):
     async def write(self, offset: int, data: bytes) -> int:
         """Write all of `data`; a file opened with APPEND takes it at its end. Returns len(data)."""
 
-    async def truncate(self, size: int) -> Attr:
-        """Cut or extend to `size` bytes."""
+    async def setattr(self, changes: Changes) -> Attr:
+        """Change attributes of what is open, also when its name is gone."""
 
     async def getattr(self) -> Attr:
         """Tell what is open, as of now, also when its name is gone."""
@@ -139,17 +179,33 @@ class OpenFile(Protocol):
 
 
 class FileSystem(Protocol):
-    """The tree of one datacenter as one caller may see it."""
+    """The tree of one datacenter as one caller may see it.
+
+    What is made belongs to the caller, or to the domain that it is made in, unless an admin names an `owner`.
+    """
 
     async def getattr(self, path: str) -> Attr: ...
 
     async def listdir(self, path: str) -> Sequence[Entry]: ...
 
+    async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
+        """Return small files of one directory, whole and at once.
+
+        Those that are not ordinary files, or larger than `size_max` bytes, or gone, are left out; so are the last
+        ones when all together would be more than a message holds.
+        """
+
     async def readlink(self, path: str) -> str: ...
 
-    async def mkdir(self, path: str, mode: int) -> Attr: ...
+    async def mkdir(self, path: str, mode: int, owner: Owner | None = None) -> Attr: ...
 
-    async def symlink(self, path: str, target: str) -> Attr: ...
+    async def symlink(self, path: str, target: str, owner: Owner | None = None) -> Attr: ...
+
+    async def mknod(self, path: str, type_: NodeType, mode: int, owner: Owner | None = None) -> Attr:
+        """Make a file, FIFO or socket without opening it; EXISTS where there is something."""
+
+    async def link(self, source: str, target: str) -> Attr:
+        """Give what stands at `source` a second name in the same domain."""
 
     async def unlink(self, path: str) -> None: ...
 
@@ -159,7 +215,49 @@ class FileSystem(Protocol):
 
     async def setattr(self, path: str, changes: Changes) -> Attr: ...
 
+    async def getxattr(self, path: str, name: str) -> bytes:
+        """Return an extended attribute; NO_DATA when it is not there, UNSUPPORTED outside of `user.`."""
+
+    async def listxattr(self, path: str) -> Sequence[str]: ...
+
+    async def setxattr(self, path: str, name: str, value: bytes, mode: XattrMode) -> None: ...
+
+    async def removexattr(self, path: str, name: str) -> None: ...
+
     async def statfs(self, path: str) -> Space: ...
 
-    async def open(self, path: str, flags: OpenFlags, mode: int) -> OpenFile:
+    async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         """Open, or with CREATE make, a file. `mode` counts only when it is made."""
+
+    async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> OpenFile:
+        """Open the very node that was open before the server was restarted, also when its name is gone.
+
+        Args:
+            path: where it stood, as a hint.
+
+        Raises:
+            PfsError: STALE when it is not there any more.
+        """
+
+
+Name = tuple[int, str]  # a directory's node id, and a name in it
+Broken = Callable[[Collection[int], Collection[Name]], Awaitable[None]]
+
+
+class LeasingFileSystem(FileSystem, Protocol):
+    """A file system whose server leases nodes (`Attr.leased`) and takes the leases back."""
+
+    def trusted(self) -> bool:
+        """Tell whether leases hold: the server has been heard a short while ago."""
+
+    def is_near(self) -> bool:
+        """Tell whether files are read from the server's own disk, on this machine: no copy could be any faster."""
+
+    def listen(self, broken: Broken, lapsed: Callable[[], None]) -> None:
+        """Say what to do when leases end.
+
+        Args:
+            broken: called with the nodes whose leases the server wants back, and with the names that change in
+                those that are directories; when it returns, no copy of them is used any more.
+            lapsed: called when all leases have ended because the server is not heard.
+        """

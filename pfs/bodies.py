@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from pfs.api import Attr, Closing, NodeType, OpenFile, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
+from pfs.leased import LeasedTree
 from pfs.path import join, parent_and_name
-from pfs.service import TreeFileSystem
 from pfs.wire import Json, encode_attr
 
 CHUNK_BYTES = 1024 * 1024
@@ -23,7 +23,7 @@ EACH_BYTES_MAX = 64 * 1024
 NO_TEXT = (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.IS_DIR, Kind.LOOP, Kind.UNSUPPORTED)
 
 
-async def listing(fs: TreeFileSystem, path: str, each: str | None) -> Json:
+async def listing(fs: LeasedTree, path: str, each: str | None) -> Json:
     """Return a directory in JSON; `each` names a file whose text is added for every subdirectory."""
     entries = []
     for entry in await fs.listdir(path):
@@ -34,7 +34,7 @@ async def listing(fs: TreeFileSystem, path: str, each: str | None) -> Json:
     return {"path": path, "entries": entries}
 
 
-async def _text(fs: TreeFileSystem, path: str) -> str | None:
+async def _text(fs: LeasedTree, path: str) -> str | None:
     try:
         file = await fs.open(path, OpenFlags.READ, 0)
     except PfsError as error:
@@ -165,7 +165,7 @@ async def whole_body(request: Request) -> bytes:
     return body
 
 
-async def upload(request: Request, fs: TreeFileSystem, path: str) -> None:
+async def upload(request: Request, fs: LeasedTree, path: str) -> None:
     """Write beside the target and rename, so that nobody ever sees half a file."""
     parent, _ = parent_and_name(path)
     part = join(parent, f".pfs-upload-{secrets.token_hex(8)}")

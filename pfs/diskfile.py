@@ -1,20 +1,24 @@
-"""An open ordinary file, and what the operating system tells of any node, in the terms of the tree."""
+"""An open ordinary file: what is read and written through it, and that it lives exactly as long as somebody has it."""
 
+import contextlib
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 import trio
 
-from pfs.api import Attr, Changes, Closing, NodeType
+from pfs.api import Attr, Changes, Closing, Content, OpenFlags
+from pfs.diskattr import Powers, attr_of, change, check_powers, drop_special
 from pfs.errors import Kind, PfsError
+from pfs.orphans import OpenNodes, key_of
+from pfs.path import check_name
 from pfs.system import anew
 
 T = TypeVar("T")
 
-VALID_S = 1.0
 READ_BYTES_MAX = 4 * 1024 * 1024
+WHOLE_BYTES_MAX = 8 * 1024 * 1024
 
 
 class Threads(Protocol):
@@ -29,14 +33,31 @@ class DiskFile:
 
     Its descriptor is closed with the last call that uses it: a number that is closed earlier may be another
     file's by the time that a call which waited for a thread comes to use it.
+
+    Args:
+        nodes: where this opening is counted already; it is counted off with the release.
+        fd: its descriptor.
+        info: what `fd` stands for.
+        powers: what its holder may do with it.
+        watched: somebody tells when others change it.
     """
 
-    def __init__(self, threads: Threads, fd: int, attr: Attr) -> None:
+    def __init__(
+        self, threads: Threads, nodes: OpenNodes, fd: int, info: os.stat_result, powers: Powers, *, watched: bool
+    ) -> None:
         self._threads = threads
+        self._nodes = nodes
         self._fd = fd
+        self._key = key_of(info)
+        self._powers = powers
+        self._watched = watched
         self._users = 1  # the opening itself, until it is released
         self._released = False
-        self.attr = attr
+        self._lost = False
+        self.attr = self._attr_of(info)
+
+    def _attr_of(self, info: os.stat_result) -> Attr:
+        return attr_of(info, self._nodes.hidden(self._key), watched=self._watched and info.st_nlink == 1)
 
     async def _run(self, work: Callable[[int], T]) -> T:
         if self._released:
@@ -51,7 +72,11 @@ class DiskFile:
         self._users -= 1
         if self._users == 0:
             with trio.CancelScope(shield=True):
-                await self._threads.run(lambda: os.close(self._fd))
+                await self._threads.run(self._close)
+
+    def _close(self) -> None:
+        self._nodes.released(self._key, lost=self._lost)
+        os.close(self._fd)
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return up to `size` bytes."""
@@ -64,29 +89,31 @@ class DiskFile:
             done = 0
             while done < len(data):
                 done += os.pwrite(fd, data[done:], offset + done)
+            drop_special(fd, self._powers)
             return done
 
         return await self._run(work)
 
-    async def truncate(self, size: int) -> Attr:
-        """Cut or extend."""
-
-        def work(fd: int) -> os.stat_result:
-            os.ftruncate(fd, size)
-            return os.fstat(fd)
-
-        return attr_of(await self._run(work))
+    async def setattr(self, changes: Changes) -> Attr:
+        """Change mode, size, times or owner of what is open."""
+        check_powers(changes, self._powers)
+        return await self._run(lambda fd: self._attr_of(change(fd, changes, self._powers)))
 
     async def getattr(self) -> Attr:
         """Tell what is open."""
-        return attr_of(await self._run(os.fstat))
+        return await self._run(lambda fd: self._attr_of(os.fstat(fd)))
 
     async def flush(self, closing: Closing) -> None:
-        """Nothing is held back here."""
+        """Nothing is held back here; but who is cut off may come back for what was open."""
+        self._lost = closing is Closing.DYING
 
     async def fsync(self) -> None:
         """Return when the disk has it."""
         await self._run(os.fsync)
+
+    async def descriptor(self) -> int | None:
+        """Return a descriptor of its own, for reading only; whoever asked closes it."""
+        return await self._run(lambda fd: os.open(anew(fd), os.O_RDONLY | os.O_CLOEXEC))
 
     async def release(self) -> None:
         """Close, also for a caller who is being cancelled."""
@@ -95,45 +122,75 @@ class DiskFile:
             await self._let_go()
 
 
-def change(fd: int, info: os.stat_result, changes: Changes) -> os.stat_result:
-    """Change what an O_PATH descriptor stands for. To be its owner is enough; it need not be readable."""
-    if changes.mode is not None:
-        os.chmod(anew(fd), changes.mode & 0o777)
-    if changes.size is not None:
-        os.truncate(anew(fd), changes.size)
-    if changes.atime_ns is not None or changes.mtime_ns is not None:
-        os.utime(anew(fd), ns=times(info, changes))
-    return os.fstat(fd)
+def open_or_make(name: str, parent_fd: int, flags: OpenFlags, mode: int) -> tuple[int, bool]:
+    """Open `name`, making it where the flags say so; tells whether it was made."""
+    bits = open_bits(flags)
+    if OpenFlags.CREATE not in flags:
+        return os.open(name, bits, dir_fd=parent_fd), False
+    while True:
+        try:
+            return os.open(name, bits | os.O_CREAT | os.O_EXCL, mode, dir_fd=parent_fd), True
+        except FileExistsError:
+            if OpenFlags.EXCLUSIVE in flags:
+                raise
+        with contextlib.suppress(FileNotFoundError):  # removed between the two: try to make it again
+            return os.open(name, bits, dir_fd=parent_fd), False
 
 
-def times(info: os.stat_result, changes: Changes) -> tuple[int, int]:
-    """Return access and modification time as they shall be, in nanoseconds."""
-    atime_ns = info.st_atime_ns if changes.atime_ns is None else changes.atime_ns
-    mtime_ns = info.st_mtime_ns if changes.mtime_ns is None else changes.mtime_ns
-    return atime_ns, mtime_ns
+def open_bits(flags: OpenFlags) -> int:
+    """Return the flags for open(2); never one that waits, or that follows a link."""
+    bits = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    if OpenFlags.WRITE in flags:
+        # the kernel of a client may read a page before it changes a part of it
+        bits |= os.O_RDWR
+    if OpenFlags.TRUNCATE in flags:
+        bits |= os.O_TRUNC
+    if OpenFlags.APPEND in flags:
+        bits |= os.O_APPEND
+    return bits
 
 
-def attr_of(info: os.stat_result) -> Attr:
-    """Return what the operating system tells, in the terms of the tree."""
+def read_whole(directory_fd: int, names: Sequence[str], size_max: int, *, watched: bool) -> list[Content]:
+    """Return what files of a directory hold, up to `WHOLE_BYTES_MAX` in all; what cannot be had whole is left out."""
+    found = []
+    left = WHOLE_BYTES_MAX
+    for name in names:
+        check_name(name)
+        try:
+            content = _whole(directory_fd, name, size_max, watched=watched)
+        except OSError:  # whoever opens it is told why
+            continue
+        if content is None:
+            continue
+        left -= len(content.data)
+        if left < 0:
+            break
+        found.append(content)
+    return found
+
+
+def _whole(directory_fd: int, name: str, size_max: int, *, watched: bool) -> Content | None:
+    if not stat.S_ISREG(os.stat(name, dir_fd=directory_fd, follow_symlinks=False).st_mode):
+        return None  # opening it would be noticed by whoever is at the other end of a FIFO
+    fd = os.open(name, open_bits(OpenFlags.READ), dir_fd=directory_fd)
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > min(size_max, WHOLE_BYTES_MAX):
+            return None
+        data = os.pread(fd, info.st_size, 0)
+        after = os.fstat(fd)
+        if len(data) != after.st_size or (after.st_mtime_ns, after.st_ctime_ns) != (info.st_mtime_ns, info.st_ctime_ns):
+            return None  # it is being written
+        return Content(name, attr_of(after, watched=watched and after.st_nlink == 1), data)
+    finally:
+        os.close(fd)
+
+
+def check_ordinary(fd: int) -> os.stat_result:
+    """Return what the operating system tells of an ordinary file; anything else is not opened here."""
+    info = os.fstat(fd)
     if stat.S_ISDIR(info.st_mode):
-        type_ = NodeType.DIRECTORY
-    elif stat.S_ISLNK(info.st_mode):
-        type_ = NodeType.SYMLINK
-    else:
-        type_ = NodeType.FILE
-    return Attr(
-        type=type_,
-        node_id=_node_id(info),
-        mode=stat.S_IMODE(info.st_mode) & 0o777,
-        size=info.st_size,
-        nlink=info.st_nlink,
-        mtime_ns=info.st_mtime_ns,
-        ctime_ns=info.st_ctime_ns,
-        atime_ns=info.st_atime_ns,
-        valid_s=VALID_S,
-    )
-
-
-def _node_id(info: os.stat_result) -> int:
-    """Fold device and inode into 63 bits: bit 63 is that of nodes which the server makes."""
-    return (info.st_ino ^ (info.st_dev & 0x7FFF) << 48) & (1 << 63) - 1 or 1
+        raise PfsError(Kind.IS_DIR, "this is a directory")
+    if not stat.S_ISREG(info.st_mode):
+        raise PfsError(Kind.UNSUPPORTED, "only ordinary files can be opened")
+    return info

@@ -35,6 +35,8 @@ class Kind(StrEnum):
     UNREACHABLE = "unreachable"
     WOULD_BLOCK = "would-block"
     TOO_MANY = "too-many"
+    TOO_MANY_LINKS = "too-many-links"
+    NO_DATA = "no-data"  # there is no such extended attribute
     IO = "io"
     INTERNAL = "internal"
 

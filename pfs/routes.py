@@ -28,8 +28,8 @@ from pfs.api import NodeType, OpenFlags
 from pfs.bodies import Head, content, listing, upload, whole_body
 from pfs.channel import Channel
 from pfs.errors import Kind, PfsError
+from pfs.leased import LeasedTree
 from pfs.path import join, parent_and_name
-from pfs.service import TreeFileSystem
 from pfs.wire import CHANNEL_PATH, FILES_PATH, Json, encode_attr, encode_error
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ STATUS_OF_KIND = {
     Kind.UNREACHABLE: 503,
     Kind.WOULD_BLOCK: 409,
     Kind.TOO_MANY: 429,
+    Kind.TOO_MANY_LINKS: 409,
+    Kind.NO_DATA: 404,
     Kind.IO: 500,
     Kind.INTERNAL: 500,
 }
@@ -81,7 +83,7 @@ class Gate:
     def __init__(
         self,
         identify: Identify,
-        filesystem: Callable[[Identity], TreeFileSystem],
+        filesystem: Callable[[Identity], LeasedTree],
         conversations: dict[KeyKind, Conversation],
     ) -> None:
         self._identify = identify
@@ -101,7 +103,7 @@ class Gate:
             raise PfsError(Kind.UNAUTHENTICATED, "a token is needed: Authorization: Bearer <token>")
         return await self._identify(token.strip())
 
-    async def filesystem(self, request: Request) -> TreeFileSystem:
+    async def filesystem(self, request: Request) -> LeasedTree:
         """Return the view of whoever sent `request`; nodes have none."""
         identity = await self.identity(dict(request.headers))
         if identity.kind is not KeyKind.USER:
@@ -120,7 +122,7 @@ class Gate:
         ]
 
     def _guarded(
-        self, answer: Callable[[Request, TreeFileSystem, str], Awaitable[Response]]
+        self, answer: Callable[[Request, LeasedTree, str], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
@@ -136,7 +138,7 @@ class Gate:
 
         return endpoint
 
-    async def _get(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+    async def _get(self, request: Request, fs: LeasedTree, path: str) -> Response:
         path = await fs.follow(path)
         attr = await fs.getattr(path)
         if attr.type is NodeType.DIRECTORY:
@@ -147,7 +149,7 @@ class Gate:
             return Head(attr)
         return content(await fs.open(path, OpenFlags.READ, 0), request)
 
-    async def _put(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+    async def _put(self, request: Request, fs: LeasedTree, path: str) -> Response:
         path = await _own_links_followed(fs, path)
         if not await fs.in_domain(path):
             made = await fs.put(path, await whole_body(request), request.headers.get("idempotency-key"))
@@ -158,13 +160,13 @@ class Gate:
         await upload(request, fs, path)
         return Response(status_code=204)
 
-    async def _delete(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+    async def _delete(self, request: Request, fs: LeasedTree, path: str) -> Response:
         path = await _own_links_followed(fs, path)
         attr = await fs.getattr(path)
         await (fs.rmdir(path) if attr.type is NodeType.DIRECTORY else fs.unlink(path))
         return Response(status_code=204)
 
-    async def _post(self, request: Request, fs: TreeFileSystem, path: str) -> Response:
+    async def _post(self, request: Request, fs: LeasedTree, path: str) -> Response:
         op = request.query_params.get("op")
         if op != "mkdir":
             raise PfsError(Kind.INVALID, f"op={op} is not known; there is op=mkdir")
@@ -209,7 +211,7 @@ def _path(request: Request) -> str:
     return unquote(raw.decode("ascii"), errors="surrogateescape").removeprefix(f"{FILES_PATH}/").rstrip("/")
 
 
-async def _own_links_followed(fs: TreeFileSystem, path: str) -> str:
+async def _own_links_followed(fs: LeasedTree, path: str) -> str:
     """Follow the tree's own links on the way to `path`, not one at its end."""
     parent, name = parent_and_name(path)
     return join(await fs.follow(parent), name)

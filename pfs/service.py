@@ -9,12 +9,14 @@ import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode, Space
+from pfs.api import Attr, Changes, Content, Entry, NodeType, OpenFile, OpenFlags, Owner, RenameMode, Space, XattrMode
 from pfs.disk import Disk, DiskDomain
+from pfs.diskattr import Powers
 from pfs.errors import Kind, PfsError
 from pfs.path import check_target, join, parent_and_name, split
 from pfs.perm import Subject, Verb, allowed
 from pfs.virtual import Directory, DomainDirectory, File, Link, Node
+from pfs.xattr import check_xattr
 
 LINKS_MAX = 8
 WRITES = OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.TRUNCATE | OpenFlags.APPEND
@@ -53,6 +55,14 @@ class TreeFileSystem:
             raise PfsError(Kind.NOT_DIR, "not a directory", path)
         return list(await place.node.entries(self.subject))
 
+    async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
+        """Return small ordinary files of one directory; of the server's own, none."""
+        place = await self._find(path)
+        if not isinstance(place.node, DomainDirectory):
+            return []
+        found = await self._domain(place.node, Verb.READ).contents(place.rest, names, size_max)
+        return [replace(each, attr=place.node.masked(self.subject, each.attr)) for each in found]
+
     async def readlink(self, path: str) -> str:
         """Return where a link points."""
         place = await self._find(path)
@@ -62,20 +72,37 @@ class TreeFileSystem:
             return place.node.target
         raise PfsError(Kind.INVALID, "not a symbolic link", path)
 
-    async def mkdir(self, path: str, mode: int) -> Attr:
+    async def mkdir(self, path: str, mode: int, owner: Owner | None = None) -> Attr:
         """Make a directory."""
-        directory, name = await self._parent(path)
+        directory, name = await self._parent(path, owner)
         if isinstance(directory, _Below):
-            return await directory.domain.mkdir(directory.path(name), mode)
+            return await directory.domain.mkdir(directory.path(name), mode, owner)
         return await directory.mkdir(self.subject, name, mode)
 
-    async def symlink(self, path: str, target: str) -> Attr:
+    async def symlink(self, path: str, target: str, owner: Owner | None = None) -> Attr:
         """Make a symbolic link."""
         check_target(target)
-        directory, name = await self._parent(path)
+        directory, name = await self._parent(path, owner)
         if isinstance(directory, _Below):
-            return await directory.domain.symlink(directory.path(name), target)
+            return await directory.domain.symlink(directory.path(name), target, owner)
         return await directory.symlink(self.subject, name, target)
+
+    async def mknod(self, path: str, type_: NodeType, mode: int, owner: Owner | None = None) -> Attr:
+        """Make a file, FIFO or socket without opening it."""
+        directory, name = await self._parent(path, owner)
+        if isinstance(directory, _Below):
+            return await directory.domain.mknod(directory.path(name), type_, mode, owner)
+        return await directory.mknod(self.subject, name, type_, mode)
+
+    async def link(self, source: str, target: str) -> Attr:
+        """Give what stands at `source` a second name in the same domain."""
+        old, old_name = await self._parent(source)
+        new, new_name = await self._parent(target)
+        if isinstance(old, _Below) and isinstance(new, _Below) and old.same_domain(new):
+            return await old.domain.link(old.path(old_name), new.path(new_name))
+        if isinstance(old, Directory) and source.rpartition("/")[0] == target.rpartition("/")[0]:
+            return await old.link(self.subject, old_name, new_name)
+        raise PfsError(Kind.CROSS_DOMAIN, "a file's names are all in one data domain; copy instead", target)
 
     async def unlink(self, path: str) -> None:
         """Remove a name that is no directory."""
@@ -97,9 +124,7 @@ class TreeFileSystem:
         """Rename within one domain, or within one directory of the server."""
         old, old_name = await self._parent(source)
         new, new_name = await self._parent(target)
-        if isinstance(old, _Below) and isinstance(new, _Below):
-            if old.door.domain != new.door.domain or old.domain.path != new.domain.path:
-                raise PfsError(Kind.CROSS_DOMAIN, "a rename stays within one data domain; copy instead", target)
+        if isinstance(old, _Below) and isinstance(new, _Below) and old.same_domain(new):
             await old.domain.rename(old.path(old_name), new.path(new_name), mode)
         elif isinstance(old, Directory) and source.rpartition("/")[0] == target.rpartition("/")[0]:
             await old.rename(self.subject, old_name, new_name, mode)
@@ -107,11 +132,46 @@ class TreeFileSystem:
             raise PfsError(Kind.CROSS_DOMAIN, "a rename stays within one data domain; copy instead", target)
 
     async def setattr(self, path: str, changes: Changes) -> Attr:
-        """Change mode, times or size."""
+        """Change mode, times, size or owner."""
         place = await self._find(path)
         if isinstance(place.node, DomainDirectory):
             return await self._domain(place.node, Verb.WRITE).setattr(place.rest, changes)
+        if changes.uid is not None or changes.gid is not None:
+            self._check_admin()
         return await place.node.setattr(self.subject, changes)
+
+    async def getxattr(self, path: str, name: str) -> bytes:
+        """Return an extended attribute."""
+        check_xattr(name)
+        place = await self._find(path)
+        if isinstance(place.node, DomainDirectory):
+            return await self._domain(place.node, Verb.READ).getxattr(place.rest, name)
+        return await place.node.getxattr(self.subject, name)
+
+    async def listxattr(self, path: str) -> Sequence[str]:
+        """Return the names of the extended attributes."""
+        place = await self._find(path)
+        if isinstance(place.node, DomainDirectory):
+            return await self._domain(place.node, Verb.READ).listxattr(place.rest)
+        return await place.node.listxattr(self.subject)
+
+    async def setxattr(self, path: str, name: str, value: bytes, mode: XattrMode) -> None:
+        """Set an extended attribute."""
+        check_xattr(name, value)
+        place = await self._find(path)
+        if isinstance(place.node, DomainDirectory):
+            await self._domain(place.node, Verb.WRITE).setxattr(place.rest, name, value, mode)
+        else:
+            await place.node.setxattr(self.subject, name, value, mode)
+
+    async def removexattr(self, path: str, name: str) -> None:
+        """Remove an extended attribute."""
+        check_xattr(name)
+        place = await self._find(path)
+        if isinstance(place.node, DomainDirectory):
+            await self._domain(place.node, Verb.WRITE).removexattr(place.rest, name)
+        else:
+            await place.node.removexattr(self.subject, name)
 
     async def statfs(self, path: str) -> Space:
         """Tell the room where `path` leads; for the server's own nodes, that of the data root."""
@@ -120,14 +180,16 @@ class TreeFileSystem:
             return await self._domain(place.node, Verb.READ).statfs()
         return await self._disk.domain("", None).statfs()
 
-    async def open(self, path: str, flags: OpenFlags, mode: int) -> OpenFile:
+    async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         """Open, or with CREATE make, a file."""
+        if owner is not None:
+            self._check_admin()
         place = await self._find_or_parent(path, flags)
         if isinstance(place.node, DomainDirectory):
             verb = Verb.WRITE if flags & WRITES and place.rest else Verb.READ
             files = self._domain(place.node, verb)
             if place.rest:
-                return await files.open(place.rest, flags, mode)
+                return await files.open(place.rest, flags, mode, owner)
         elif isinstance(place.node, Directory) and place.rest:
             return await place.node.create(self.subject, place.rest, flags, mode)
         if OpenFlags.CREATE in flags and OpenFlags.EXCLUSIVE in flags:
@@ -137,6 +199,25 @@ class TreeFileSystem:
         if isinstance(place.node, File):
             return await place.node.open(self.subject, flags)
         raise PfsError(Kind.LOOP, "a symbolic link is not opened here", path)
+
+    async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> OpenFile:
+        """Open the very node that was open before a connection or the server went.
+
+        Raises:
+            PfsError: STALE when it is gone, and for a text whose closing is a command: that was cut when it went.
+        """
+        stale = PfsError(Kind.STALE, "what was open is gone", path)
+        try:
+            place = await self._find(path)
+        except PfsError as error:
+            raise stale if error.kind in (Kind.NOT_FOUND, Kind.NOT_DIR) else error from None
+        if isinstance(place.node, DomainDirectory) and place.rest:
+            verb = Verb.WRITE if flags & WRITES else Verb.READ
+            return await self._domain(place.node, verb).reopen(place.rest, node_id, flags)
+        attr = await place.node.attr(self.subject)
+        if attr.node_id != node_id or attr.commits or not isinstance(place.node, File):
+            raise stale
+        return await place.node.open(self.subject, flags & ~(OpenFlags.CREATE | OpenFlags.TRUNCATE))
 
     async def put(self, path: str, data: bytes, key: str | None) -> str | None:
         """Give a whole file to a directory of the server; return the path of what came of it, where something did.
@@ -194,7 +275,9 @@ class TreeFileSystem:
                 raise
             return replace(place, rest=name)
 
-    async def _parent(self, path: str) -> "tuple[Directory | _Below, str]":
+    async def _parent(self, path: str, owner: Owner | None = None) -> "tuple[Directory | _Below, str]":
+        if owner is not None:
+            self._check_admin()
         parent, name = parent_and_name(path)
         split(path)
         place = await self._find(parent)
@@ -209,7 +292,12 @@ class TreeFileSystem:
             raise PfsError(Kind.NOT_FOUND, "no such file or directory")
         if not allowed(self.subject, verb, door.domain):
             raise PfsError(Kind.DENIED, "you may read this, not change it")
-        return door.files
+        changes = verb is Verb.WRITE or allowed(self.subject, Verb.WRITE, door.domain)
+        return door.files.acting(Powers(changes, self.subject.admin))
+
+    def _check_admin(self) -> None:
+        if not self.subject.admin:
+            raise PfsError(Kind.FORBIDDEN, "only an admin says whose a file is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +310,6 @@ class _Below:
 
     def path(self, name: str) -> str:
         return join(self.rest, name)
+
+    def same_domain(self, other: "_Below") -> bool:
+        return self.door.domain == other.door.domain and self.domain.path == other.domain.path

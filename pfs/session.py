@@ -1,7 +1,8 @@
 """What a mount may ask over its channel, and the files that it holds open.
 
-A handle is good for one connection. When that ends, what was open is released; a text that was being given to the
-server and not yet closed counts as cut, since nobody can tell whether more was to come.
+A handle is good for one connection. When that ends, what was open is flushed as by a dying writer, and released: a text
+that was being given to the server and not yet closed counts as cut, since nobody can tell whether more was to come, and
+an ordinary file is kept findable for the mount that comes back and opens it again (`pfs.orphans`).
 """
 
 import itertools
@@ -13,12 +14,13 @@ from typing import TypeVar
 
 import trio
 
-from pfs.api import Closing, Entry, FileSystem, OpenFile, RenameMode
+from pfs.api import Closing, Entry, FileSystem, NodeType, OpenFile, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 from pfs.wire import (
     Json,
     decode_changes,
     decode_flags,
+    decode_owner,
     encode_attr,
     encode_entries,
     encode_space,
@@ -27,9 +29,9 @@ from pfs.wire import (
 READ_BYTES_MAX = 4 * 1024 * 1024
 HANDLES_MAX = 65_536
 PAGE_BYTES_MAX = 6 * 1024 * 1024
-ENTRY_BYTES_MAX, CHARACTER_BYTES_MAX = 320, 12  # what an entry, and a character of its name, need in a frame
+ENTRY_BYTES_MAX, CHARACTER_BYTES_MAX = 448, 12  # what an entry, and a character of its name, need in a frame
 MODE_MAX = 0o7777
-INT_MAX = 2**63 - 1
+INT_MAX, NODE_ID_MAX = 2**63 - 1, 2**64 - 1
 
 log = logging.getLogger(__name__)
 Word = TypeVar("Word", bound=StrEnum)
@@ -48,18 +50,26 @@ class FileSession:
         self._ops: dict[str, Callable[[Json, bytes], Awaitable[Reply]]] = {
             "getattr": self._getattr,
             "listdir": self._listdir,
+            "contents": self._contents,
             "readlink": self._readlink,
             "mkdir": self._mkdir,
             "symlink": self._symlink,
+            "mknod": self._mknod,
+            "link": self._link,
             "unlink": self._unlink,
             "rmdir": self._rmdir,
             "rename": self._rename,
             "setattr": self._setattr,
+            "getxattr": self._getxattr,
+            "listxattr": self._listxattr,
+            "setxattr": self._setxattr,
+            "removexattr": self._removexattr,
             "statfs": self._statfs,
             "open": self._open,
+            "reopen": self._reopen,
             "read": self._read,
             "write": self._write,
-            "truncate": self._truncate,
+            "fsetattr": self._fsetattr,
             "fgetattr": self._fgetattr,
             "flush": self._flush,
             "fsync": self._fsync,
@@ -82,9 +92,12 @@ class FileSession:
         with trio.CancelScope(shield=True):
             files, self._files = self._files, {}
             for file in files.values():
-                if file.attr.commits:
-                    await _quietly(file.flush(Closing.DYING))
+                await _quietly(file.flush(Closing.DYING))
                 await _quietly(file.release())
+
+    def opened(self, number: int) -> OpenFile | None:
+        """Return an open file, None where there is none of that number."""
+        return self._files.get(number)
 
     def _file(self, args: Json) -> OpenFile:
         file = self._files.get(_int(args, "handle"))
@@ -102,14 +115,33 @@ class FileSession:
         page = _page(left)
         return {**encode_entries(page), "more": len(page) < len(left)}, b""
 
+    async def _contents(self, args: Json, body: bytes) -> Reply:
+        names = args.get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise _wrong("names", names)
+        found = await self._fs.contents(_text(args, "path"), names, _int(args, "size_max"))
+        shown = found[: len(_page([Entry(each.name, each.attr) for each in found]))]
+        files = [{"name": each.name, "attr": encode_attr(each.attr), "size": len(each.data)} for each in shown]
+        return {"files": files}, b"".join(each.data for each in shown)
+
     async def _readlink(self, args: Json, body: bytes) -> Reply:
         return {"target": await self._fs.readlink(_text(args, "path"))}, b""
 
     async def _mkdir(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._fs.mkdir(_text(args, "path"), _int(args, "mode", MODE_MAX))), b""
+        mode, owner = _int(args, "mode", MODE_MAX), decode_owner(args.get("owner"))
+        return encode_attr(await self._fs.mkdir(_text(args, "path"), mode, owner)), b""
 
     async def _symlink(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._fs.symlink(_text(args, "path"), _text(args, "target"))), b""
+        owner = decode_owner(args.get("owner"))
+        return encode_attr(await self._fs.symlink(_text(args, "path"), _text(args, "target"), owner)), b""
+
+    async def _mknod(self, args: Json, body: bytes) -> Reply:
+        type_, mode = _word(NodeType, args, "type"), _int(args, "mode", MODE_MAX)
+        owner = decode_owner(args.get("owner"))
+        return encode_attr(await self._fs.mknod(_text(args, "path"), type_, mode, owner)), b""
+
+    async def _link(self, args: Json, body: bytes) -> Reply:
+        return encode_attr(await self._fs.link(_text(args, "path"), _text(args, "target"))), b""
 
     async def _unlink(self, args: Json, body: bytes) -> Reply:
         await self._fs.unlink(_text(args, "path"))
@@ -126,14 +158,36 @@ class FileSession:
     async def _setattr(self, args: Json, body: bytes) -> Reply:
         return encode_attr(await self._fs.setattr(_text(args, "path"), decode_changes(args.get("changes")))), b""
 
+    async def _getxattr(self, args: Json, body: bytes) -> Reply:
+        return {}, await self._fs.getxattr(_text(args, "path"), _text(args, "name"))
+
+    async def _listxattr(self, args: Json, body: bytes) -> Reply:
+        return {"names": list(await self._fs.listxattr(_text(args, "path")))}, b""
+
+    async def _setxattr(self, args: Json, body: bytes) -> Reply:
+        await self._fs.setxattr(_text(args, "path"), _text(args, "name"), body, _word(XattrMode, args, "mode"))
+        return {}, b""
+
+    async def _removexattr(self, args: Json, body: bytes) -> Reply:
+        await self._fs.removexattr(_text(args, "path"), _text(args, "name"))
+        return {}, b""
+
     async def _statfs(self, args: Json, body: bytes) -> Reply:
         return encode_space(await self._fs.statfs(_text(args, "path"))), b""
 
     async def _open(self, args: Json, body: bytes) -> Reply:
+        path, flags = _text(args, "path"), decode_flags(args.get("flags"))
+        mode, owner = _int(args, "mode", MODE_MAX), decode_owner(args.get("owner"))
+        return await self._hold(lambda: self._fs.open(path, flags, mode, owner))
+
+    async def _reopen(self, args: Json, body: bytes) -> Reply:
+        path, node_id, flags = _text(args, "path"), _int(args, "node_id", NODE_ID_MAX), decode_flags(args.get("flags"))
+        return await self._hold(lambda: self._fs.reopen(path, node_id, flags))
+
+    async def _hold(self, opening: Callable[[], Awaitable[OpenFile]]) -> Reply:
         if len(self._files) >= HANDLES_MAX:
             raise PfsError(Kind.TOO_MANY, f"a mount holds at most {HANDLES_MAX} files open")
-        flags = decode_flags(args.get("flags"))
-        file = await self._fs.open(_text(args, "path"), flags, _int(args, "mode", MODE_MAX))
+        file = await opening()
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
         except trio.Cancelled:  # who asked has gone, and will not hear of the handle
@@ -154,8 +208,8 @@ class FileSession:
     async def _write(self, args: Json, body: bytes) -> Reply:
         return {"size": await self._file(args).write(_int(args, "offset"), body)}, b""
 
-    async def _truncate(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._file(args).truncate(_int(args, "size"))), b""
+    async def _fsetattr(self, args: Json, body: bytes) -> Reply:
+        return encode_attr(await self._file(args).setattr(decode_changes(args.get("changes")))), b""
 
     async def _fgetattr(self, args: Json, body: bytes) -> Reply:
         return encode_attr(await self._file(args).getattr()), b""

@@ -38,7 +38,9 @@ KIND_OF_ERRNO = {
     errno.ENXIO: Kind.UNSUPPORTED,
     errno.EMFILE: Kind.TOO_MANY,
     errno.ENFILE: Kind.TOO_MANY,
-    errno.EMLINK: Kind.TOO_MANY,
+    errno.EMLINK: Kind.TOO_MANY_LINKS,
+    errno.ENODATA: Kind.NO_DATA,
+    errno.E2BIG: Kind.TOO_LARGE,
     errno.EIO: Kind.IO,
 }
 

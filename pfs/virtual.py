@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags, RenameMode
+from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags, RenameMode, XattrMode
 from pfs.disk import DiskDomain
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, Subject, Verb, allowed
@@ -37,10 +37,26 @@ class Node(ABC):
         """Tell what `subject` sees of it."""
 
     async def setattr(self, subject: Subject, changes: Changes) -> Attr:
-        """Change it: by default times and modes are accepted and not kept, and a size is refused."""
+        """Change it: by default all but a size is accepted and not kept, and a size is refused."""
         if changes.size is not None:
             raise PfsError(Kind.DENIED, "this is written by the server")
         return await self.attr(subject)
+
+    async def getxattr(self, subject: Subject, name: str) -> bytes:
+        """Return an extended attribute; by default there are none."""
+        raise PfsError(Kind.NO_DATA, "there is no such extended attribute")
+
+    async def listxattr(self, subject: Subject) -> Sequence[str]:
+        """Return the names of the extended attributes."""
+        return []
+
+    async def setxattr(self, subject: Subject, name: str, value: bytes, mode: XattrMode) -> None:
+        """Set an extended attribute."""
+        raise PfsError(Kind.UNSUPPORTED, "what the server makes takes no extended attributes")
+
+    async def removexattr(self, subject: Subject, name: str) -> None:
+        """Remove an extended attribute; by default there are none."""
+        raise PfsError(Kind.NO_DATA, "there is no such extended attribute")
 
 
 class Directory(Node):
@@ -83,6 +99,14 @@ class Directory(Node):
         """Make a symbolic link."""
         raise _refused("links cannot be made here")
 
+    async def mknod(self, subject: Subject, name: str, type_: NodeType, mode: int) -> Attr:
+        """Make a file, FIFO or socket without opening it."""
+        raise _refused("nothing can be made like this here")
+
+    async def link(self, subject: Subject, source: str, target: str) -> Attr:
+        """Give what is here a second name in this directory."""
+        raise _refused("nothing has a second name here")
+
     async def unlink(self, subject: Subject, name: str) -> None:
         """Remove a name."""
         raise _refused("this cannot be removed")
@@ -106,7 +130,7 @@ class StaticDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        return directory_attr(virtual_id("directory", self._path), mtime_ns=self._made_at_ns)
+        return directory_attr(virtual_id("directory", self._path), mtime_ns=self._made_at_ns, fixed=True)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the node of that name."""
@@ -120,9 +144,26 @@ class StaticDirectory(Directory):
         return [Entry(name, await node.attr(subject)) for name, node in sorted(self.nodes.items())]
 
 
-def directory_attr(node_id: int, *, mtime_ns: int = 0, mode: int = 0o555) -> Attr:
-    """Return the attributes of a directory that the server makes."""
-    return Attr(NodeType.DIRECTORY, node_id, mode, nlink=2, mtime_ns=mtime_ns, ctime_ns=mtime_ns, volatile=True)
+def directory_attr(
+    node_id: int, *, mtime_ns: int = 0, mode: int = 0o555, fixed: bool = False, valid_s: float = 0.0
+) -> Attr:
+    """Return the attributes of a directory that the server makes.
+
+    Args:
+        fixed: neither it nor its names change while the server runs.
+        valid_s: so long a client may answer from its copy.
+    """
+    return Attr(
+        NodeType.DIRECTORY,
+        node_id,
+        mode,
+        nlink=2,
+        mtime_ns=mtime_ns,
+        ctime_ns=mtime_ns,
+        volatile=not fixed and valid_s == 0.0,
+        valid_s=valid_s,
+        leased=fixed,
+    )
 
 
 class File(Node):
@@ -171,7 +212,7 @@ class DomainDirectory(Node):
         """Take away the permission bits that `subject` may not use here."""
         if allowed(subject, Verb.WRITE, self.domain):
             return attr
-        return replace(attr, mode=attr.mode & 0o555)
+        return replace(attr, mode=attr.mode & ~0o222)
 
 
 class Text(File):
@@ -221,9 +262,11 @@ class ReadOnlyFile:
         """Refuse."""
         raise PfsError(Kind.DENIED, "this file is written by the server")
 
-    async def truncate(self, size: int) -> Attr:
-        """Refuse."""
-        raise PfsError(Kind.DENIED, "this file is written by the server")
+    async def setattr(self, changes: Changes) -> Attr:
+        """Accept and not keep what is no change of the text."""
+        if changes.size is not None:
+            raise PfsError(Kind.DENIED, "this file is written by the server")
+        return await self.getattr()
 
     async def getattr(self) -> Attr:
         """Tell what was opened."""

@@ -17,13 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pfs.api import Attr, Changes, Entry, NodeType, OpenFlags, Space
+from pfs.api import Attr, Changes, Entry, NodeType, OpenFlags, Owner, Space
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 HEADER_BYTES_MAX = 8 * 1024 * 1024
 VALID_S_MAX = 86_400.0
+ID_MAX = 2**32 - 2  # the highest number stands for "not known"
 CHANNEL_PATH = "/api/v1/channel"
 FILES_PATH = "/api/v1/fs"
 
@@ -149,7 +150,7 @@ def decode_error(value: Any) -> PfsError:
 
 # ---- nouns
 
-_FLAGS = ("volatile", "stream", "commits")
+_FLAGS = ("volatile", "stream", "commits", "leased")
 
 
 def encode_attr(attr: Attr) -> Json:
@@ -164,6 +165,9 @@ def encode_attr(attr: Attr) -> Json:
         "ctime_ns": attr.ctime_ns,
         "atime_ns": attr.atime_ns,
         "valid_s": attr.valid_s,
+        "uid": attr.uid,
+        "gid": attr.gid,
+        "blocks": attr.blocks,
         "flags": [flag for flag in _FLAGS if getattr(attr, flag)],
     }
 
@@ -184,7 +188,11 @@ def decode_attr(value: Any) -> Attr:
             valid_s=_seconds(value["valid_s"]),
             volatile="volatile" in flags,
             stream="stream" in flags,
+            uid=_ranged(value["uid"], 0, ID_MAX),
+            gid=_ranged(value["gid"], 0, ID_MAX),
+            blocks=_ranged(value["blocks"], 0, 2**63 - 1),
             commits="commits" in flags,
+            leased="leased" in flags,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PfsError(Kind.INVALID, f"attributes without a proper {error}") from None
@@ -203,7 +211,7 @@ def _seconds(value: object) -> float:
 
 
 def _time(value: object) -> int:
-    return _ranged(value, -(2**63), 2**63 - 1)
+    return _ranged(value, *_TIME)
 
 
 def encode_entries(entries: list[Entry] | tuple[Entry, ...]) -> Json:
@@ -222,23 +230,46 @@ def decode_entries(value: Mapping[str, Any]) -> list[Entry]:
         raise PfsError(Kind.INVALID, f"an entry without a proper {error}") from None
 
 
+_TIME = (-(2**63), 2**63 - 1)
+_CHANGES = {
+    "mode": (0, 0o7777),
+    "size": (0, 2**63 - 1),
+    "atime_ns": _TIME,
+    "mtime_ns": _TIME,
+    "uid": (0, ID_MAX),
+    "gid": (0, ID_MAX),
+}
+
+
 def encode_changes(changes: Changes) -> Json:
     """Return wanted changes in JSON; what is to stay is left out."""
-    fields = ("mode", "size", "atime_ns", "mtime_ns")
-    return {name: getattr(changes, name) for name in fields if getattr(changes, name) is not None}
+    found = {name: getattr(changes, name) for name in _CHANGES}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def decode_changes(value: Any) -> Changes:
     """Return the wanted changes in JSON."""
     try:
         return Changes(
-            mode=None if value.get("mode") is None else _ranged(value["mode"], 0, 0o7777),
-            size=None if value.get("size") is None else _ranged(value["size"], 0, 2**63 - 1),
-            atime_ns=None if value.get("atime_ns") is None else _time(value["atime_ns"]),
-            mtime_ns=None if value.get("mtime_ns") is None else _time(value["mtime_ns"]),
+            **{name: _ranged(value[name], *limits) for name, limits in _CHANGES.items() if value.get(name) is not None}
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise PfsError(Kind.INVALID, f"changes without a proper {error}") from None
+
+
+def encode_owner(owner: Owner | None) -> Json | None:
+    """Return the wanted owner in JSON."""
+    return None if owner is None else {"uid": owner.uid, "gid": owner.gid}
+
+
+def decode_owner(value: Any) -> Owner | None:
+    """Return the wanted owner in JSON."""
+    if value is None:
+        return None
+    try:
+        return Owner(_ranged(value["uid"], 0, ID_MAX), _ranged(value["gid"], 0, ID_MAX))
+    except (KeyError, TypeError, ValueError) as error:
+        raise PfsError(Kind.INVALID, f"an owner without a proper {error}") from None
 
 
 def encode_space(space: Space) -> Json:

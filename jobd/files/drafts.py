@@ -17,7 +17,7 @@ from typing import Protocol
 
 from jobd.db import DraftRow
 from jobd.spec import is_complete, prefix_problems
-from pfs.api import Attr, Closing, NodeType, OpenFlags
+from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 from pfs.virtual import virtual_id
@@ -50,6 +50,17 @@ def is_drop(name: str) -> bool:
 def stem(name: str) -> str:
     """Return the job's default name: the file's name without its ending."""
     return name.rpartition(".")[0]
+
+
+def resized(content: bytes, size: int) -> bytes:
+    """Return a text cut or extended to `size` bytes.
+
+    Raises:
+        PfsError: TOO_LARGE.
+    """
+    if size > DRAFT_BYTES_MAX:
+        raise PfsError(Kind.TOO_LARGE, f"a text in jobs/ has at most {DRAFT_BYTES_MAX} bytes")
+    return content[:size].ljust(size, b"\0")
 
 
 @dataclass
@@ -130,13 +141,14 @@ class OpenDraft:
         await self._judge_what_is_there()
         return len(data)
 
-    async def truncate(self, size: int) -> Attr:
-        """Cut or extend."""
-        if size > DRAFT_BYTES_MAX:
-            raise PfsError(Kind.TOO_LARGE, f"a text in jobs/ has at most {DRAFT_BYTES_MAX} bytes")
-        content = self._draft.row.content
-        self._change(content[:size] + bytes(max(0, size - len(content))))
-        self._written_bytes = min(self._written_bytes, size)
+    async def setattr(self, changes: Changes) -> Attr:
+        """Cut or extend, and set the time."""
+        if changes.size is not None:
+            self._change(resized(self._draft.row.content, changes.size))
+            self._written_bytes = min(self._written_bytes, changes.size)
+        if changes.mtime_ns is not None:
+            self._draft.row.mtime_ns = changes.mtime_ns
+            self._draft.changed = True
         return self.attr
 
     async def getattr(self) -> Attr:

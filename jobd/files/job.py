@@ -22,7 +22,7 @@ from jobd.engine import Engine
 from jobd.job import Job
 from jobd.lifecycle import encode_event
 from jobd.logs import JobLog
-from pfs.api import Attr, Closing, Entry, NodeType, OpenFile, OpenFlags
+from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags
 from pfs.disk import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
@@ -302,8 +302,8 @@ class OpenControl(OpenText):
                     await self._engine.signal(self._subject, self._job_id, number)
         return len(data)
 
-    async def truncate(self, size: int) -> Attr:
-        """Mean nothing: a shell's `>` does this before it writes."""
+    async def setattr(self, changes: Changes) -> Attr:
+        """Mean nothing: a shell's `>` cuts before it writes."""
         return self.attr
 
     async def flush(self, closing: Closing) -> None:

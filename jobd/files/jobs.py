@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from jobd.db import DraftRow, DropError, JobStore
 from jobd.engine import Engine
-from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, stem
+from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, resized, stem
 from jobd.files.job import JobDirectory
 from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
 from pfs.disk import Disk
@@ -185,7 +185,7 @@ class JobsDirectory(Directory):
     async def touch(self, draft: Draft, changes: Changes) -> Attr:
         """Change size and time of a text; what `utimes` and `chmod` say is no command."""
         if changes.size is not None:
-            draft.row.content = draft.row.content[: changes.size].ljust(changes.size, b"\0")
+            draft.row.content = resized(draft.row.content, changes.size)
             draft.row.submitted = False
         if changes.mtime_ns is not None:
             draft.row.mtime_ns = changes.mtime_ns

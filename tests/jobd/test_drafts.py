@@ -2,7 +2,8 @@
 
 import pytest
 
-from pfs.api import Changes, Closing, OpenFlags, RenameMode
+from jobd.files.drafts import DRAFT_BYTES_MAX
+from pfs.api import Changes, Closing, NodeType, OpenFlags, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 
 SPEC = b"command: echo hi\n"
@@ -82,6 +83,68 @@ def test_the_return_of_flush_is_the_acknowledgement(world, service):
         await file.flush(Closing.LAST)
         await file.release()
         assert await job_count(engine, service.ann) == 1
+
+    world(main)
+
+
+def test_an_open_text_is_cut_extended_and_dated(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/a.txt", NEW, 0o644)
+        await file.write(0, b"12345")
+        assert (await file.setattr(Changes(size=2))).size == 2
+        attr = await file.setattr(Changes(size=4, mtime_ns=7, mode=0o600))
+        assert (attr.size, attr.mtime_ns) == (4, 7)
+        await file.flush(Closing.LAST)
+        await file.release()
+        assert await text_of(fs, "jobs/a.txt") == b"12\0\0"
+        assert (await fs.getattr("jobs/a.txt")).mtime_ns == 7
+
+    world(main)
+
+
+def test_a_text_is_not_extended_beyond_its_most(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/a.txt", b"12345")
+        file = await fs.open("jobs/a.txt", OpenFlags.WRITE, 0)
+        for resize in (file.setattr, lambda changes: fs.setattr("jobs/a.txt", changes)):
+            assert (await resize(Changes(size=DRAFT_BYTES_MAX))).size == DRAFT_BYTES_MAX
+            for size in (DRAFT_BYTES_MAX + 1, 2**62):
+                with pytest.raises(PfsError) as caught:
+                    await resize(Changes(size=size))
+                assert caught.value.kind is Kind.TOO_LARGE
+        await file.release()
+
+    world(main)
+
+
+def test_among_jobs_is_nothing_that_only_a_disk_has(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/a.txt", b"12345")
+        for asked, kind in (
+            (fs.link("jobs/a.txt", "jobs/b.txt"), Kind.FORBIDDEN),
+            (fs.mknod("jobs/pipe", NodeType.FIFO, 0o644), Kind.FORBIDDEN),
+            (fs.getxattr("jobs/a.txt", "user.a"), Kind.NO_DATA),
+            (fs.setxattr("jobs/a.txt", "user.a", b"1", XattrMode.EITHER), Kind.UNSUPPORTED),
+            (fs.setattr("jobs/a.txt", Changes(uid=0)), Kind.FORBIDDEN),
+        ):
+            with pytest.raises(PfsError) as caught:
+                await asked
+            assert caught.value.kind is kind
+        assert await fs.listxattr("jobs/a.txt") == []
+
+    world(main)
+
+
+def test_a_text_that_was_cut_is_not_opened_again_as_if_it_had_not_been(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/a.yaml", NEW, 0o644)
+        await file.write(0, SPEC)
+        await file.flush(Closing.DYING)
+        await file.release()
+        with pytest.raises(PfsError) as caught:
+            await fs.reopen("jobs/a.yaml", file.attr.node_id, OpenFlags.WRITE)
+        assert caught.value.kind is Kind.STALE
+        assert await job_count(engine, service.ann) == 0
 
     world(main)
 

@@ -16,9 +16,10 @@ from pfs.accounts import Identity, KeyKind
 from pfs.channel import Channel, Handler
 from pfs.errors import Kind, PfsError
 from pfs.guard import Tls
+from pfs.leased import LeasedTree, LeaseHub
 from pfs.routes import Conversation, Gate
 from pfs.session import FileSession
-from pfs.wire import FILES_PATH
+from pfs.wire import FILES_PATH, Json
 from tests.pfs.world import ADMIN, ANN, BOB, World
 
 TOKENS = {
@@ -96,6 +97,21 @@ class Served:
             await self._changed.wait()
 
 
+def greeting(conversation: Conversation) -> Conversation:
+    """Answer what every mount says before and beside its questions: there are no leases here, and no bulk."""
+
+    @asynccontextmanager
+    async def greeted(identity: Identity, channel: Callable[[], Channel]) -> AsyncIterator[Handler]:
+        async with conversation(identity, channel) as handler:
+
+            async def handle(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+                return ({}, b"") if op in {"hello", "alive", "bye"} else await handler(op, args, body)
+
+            yield handle
+
+    return greeted
+
+
 @asynccontextmanager
 async def served(app: ASGIApp, port: int = 0, tls: Tls | None = None) -> AsyncIterator[Served]:
     """Serve `app`; at the end of the block it is gone at once, as a killed one is."""
@@ -113,8 +129,11 @@ async def datacenter(
     world: World, conversation: Conversation | None = None, port: int = 0, tls: Tls | None = None
 ) -> AsyncIterator[Served]:
     """Serve the tree of `world`."""
-    talk = conversation or mounts(world)
-    gate = Gate(identify, lambda identity: world.fs(identity.subject), {KeyKind.USER: talk, KeyKind.NODE: talk})
+    talk = greeting(conversation or mounts(world))
+    hub = LeaseHub()
+    gate = Gate(
+        identify, lambda identity: LeasedTree(world.fs(identity.subject), hub), {KeyKind.USER: talk, KeyKind.NODE: talk}
+    )
     async with served(Starlette(routes=gate.routes()), port, tls) as made:
         yield made
 

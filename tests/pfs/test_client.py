@@ -15,10 +15,11 @@ from starlette.applications import Starlette
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Event, Request, TextMessage
 
-from pfs import client
-from pfs.api import Attr, Changes, Closing, NodeType, RenameMode
+from pfs import connection, dial
+from pfs.api import Attr, Changes, Closing, NodeType, Owner, RenameMode, XattrMode
 from pfs.channel import Channel
-from pfs.client import RemoteFileSystem, connect_channel, open_filesystem
+from pfs.client import RemoteFileSystem, open_filesystem
+from pfs.connection import connect_channel
 from pfs.errors import Kind, PfsError
 from pfs.guard import Tls
 from pfs.session import FileSession
@@ -33,7 +34,7 @@ AN_ATTR = encode_attr(Attr(NodeType.FILE, 1, 0o644))
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for a server that comes back at once."""
-    monkeypatch.setattr(client, "RETRY_FIRST_S", 0.002)
+    monkeypatch.setattr(connection, "RETRY_FIRST_S", 0.002)
 
 
 async def nothing(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
@@ -57,6 +58,31 @@ async def remote(world: World, **how: Any) -> Any:
 # ---- what a mount sees
 
 
+async def what_else_there_is(fs: RemoteFileSystem) -> None:
+    """With the file `home/ann/d/y`, which stays."""
+    made = await fs.mknod("home/ann/d/z", NodeType.SOCKET, 0o600)
+    assert (made.type, made.mode) == (NodeType.SOCKET, 0o600)
+    await fs.unlink("home/ann/d/z")
+    assert (await fs.link("home/ann/d/y", "home/ann/d/z")).nlink == 2
+    await fs.setxattr("home/ann/d/y", "user.\udce9", b"\0" * 3000, XattrMode.CREATE)
+    assert await kind_of(fs.setxattr("home/ann/d/y", "user.\udce9", b"", XattrMode.CREATE)) is Kind.EXISTS
+    assert await fs.listxattr("home/ann/d/z") == ["user.\udce9"]
+    assert await fs.getxattr("home/ann/d/z", "user.\udce9") == b"\0" * 3000
+    await fs.removexattr("home/ann/d/y", "user.\udce9")
+    assert await kind_of(fs.getxattr("home/ann/d/y", "user.\udce9")) is Kind.NO_DATA
+    await fs.unlink("home/ann/d/z")
+    for mine in (
+        fs.mkdir("home/ann/d/o", 0o755, Owner(0, 0)),
+        fs.symlink("home/ann/d/o", "x", Owner(0, 0)),
+        fs.mknod("home/ann/d/o", NodeType.FILE, 0o644, Owner(0, 0)),
+        fs.open("home/ann/d/o", NEW, 0o644, Owner(0, 0)),
+        fs.setattr("home/ann/d/y", Changes(uid=0)),
+    ):
+        assert await kind_of(mine) is Kind.FORBIDDEN
+    found = await fs.contents("home/ann/d", ["missing", "y", "l"], 100)
+    assert [(each.name, each.attr, each.data) for each in found] == [("y", await fs.getattr("home/ann/d/y"), b"\0\0he")]
+
+
 def test_all_of_a_file_system_is_there(run: Run, world: World) -> None:
     async def main() -> None:
         async with remote(world) as fs:
@@ -67,7 +93,7 @@ def test_all_of_a_file_system_is_there(run: Run, world: World) -> None:
             assert (file.attr.type, file.attr.mode) == (NodeType.FILE, 0o640)
             assert await file.write(2, b"hello") == 5
             assert await file.read(0, 100) == b"\0\0hello"
-            assert (await file.truncate(4)).size == 4
+            assert (await file.setattr(Changes(size=4))).size == 4
             await file.flush(Closing.LAST)
             await file.fsync()
             await fs.rename("home/ann/d/x\udce9", "home/ann/d/y", RenameMode.NO_REPLACE)
@@ -79,6 +105,7 @@ def test_all_of_a_file_system_is_there(run: Run, world: World) -> None:
             assert (await fs.getattr("home/ann/d/y")).size == 4
             assert (await fs.statfs("home/ann")).bytes_total > 0
             assert await kind_of(fs.rmdir("home/ann/d")) is Kind.NOT_EMPTY
+            await what_else_there_is(fs)
             await fs.unlink("home/ann/d/y")
             await fs.unlink("home/ann/d/l")
             await fs.rmdir("home/ann/d")
@@ -164,7 +191,7 @@ def test_whoever_leaves_has_released_everything(run: Run, world: World, open_fil
 def test_a_read_of_a_stream_waits_longer_than_anything_else(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
     never = trio.Event()
 
     async def main() -> None:
@@ -305,7 +332,7 @@ def test_another_kind_of_server_is_said(run: Run, said: bytes, told: str) -> Non
 
 
 def test_a_server_that_says_nothing_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CONNECT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.05)
     heard: list[bytes] = []
 
     async def converse(stream: trio.SocketStream) -> None:
@@ -414,7 +441,7 @@ def test_who_asks_while_the_server_is_away_waits_for_it(run: Run, world: World) 
 def test_a_held_read_of_a_stream_ends_when_the_server_forgot_it(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
     never = trio.Event()
 
     async def main() -> None:
@@ -430,9 +457,30 @@ def test_a_held_read_of_a_stream_ends_when_the_server_forgot_it(
                 with monkeypatch.context() as patch:
                     patch.setattr(fs._connection._channel, "ask", held(fs._connection._channel, "getattr", never))
                     assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT  # the time of a question is over
-                monkeypatch.setattr(client, "DEADLINE_S", 10)
+                monkeypatch.setattr(connection, "DEADLINE_S", 10)
                 await server.kill()
                 await server.start()
+
+    run(main)
+
+
+def test_what_was_open_outlives_the_server_and_its_own_name(run: Run, world: World) -> None:
+    async def main() -> None:
+        async with machine(world) as server, open_filesystem(await server.start(), "ann-token") as fs:
+            named, nameless = await fs.open("home/ann/x", NEW, 0o644), await fs.open("home/ann/y", NEW, 0o644)
+            await named.write(0, b"12345")
+            await nameless.write(0, b"67890")
+            await fs.unlink("home/ann/y")
+            await server.kill()
+            await server.start()
+            assert await kind_of(named.read(0, 9)) is Kind.BAD_HANDLE
+            named = await fs.reopen("home/ann/x", named.attr.node_id, WRITE)
+            nameless = await fs.reopen("home/ann/y", nameless.attr.node_id, WRITE)
+            assert (await named.read(0, 9), await nameless.read(0, 9)) == (b"12345", b"67890")
+            assert (await nameless.setattr(Changes(size=2))).nlink == 0
+            await nameless.release()
+            assert await kind_of(fs.reopen("home/ann/y", nameless.attr.node_id, READ)) is Kind.STALE
+            await named.release()
 
     run(main)
 
@@ -460,6 +508,7 @@ def test_what_changes_nothing_is_asked_again_and_nothing_else_is(run: Run, world
     (world.path / "home/ann/x").write_bytes(b"12345")
     (world.path / "home/ann/y").touch()
     (world.path / "home/ann/l").symlink_to("x")
+    os.setxattr(world.path / "home/ann/x", "user.a", b"0")
     losing = Losing(world)
 
     async def main() -> None:
@@ -470,26 +519,39 @@ def test_what_changes_nothing_is_asked_again_and_nothing_else_is(run: Run, world
             assert (await fs.statfs("home/ann")).bytes_total > 0
             assert (await fs.setattr("home/ann/x", Changes(size=3))).size == 3
             file = await fs.open("home/ann/x", READ, 0)
+            await fs.setxattr("home/ann/x", "user.a", b"1", XattrMode.REPLACE)
+            assert await fs.getxattr("home/ann/x", "user.a") == b"1"
+            assert await fs.listxattr("home/ann/x") == ["user.a"]
+            assert len(await fs.contents("home/ann", ["x"], 5)) == 1
+            reopened = await fs.reopen("home/ann/x", file.attr.node_id, READ)
             again = ["getattr", "listdir", "readlink", "statfs", "setattr", "open"]
+            again += ["setxattr", "getxattr", "listxattr", "contents", "reopen"]
             assert losing.asked == [op for op in again for _ in range(2)]
             losing.asked.clear()
             for unsure in (
                 fs.mkdir("home/ann/d", 0o755),
                 fs.symlink("home/ann/s", "x"),
+                fs.mknod("home/ann/p", NodeType.FIFO, 0o644),
+                fs.link("home/ann/x", "home/ann/k"),
+                fs.removexattr("home/ann/x", "user.a"),
                 fs.rename("home/ann/y", "home/ann/z", RenameMode.REPLACE),
                 fs.unlink("home/ann/z"),
                 fs.rmdir("home/ann/d"),
                 fs.open("home/ann/new", NEW, 0o644),
+                fs.setxattr("home/ann/x", "user.b", b"1", XattrMode.CREATE),
             ):
                 assert await kind_of(unsure) is Kind.UNREACHABLE
-            assert losing.asked == ["mkdir", "symlink", "rename", "unlink", "rmdir", "open"]
-            await file.release()
+            assert losing.asked == (
+                ["mkdir", "symlink", "mknod", "link", "removexattr", "rename", "unlink", "rmdir", "open", "setxattr"]
+            )
+            for each in (file, reopened):
+                await each.release()
 
     run(main)
 
 
 def test_in_time_there_is_an_answer_or_none(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
     left = trio.Event()
 
     async def hold(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
@@ -519,7 +581,7 @@ def test_in_time_there_is_an_answer_or_none(run: Run, world: World, monkeypatch:
 def test_to_be_without_connection_is_bounded_for_streams_too(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
 
     async def main() -> None:
         async with machine(world) as server, open_filesystem(await server.start(), "ann-token") as fs:
@@ -539,12 +601,12 @@ def test_to_be_without_connection_is_bounded_for_streams_too(
 
 
 def test_a_server_that_falls_silent_is_left(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "SILENCE_MAX_S", 0.05)
+    monkeypatch.setattr(dial, "SILENCE_MAX_S", 0.05)
 
     async def main() -> None:
         async with datacenter(world) as server, open_filesystem(server.url, "ann-token") as fs:
             await server.until(ended=2)
-            monkeypatch.setattr(client, "SILENCE_MAX_S", 60)
+            monkeypatch.setattr(dial, "SILENCE_MAX_S", 60)
             assert (await fs.getattr("")).type is NodeType.DIRECTORY
 
     run(main)
@@ -552,8 +614,8 @@ def test_a_server_that_falls_silent_is_left(run: Run, world: World, monkeypatch:
 
 def test_pings_keep_a_connection(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pfs.guard.PING_INTERVAL_S", 0.02)
-    monkeypatch.setattr(client, "SILENCE_MAX_S", 0.25)
-    monkeypatch.setattr(client, "DEADLINE_S", 0.4)
+    monkeypatch.setattr(dial, "SILENCE_MAX_S", 0.25)
+    monkeypatch.setattr(connection, "DEADLINE_S", 0.4)
     never = trio.Event()
 
     async def main() -> None:
@@ -592,6 +654,23 @@ def test_whoever_holds_a_tree_gets_its_own_errors_back(run: Run, world: World) -
         (lambda fs: fs.readlink("x"), {}),
         (lambda fs: fs.readlink("x"), {"target": "a\0b"}),
         (lambda fs: fs.statfs("x"), {"bytes_free": -1}),
+        (lambda fs: fs.listxattr("x"), {}),
+        (lambda fs: fs.listxattr("x"), {"names": "user.a"}),
+        (lambda fs: fs.listxattr("x"), {"names": ["security.capability"]}),
+        (lambda fs: fs.listxattr("x"), {"names": ["user.a\0"]}),
+        (lambda fs: fs.listxattr("x"), {"names": [5]}),
+        (lambda fs: fs.contents("d", ["x"], 5), {}),
+        (lambda fs: fs.contents("d", ["x"], 5), {"files": 5}),
+        (lambda fs: fs.contents("d", ["x"], 5), {"files": [5]}),
+        (lambda fs: fs.contents("d", ["x"], 5), {"files": [{"name": "x", "attr": AN_ATTR}]}),
+        (lambda fs: fs.contents("d", ["x"], 5), {"files": [{"name": "x", "attr": AN_ATTR, "size": 1}]}),
+        (lambda fs: fs.contents("d", ["x"], 5), {"files": [{"name": "x", "attr": AN_ATTR, "size": -1}]}),
+        (lambda fs: fs.contents("d", ["x"], 5), {"files": [{"name": "x", "attr": AN_ATTR, "size": "many"}]}),
+        (lambda fs: fs.contents("d", ["x"], 5), {"files": [{"name": "../x", "attr": AN_ATTR, "size": 0}]}),
+        (lambda fs: fs.contents("d", ["x"], 5), {"files": [{"name": "x", "attr": {}, "size": 0}]}),
+        (lambda fs: fs.mknod("x", NodeType.FIFO, 0), {}),
+        (lambda fs: fs.link("x", "y"), AN_ATTR | {"uid": -1}),
+        (lambda fs: fs.reopen("x", 5, READ), {"attr": AN_ATTR}),
         (lambda fs: fs.open("x", READ, 0), {"attr": AN_ATTR}),
         (lambda fs: fs.open("x", READ, 0), {"handle": "x", "attr": AN_ATTR}),
         (lambda fs: fs.open("x", READ, 0), {"handle": 1}),
@@ -687,7 +766,7 @@ def test_a_message_in_parts_is_one_and_a_part_is_none(run: Run) -> None:
 
 
 def test_a_message_without_end_ends_the_channel(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FRAME_BYTES_MAX", 1000)
+    monkeypatch.setattr(dial, "FRAME_BYTES_MAX", 1000)
 
     async def main() -> None:
         endless = [BytesMessage(bytes(600), message_finished=False)] * 2

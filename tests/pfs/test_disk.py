@@ -5,7 +5,6 @@ import ctypes
 import os
 import stat
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -13,8 +12,9 @@ from typing import TypeVar
 import pytest
 import trio
 
-from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags, RenameMode
+from pfs.api import Attr, Changes, Closing, Content, NodeType, OpenFlags, Owner, RenameMode, XattrMode
 from pfs.disk import Disk, DiskDomain
+from pfs.diskattr import Powers
 from pfs.diskfile import DiskFile
 from pfs.errors import Kind, PfsError
 from pfs.system import translate
@@ -24,6 +24,7 @@ Run = Callable[[Callable[[], Awaitable[None]]], None]
 T = TypeVar("T")
 RACES = 2000
 NOBODY = 65_534
+ADMIN = Powers(admin=True)
 
 
 # ---- every operation
@@ -83,6 +84,150 @@ def test_links_are_kept_as_they_are(run: Run, home: Path, ann: DiskDomain) -> No
     run(main)
 
 
+def test_all_of_a_nodes_names_are_one_node(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").write_bytes(b"12345")
+    (home / "d").mkdir()
+
+    async def main() -> None:
+        first = await ann.getattr("x")
+        second = await ann.link("x", "d/y")
+        assert (second.node_id, second.nlink) == (first.node_id, 2)
+        file = await ann.open("d/y", WRITE, 0)
+        await file.write(0, b"6")
+        await file.release()
+        assert (home / "x").read_bytes() == b"62345"
+        await ann.unlink("x")
+        assert (await ann.getattr("d/y")).nlink == 1
+
+    run(main)
+
+
+def test_a_link_gets_a_second_name_and_not_what_it_leads_to(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+    (home / "l").symlink_to("x")
+
+    async def main() -> None:
+        assert (await ann.link("l", "m")).type is NodeType.SYMLINK
+        assert os.readlink(home / "m") == "x"
+        assert (home / "x").stat().st_nlink == 1
+        assert await kind_of(ann.link("x", "l")) is Kind.EXISTS
+
+    run(main)
+
+
+def test_files_pipes_and_sockets_are_made_without_being_opened(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        for type_, form in (
+            (NodeType.FILE, stat.S_IFREG),
+            (NodeType.FIFO, stat.S_IFIFO),
+            (NodeType.SOCKET, stat.S_IFSOCK),
+        ):
+            made = await ann.mknod(type_.value, type_, 0o640)
+            assert (made.type, made.mode, made.size) == (type_, 0o640, 0)
+            assert stat.S_IFMT((home / type_.value).lstat().st_mode) == form
+            assert (await ann.getattr(type_.value)).type is type_
+            assert await kind_of(ann.mknod(type_.value, type_, 0o640)) is Kind.EXISTS
+        for type_ in (NodeType.DIRECTORY, NodeType.SYMLINK):
+            assert await kind_of(ann.mknod("y", type_, 0o640)) is Kind.INVALID
+
+    run(main)
+
+
+def test_owner_group_and_room_are_told(run: Run, home: Path, ann: DiskDomain) -> None:
+    with (home / "sparse").open("wb") as file:
+        file.truncate(1 << 30)
+        file.write(b"x" * 5000)
+
+    async def main() -> None:
+        attr, info = await ann.getattr("sparse"), (home / "sparse").stat()
+        assert (attr.uid, attr.gid, attr.blocks) == (info.st_uid, info.st_gid, info.st_blocks)
+        assert 0 < attr.blocks * 512 < 1 << 20
+
+    run(main)
+
+
+def test_small_files_of_a_directory_come_at_once(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "d").mkdir()
+    (home / "d/a").write_bytes(b"1234")
+    (home / "d/b").write_bytes(b"")
+    (home / "d/large").write_bytes(b"12345")
+    (home / "d/l").symlink_to("a")
+    (home / "d/sub").mkdir()
+    os.mkfifo(home / "d/pipe")
+
+    async def main() -> None:
+        found = await ann.contents("d", ["l", "b", "missing", "large", "pipe", "sub", "a"], 4)
+        assert [(each.name, each.data) for each in found] == [("b", b""), ("a", b"1234")]
+        assert [each.attr for each in found] == [await ann.getattr(f"d/{each.name}") for each in found]
+        assert await kind_of(ann.contents("d", ["../d/a"], 4)) is Kind.INVALID
+
+    run(main)
+
+
+def test_small_files_come_no_more_than_a_message_holds(
+    run: Run, home: Path, ann: DiskDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pfs.diskfile.WHOLE_BYTES_MAX", 10)
+    for name in "abc":
+        (home / name).write_bytes(b"1234")
+
+    async def main() -> None:
+        assert [each.name for each in await ann.contents("", ["a", "b", "c"], 100)] == ["a", "b"]
+
+    run(main)
+
+
+def test_extended_attributes_are_kept(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+    (home / "d").mkdir()
+
+    async def main() -> None:
+        for path in ("x", "d"):
+            assert await kind_of(ann.getxattr(path, "user.a")) is Kind.NO_DATA
+            assert await kind_of(ann.setxattr(path, "user.a", b"1", XattrMode.REPLACE)) is Kind.NO_DATA
+            await ann.setxattr(path, "user.a", b"1\0", XattrMode.CREATE)
+            assert await kind_of(ann.setxattr(path, "user.a", b"2", XattrMode.CREATE)) is Kind.EXISTS
+            await ann.setxattr(path, "user.a", b"", XattrMode.REPLACE)
+            await ann.setxattr(path, "user.\udcff", b"2", XattrMode.EITHER)
+            assert await ann.getxattr(path, "user.a") == b""
+            assert os.getxattr(home / path, "user.\udcff") == b"2"
+            assert sorted(await ann.listxattr(path)) == ["user.a", "user.\udcff"]
+            await ann.removexattr(path, "user.a")
+            assert await kind_of(ann.removexattr(path, "user.a")) is Kind.NO_DATA
+            assert await ann.listxattr(path) == ["user.\udcff"]
+
+    run(main)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sets others than those of users")
+def test_extended_attributes_of_others_than_users_do_not_exist(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+    os.setxattr(home / "x", "trusted.a", b"secret")
+
+    async def main() -> None:
+        assert await ann.listxattr("x") == []
+        assert await kind_of(ann.getxattr("x", "trusted.a")) is Kind.UNSUPPORTED
+        assert await kind_of(ann.setxattr("x", "security.a", b"", XattrMode.EITHER)) is Kind.UNSUPPORTED
+        assert await kind_of(ann.removexattr("x", "trusted.a")) is Kind.UNSUPPORTED
+
+    run(main)
+    assert os.getxattr(home / "x", "trusted.a") == b"secret"
+
+
+def test_a_link_has_no_extended_attributes_and_shows_none(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+    os.setxattr(home / "x", "user.a", b"1")
+    (home / "l").symlink_to("x")
+
+    async def main() -> None:
+        assert await ann.listxattr("l") == []
+        assert await kind_of(ann.getxattr("l", "user.a")) is Kind.NO_DATA
+        assert await kind_of(ann.setxattr("l", "user.a", b"2", XattrMode.EITHER)) is Kind.FORBIDDEN
+
+    run(main)
+    assert os.getxattr(home / "x", "user.a") == b"1"
+
+
 def test_unlink_takes_names_and_no_directories(run: Run, home: Path, ann: DiskDomain) -> None:
     (home / "x").touch()
     (home / "d").mkdir()
@@ -119,6 +264,21 @@ CANNOT_BE: list[tuple[Kind, Callable[[DiskDomain], Awaitable[object]]]] = [
     (Kind.NOT_DIR, lambda d: d.rename("dir", "file", RenameMode.REPLACE)),
     (Kind.IS_DIR, lambda d: d.setattr("dir", Changes(size=0))),
     (Kind.FORBIDDEN, lambda d: d.setattr("", Changes(mode=0o777))),
+    (Kind.FORBIDDEN, lambda d: d.setxattr("", "user.a", b"", XattrMode.EITHER)),
+    (Kind.FORBIDDEN, lambda d: d.removexattr("", "user.a")),
+    (Kind.FORBIDDEN, lambda d: d.link("dir", "x")),
+    (Kind.NOT_FOUND, lambda d: d.link("missing", "x")),
+    (Kind.EXISTS, lambda d: d.link("file", "dir")),
+    (Kind.NAME_TOO_LONG, lambda d: d.link("file", "x" * 256)),
+    (Kind.NAME_TOO_LONG, lambda d: d.mknod("x" * 256, NodeType.FIFO, 0o644)),
+    (Kind.NAME_TOO_LONG, lambda d: d.mkdir("é" * 128, 0o755)),
+    (Kind.NAME_TOO_LONG, lambda d: d.symlink("x" * 256, "x")),
+    (Kind.NAME_TOO_LONG, lambda d: d.rename("file", "x" * 256, RenameMode.REPLACE)),
+    (Kind.NOT_FOUND, lambda d: d.getxattr("missing", "user.a")),
+    (Kind.TOO_LARGE, lambda d: d.setxattr("file", "user.a", bytes(64 * 1024 + 1), XattrMode.EITHER)),
+    (Kind.NAME_TOO_LONG, lambda d: d.setxattr("file", "user." + "x" * 251, b"", XattrMode.EITHER)),
+    (Kind.INVALID, lambda d: d.setxattr("file", "user.", b"", XattrMode.EITHER)),
+    (Kind.FORBIDDEN, lambda d: d.setattr("file", Changes(uid=os.getuid()))),
 ]
 
 
@@ -165,17 +325,86 @@ def test_what_is_made_belongs_to_the_domains_owner(run: Run, world: World, home:
     run(main)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_setgid_directory_gives_its_group(run: Run, world: World, home: Path) -> None:
+    (home / "g").mkdir()
+    os.chown(home / "g", 5, 50)
+    (home / "g").chmod(0o2770)
+    admin = world.disk.domain("home/ann", None).acting(ADMIN)
+    owned = world.disk.domain("home/ann", 200_001)
+
+    async def main() -> None:
+        await admin.mkdir("g/d", 0o755, Owner(7, 70))
+        await admin.mkdir("g/d/e", 0o755, Owner(7, 70))
+        await admin.symlink("g/l", "x", Owner(7, 70))
+        await (await admin.open("g/x", NEW, 0o644, Owner(7, 70))).release()
+        await owned.mkdir("g/f", 0o755)
+        infos = {name: (home / "g" / name).lstat() for name in ("d", "d/e", "l", "x", "f")}
+        assert {name: (info.st_uid, info.st_gid) for name, info in infos.items()} == {
+            "d": (7, 50),
+            "d/e": (7, 50),
+            "l": (7, 50),
+            "x": (7, 50),
+            "f": (200_001, 50),
+        }
+        assert stat.S_IMODE(infos["d/e"].st_mode) == 0o2755  # and so do the directories in it
+        assert (await owned.setattr("g/d", Changes(mode=0o700))).mode == 0o2700  # who cannot set it keeps it
+        assert (await admin.setattr("g/d", Changes(mode=0o700))).mode == 0o700
+
+    run(main)
+
+
 # ---- how files are opened
 
 
-def test_modes_have_no_bits_beyond_permissions(run: Run, home: Path, ann: DiskDomain) -> None:
+def test_modes_have_no_bits_beyond_permissions_and_the_sticky_one(run: Run, home: Path, ann: DiskDomain) -> None:
     async def main() -> None:
         await (await ann.open("x", NEW, 0o7755)).release()
         await ann.mkdir("d", 0o7755)
-        assert stat.S_IMODE((home / "x").stat().st_mode) == 0o755
+        assert stat.S_IMODE((home / "x").stat().st_mode) == 0o1755
         assert (await ann.setattr("x", Changes(mode=0o6711))).mode == 0o711
         assert stat.S_IMODE((home / "x").stat().st_mode) == 0o711
-        assert stat.S_IMODE((home / "d").stat().st_mode) == 0o755
+        assert stat.S_IMODE((home / "d").stat().st_mode) == 0o1755
+
+    run(main)
+
+
+def test_an_admins_modes_have_all_bits(run: Run, world: World, home: Path) -> None:
+    admin = world.disk.domain("home/ann", None).acting(ADMIN)
+
+    async def main() -> None:
+        file = await admin.open("x", NEW, 0o6755)
+        assert file.attr.mode == 0o6755
+        await file.write(0, b"as its maker wants it")
+        assert (await file.setattr(Changes(mode=0o4711))).mode == 0o4711
+        await file.release()
+        assert (await admin.mkdir("d", 0o3755)).mode == 0o3755
+        assert (await admin.mknod("y", NodeType.FILE, 0o2755)).mode == 0o2755
+        assert (await admin.setattr("y", Changes(mode=0o7000))).mode == 0o7000
+
+    run(main)
+
+
+@pytest.mark.parametrize("way", ["open to write", "open to cut", "write", "resize", "resize by handle"])
+def test_what_another_changes_runs_as_nobody_special_any_more(run: Run, home: Path, ann: DiskDomain, way: str) -> None:
+    (home / "x").write_bytes(b"12345")
+
+    async def main() -> None:
+        file = await ann.open("x", WRITE, 0)
+        (home / "x").chmod(0o6755)
+        match way:
+            case "open to write":
+                await (await ann.open("x", WRITE, 0)).release()
+            case "open to cut":
+                await (await ann.open("x", READ | TRUNCATE, 0)).release()
+            case "write":
+                await file.write(0, b"evil")
+            case "resize":
+                await ann.setattr("x", Changes(size=1))
+            case _:
+                await file.setattr(Changes(size=1))
+        await file.release()
+        assert stat.S_IMODE((home / "x").stat().st_mode) == 0o755
 
     run(main)
 
@@ -262,7 +491,7 @@ def test_a_size_is_cut_and_extended_by_name_and_by_handle(run: Run, home: Path, 
     async def main() -> None:
         assert (await ann.setattr("x", Changes(size=3))).size == 3
         file = await ann.open("x", WRITE, 0)
-        assert (await file.truncate(5)).size == 5
+        assert (await file.setattr(Changes(size=5))).size == 5
         assert await contents(file) == b"123\0\0"
         await file.release()
 
@@ -392,6 +621,14 @@ def ways(path: str) -> list[Callable[[DiskDomain], Awaitable[object]]]:
         lambda d: d.rename("mine", path, RenameMode.REPLACE),
         lambda d: d.setattr(path, Changes(mode=0o777, mtime_ns=1)),
         lambda d: d.setattr(path, Changes(size=0)),
+        lambda d: d.acting(ADMIN).setattr(path, Changes(uid=NOBODY)),
+        lambda d: d.contents(path, ["secret", "passwd"], 1 << 20),
+        lambda d: d.mknod(path, NodeType.FIFO, 0o644),
+        lambda d: d.link(path, "linked"),
+        lambda d: d.link("mine", path),
+        lambda d: d.getxattr(path, "user.secret"),
+        lambda d: d.setxattr(path, "user.evil", b"", XattrMode.EITHER),
+        lambda d: d.removexattr(path, "user.secret"),
         lambda d: d.open(path, READ, 0),
         lambda d: d.open(path, WRITE | TRUNCATE, 0),
         lambda d: d.open(path, WRITE | CREATE, 0o644),
@@ -404,7 +641,9 @@ def picture(path: Path) -> dict[str, tuple[object, ...]]:
     for each in sorted([path, *path.rglob("*")]):
         info = each.lstat()
         data = each.read_bytes() if each.is_file() and not each.is_symlink() else b""
-        found[str(each)] = (info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, data)
+        xattrs = sorted(os.listxattr(each, follow_symlinks=False))
+        owner = (info.st_uid, info.st_gid, info.st_nlink, xattrs)
+        found[str(each)] = (info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, data, owner)
     return found
 
 
@@ -418,6 +657,7 @@ WAYS_OUT = """
 def test_no_path_leads_out(run: Run, world: World, home: Path, ann: DiskDomain, path: str) -> None:
     bob = world.path / "home/bob"
     (bob / "secret").write_bytes(b"secret")
+    os.setxattr(bob / "secret", "user.secret", b"secret")
     (home / "mine").write_bytes(b"mine")
     (home / "d").mkdir()
     for name, target in (
@@ -437,6 +677,9 @@ def test_no_path_leads_out(run: Run, world: World, home: Path, ann: DiskDomain, 
                 got = await way(ann)
             except PfsError:
                 continue
+            assert got != b"secret"
+            if isinstance(got, list):
+                assert not any(isinstance(each, Content) and each.data in (b"secret", etc[1]) for each in got)
             if isinstance(got, DiskFile):
                 data = await contents(got)
                 await got.release()
@@ -509,7 +752,15 @@ def test_a_link_that_is_swapped_in_leads_nowhere(
     met: set[Kind | None] = set()
 
     async def look(round_: int) -> None:
-        match round_ % 4:
+        match round_ % 6:
+            case 4:
+                await ann.setxattr(victim, "user.a", b"", XattrMode.EITHER)
+                return
+            case 5:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(home / "linked")
+                await ann.link(victim, "linked")
+                return
             case 0:
                 file = await ann.open(victim, READ, 0)
             case 1:
@@ -567,53 +818,3 @@ def test_cancelled_callers_leave_no_descriptor(
         assert open_files() == before
 
     run(main)
-
-
-# ---- what the server makes for itself
-
-
-def test_a_directory_of_the_servers_has_its_mode_whatever_the_umask(world: World) -> None:
-    old = os.umask(0o077)
-    try:
-        for mode in (0o711, 0o755):  # also one that was there already
-            world.disk.make_directory_now("jobs/18", mode, None)
-            assert stat.S_IMODE((world.path / "jobs/18").stat().st_mode) == mode
-    finally:
-        os.umask(old)
-
-
-def test_a_link_in_the_place_of_a_directory_of_the_servers_is_refused(world: World, tmp_path: Path) -> None:
-    (world.path / "jobs/18").symlink_to(tmp_path)
-    before = tmp_path.stat().st_mode
-    with pytest.raises(OSError, match=r"irectory|symbolic"):
-        world.disk.make_directory_now("jobs/18", 0o777, None)
-    assert tmp_path.stat().st_mode == before
-
-
-def test_a_file_of_the_servers_is_there_at_once_and_follows_no_link(world: World, tmp_path: Path) -> None:
-    folder = world.path / "jobs/17/data"
-    (folder / ".hosts.part").symlink_to(tmp_path / "secret")
-    (folder / "hosts").symlink_to(tmp_path / "secret")
-    world.disk.write_file_now("jobs/17/data", "hosts", b"127.0.0.1\n" * 10_000, None)
-    assert not (folder / "hosts").is_symlink()
-    assert (folder / "hosts").read_bytes() == b"127.0.0.1\n" * 10_000
-    assert os.listdir(folder) == ["hosts"]
-    assert (tmp_path / "secret").read_bytes() == b"secret"
-
-
-def test_a_slow_disk_holds_nobody_up_but_who_asked(run: Run, world: World) -> None:
-    async def main() -> None:
-        go_on = threading.Event()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(world.disk.run, lambda: go_on.wait(5))
-            began = time.monotonic()
-            await world.disk.domain("home/ann", None).getattr("")
-            assert time.monotonic() - began < 4
-            go_on.set()
-
-    run(main)
-
-
-def test_a_data_root_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        Disk(str(tmp_path / "missing"))

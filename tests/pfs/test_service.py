@@ -1,10 +1,11 @@
 """One caller's view of the tree: where paths lead, and that what one may not read looks like what is not there."""
 
+import os
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pfs.api import Changes, NodeType, RenameMode
+from pfs.api import Changes, NodeType, Owner, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 from tests.pfs.world import (
@@ -74,7 +75,7 @@ def test_shared_is_read_and_not_changed(run: Run, world: World, subject: Subject
         for path in ("shared/x", "shared/new"):
             for name, change in CHANGING.items():
                 # to move something there one has to have it
-                foreign = subject is BOB and name in ("rename to", "exchange")
+                foreign = subject is BOB and name in ("rename to", "exchange", "link to")
                 met = await kind_of(change(fs, path))
                 assert (name, met) == (name, Kind.NOT_FOUND if foreign else Kind.DENIED)
         file = await fs.open("shared/x", READ, 0)
@@ -358,6 +359,179 @@ def test_a_domain_itself_is_not_renamed(run: Run, world: World) -> None:
     async def main() -> None:
         assert await kind_of(world.fs(ADMIN).rename("home/ann", "home/eve", REPLACE)) is Kind.FORBIDDEN
         assert await kind_of(world.fs(ADMIN).rename("shared", "home/ann/x", REPLACE)) is Kind.CROSS_DOMAIN
+
+    run(main)
+
+
+# ---- owners
+
+
+@pytest.mark.parametrize("subject", [ANN, BOB])
+def test_only_admins_say_whose_a_file_is(run: Run, world: World, subject: Subject) -> None:
+    (world.path / "home/ann/mine").touch()
+    (world.path / "home/ann/drop").touch()
+    mine = (world.path / "home/ann/mine").stat()
+    same = Owner(mine.st_uid, mine.st_gid)  # not even that it is what it is
+
+    async def main() -> None:
+        fs = world.fs(subject)
+        for path in ("home/ann/x", "drops/x", "home/missing/x"):
+            for asked in (
+                fs.mkdir(path, 0o755, same),
+                fs.symlink(path, "y", same),
+                fs.mknod(path, NodeType.FIFO, 0o644, same),
+                fs.open(path, WRITE | CREATE, 0o644, same),
+            ):
+                assert await kind_of(asked) is Kind.FORBIDDEN
+        for path in ("home/ann/mine", "job/ctl"):
+            for changes in (Changes(uid=same.uid), Changes(gid=same.gid, mode=0o777)):
+                expected = Kind.NOT_FOUND if subject is BOB and path.startswith("home") else Kind.FORBIDDEN
+                assert await kind_of(fs.setattr(path, changes)) is expected
+        if subject is ANN:
+            file = await fs.open("home/ann/mine", WRITE, 0)
+            assert await kind_of(file.setattr(Changes(uid=same.uid))) is Kind.FORBIDDEN
+            await file.release()
+
+    run(main)
+    assert (world.path / "home/ann/mine").stat().st_mode == mine.st_mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_an_admin_says_whose_a_file_is(run: Run, world: World) -> None:
+    owner = Owner(7, 8)
+
+    async def main() -> None:
+        fs = world.fs(ADMIN)
+        made = [
+            await fs.mkdir("home/ann/d", 0o755, owner),
+            await fs.symlink("home/ann/l", "y", owner),
+            await fs.mknod("home/ann/p", NodeType.FIFO, 0o644, owner),
+        ]
+        file = await fs.open("home/ann/x", WRITE | CREATE, 0o4711, owner)
+        made.append(file.attr)
+        assert [(attr.uid, attr.gid) for attr in made] == [(7, 8)] * 4
+        assert file.attr.mode == 0o4711
+        assert (await file.setattr(Changes(gid=9))).gid == 9
+        await file.release()
+        changed = await fs.setattr("home/ann/x", Changes(uid=5, mode=0o6755))
+        assert (changed.uid, changed.gid, changed.mode) == (5, 9, 0o6755)  # the owner first: it takes bits away
+        changed = await fs.setattr("home/ann/l", Changes(uid=5))
+        assert (changed.type, changed.uid, changed.gid) == (NodeType.SYMLINK, 5, 8)
+        drop = await fs.open("drops/x", WRITE | CREATE, 0o644, owner)  # what the server makes has none
+        assert drop.attr.uid == 0
+        await drop.release()
+        assert (await fs.setattr("job/ctl", Changes(uid=5))).uid == 0
+
+    run(main)
+
+
+def test_what_is_open_for_reading_in_a_foreign_domain_is_not_changed(run: Run, world: World) -> None:
+    (world.path / "shared/x").write_bytes(b"12345")
+    before = (world.path / "shared/x").stat()
+
+    async def main() -> None:
+        for subject in (ANN, ADMIN):
+            file = await world.fs(subject).open("shared/x", READ, 0)
+            for changes in (Changes(mode=0o777), Changes(mtime_ns=1), Changes(size=0), Changes(uid=5)):
+                assert await kind_of(file.setattr(changes)) is Kind.DENIED
+            await file.release()
+
+    run(main)
+    after = (world.path / "shared/x").stat()
+    assert (after.st_mode, after.st_mtime_ns, after.st_size) == (before.st_mode, before.st_mtime_ns, 5)
+
+
+# ---- links, extended attributes, contents
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "kind"),
+    [
+        ("home/ann/mine", "home/bob/x", Kind.CROSS_DOMAIN),
+        ("home/ann/mine", "drops/x", Kind.CROSS_DOMAIN),
+        ("drops/x", "home/ann/y", Kind.CROSS_DOMAIN),
+        ("drops/x", "drops/y", Kind.FORBIDDEN),
+        ("home/ann", "home/eve", Kind.FORBIDDEN),
+        ("home/ann/d", "home/ann/e", Kind.FORBIDDEN),
+        ("home/ann/missing", "home/ann/e", Kind.NOT_FOUND),
+        ("home/ann/mine", "home/ann/d", Kind.EXISTS),
+    ],
+)
+def test_a_second_name_stays_in_its_domain(run: Run, world: World, source: str, target: str, kind: Kind) -> None:
+    (world.path / "home/ann/mine").touch()
+    (world.path / "home/ann/d").mkdir()
+    world.drops.texts["x"] = b"1"
+
+    async def main() -> None:
+        assert await kind_of(world.fs(ADMIN).link(source, target)) is kind
+
+    run(main)
+    assert (world.path / "home/ann/mine").stat().st_nlink == 1
+
+
+def test_an_extended_attribute_is_a_users(run: Run, world: World) -> None:
+    (world.path / "home/ann/x").touch()
+
+    async def main() -> None:
+        for path in ("home/ann/x", "job/log", "home/missing"):
+            for name in ("security.capability", "trusted.x", "system.posix_acl_access", "user", "x"):
+                for asked in (
+                    world.fs(ADMIN).getxattr(path, name),
+                    world.fs(ADMIN).setxattr(path, name, b"1", XattrMode.EITHER),
+                    world.fs(ADMIN).removexattr(path, name),
+                ):
+                    assert await kind_of(asked) is Kind.UNSUPPORTED
+        assert await world.fs(ANN).listxattr("job/log") == []
+        assert await kind_of(world.fs(ANN).getxattr("job/log", "user.x")) is Kind.NO_DATA
+
+    run(main)
+
+
+def test_contents_come_with_what_one_may_do(run: Run, world: World) -> None:
+    (world.path / "shared/x").write_bytes(b"12345")
+    (world.path / "shared/x").chmod(0o644)
+
+    async def main() -> None:
+        fs = world.fs(ANN)
+        [content] = await fs.contents("shared", ["x"], 5)
+        assert (content.name, content.attr, content.data) == ("x", await fs.getattr("shared/x"), b"12345")
+        assert content.attr.mode == 0o444
+        assert await fs.contents("drops", ["x"], 5) == []
+        assert await kind_of(fs.contents("shared/x", ["x"], 5)) is Kind.NOT_DIR
+
+    run(main)
+
+
+# ---- opening again
+
+
+def test_what_was_open_is_opened_again_and_nothing_else(run: Run, world: World) -> None:
+    (world.path / "home/ann/x").write_bytes(b"12345")
+    (world.path / "home/ann/y").write_bytes(b"other")
+
+    async def main() -> None:
+        fs = world.fs(ANN)
+        number = (await fs.getattr("home/ann/x")).node_id
+        file = await fs.reopen("home/ann/x", number, WRITE | CREATE | EXCLUSIVE | TRUNCATE)
+        assert await file.read(0, 10) == b"12345"  # neither made nor cut
+        await file.release()
+        for path in ("home/ann/y", "home/ann/missing", "home/ann/x/y", "home/ann", "home", "missing", ""):
+            assert await kind_of(fs.reopen(path, number, READ)) is Kind.STALE
+        assert await kind_of(world.fs(BOB).reopen("home/ann/x", number, READ)) is Kind.NOT_FOUND
+
+    run(main)
+
+
+def test_a_made_file_is_opened_again_unless_closing_it_is_a_command(run: Run, world: World) -> None:
+    async def main() -> None:
+        fs = world.fs(ANN)
+        world.log.change(b"line\n")
+        file = await fs.reopen("job/log", (await fs.getattr("job/log")).node_id, READ)
+        assert await file.read(0, 10) == b"line\n"
+        await file.release()
+        assert await kind_of(fs.reopen("job/log", 5, READ)) is Kind.STALE
+        world.drops.texts["x"] = b"half"
+        assert await kind_of(fs.reopen("drops/x", (await fs.getattr("drops/x")).node_id, WRITE)) is Kind.STALE
 
     run(main)
 

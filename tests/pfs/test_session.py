@@ -14,7 +14,16 @@ from pfs.api import Attr, Closing, Entry, NodeType
 from pfs.channel import Handler
 from pfs.errors import Kind, PfsError
 from pfs.session import ENTRY_BYTES_MAX, PAGE_BYTES_MAX, READ_BYTES_MAX, FileSession
-from pfs.wire import HEADER_BYTES_MAX, Answer, decode_attr, decode_entries, decode_space, encode_entries, encode_frame
+from pfs.wire import (
+    HEADER_BYTES_MAX,
+    ID_MAX,
+    Answer,
+    decode_attr,
+    decode_entries,
+    decode_space,
+    encode_entries,
+    encode_frame,
+)
 from tests.pfs.world import World, kind_of
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -37,6 +46,30 @@ async def opened(session: FileSession, path: str, *flags: str) -> int:
     return int((await ask(session, "open", path=path, flags=list(flags or ["read"]), mode=0o644))["handle"])
 
 
+async def all_other_operations(session: FileSession) -> None:
+    """What there is beyond the first, with the file `home/ann/d/y`, which stays."""
+    for type_ in (NodeType.FIFO, NodeType.SOCKET, NodeType.FILE):
+        made = decode_attr(await ask(session, "mknod", path="home/ann/d/z", type=type_.value, mode=0o600))
+        assert (made.type, made.mode) == (type_, 0o600)
+        await ask(session, "unlink", path="home/ann/d/z")
+    assert decode_attr(await ask(session, "link", path="home/ann/d/y", target="home/ann/d/z")).nlink == 2
+    await ask(session, "setxattr", b"\0value", path="home/ann/d/y", name="user.a\udcff", mode="create")
+    assert (await ask(session, "listxattr", path="home/ann/d/z"))["names"] == ["user.a\udcff"]
+    assert (await ask(session, "getxattr", path="home/ann/d/z", name="user.a\udcff"))["body"] == b"\0value"
+    await ask(session, "removexattr", path="home/ann/d/y", name="user.a\udcff")
+    handle = await opened(session, "home/ann/d/z", "write")
+    await ask(session, "write", b"whole", handle=handle, offset=0)
+    await ask(session, "unlink", path="home/ann/d/z")
+    told = await ask(session, "contents", path="home/ann/d", names=["missing", "l", "y"], size_max=5)
+    assert [(file["name"], file["size"], decode_attr(file["attr"]).nlink) for file in told["files"]] == [("y", 5, 1)]
+    assert told["body"] == b"whole"
+    node_id = decode_attr(await ask(session, "fgetattr", handle=handle)).node_id
+    again = await ask(session, "reopen", path="home/ann/d/y", node_id=node_id, flags=["read"])
+    assert (await ask(session, "read", handle=again["handle"], offset=0, size=9, wait=True))["body"] == b"whole"
+    await ask(session, "release", handle=handle)
+    await ask(session, "release", handle=again["handle"])
+
+
 def test_every_operation_is_answered(run: Run, world: World, session: FileSession) -> None:
     async def main() -> None:
         made = await ask(session, "mkdir", path="home/ann/d", mode=0o750)
@@ -46,7 +79,7 @@ def test_every_operation_is_answered(run: Run, world: World, session: FileSessio
         handle = await opened(session, "home/ann/d/x", *NEW)
         assert (await ask(session, "write", b"hello", handle=handle, offset=0))["size"] == 5
         assert (await ask(session, "read", handle=handle, offset=1, size=100, wait=True))["body"] == b"ello"
-        assert decode_attr(await ask(session, "truncate", handle=handle, size=2)).size == 2
+        assert decode_attr(await ask(session, "fsetattr", handle=handle, changes={"size": 2})).size == 2
         assert decode_attr(await ask(session, "fgetattr", handle=handle)).size == 2
         for closing in Closing:
             await ask(session, "flush", handle=handle, closing=closing.value)
@@ -58,6 +91,7 @@ def test_every_operation_is_answered(run: Run, world: World, session: FileSessio
         listed = decode_entries(await ask(session, "listdir", path="home/ann/d", after=""))
         assert [entry.name for entry in listed] == ["l", "y"]
         assert decode_attr(await ask(session, "getattr", path="home/ann/d/y")).type is NodeType.FILE
+        await all_other_operations(session)
         await ask(session, "unlink", path="home/ann/d/y")
         await ask(session, "unlink", path="home/ann/d/l")
         await ask(session, "rmdir", path="home/ann/d")
@@ -92,6 +126,25 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("read", {"handle": "x", "offset": 0, "size": 1, "wait": True}),
     ("read", {"offset": 0, "size": 1, "wait": True}),
     ("flush", {"handle": None, "closing": "last"}),
+    ("mkdir", {"path": "home/ann/d", "mode": 0o755, "owner": {"uid": -1, "gid": 0}}),
+    ("symlink", {"path": "home/ann/l", "target": "x", "owner": 5}),
+    ("mknod", {"path": "home/ann/p", "mode": 0o644}),
+    ("mknod", {"path": "home/ann/p", "mode": 0o644, "type": "device"}),
+    ("mknod", {"path": "home/ann/p", "mode": 0o644, "type": "symlink"}),
+    ("mknod", {"path": "home/ann/p", "mode": 0o10000, "type": "fifo"}),
+    ("link", {"path": "home/ann/a"}),
+    ("getxattr", {"path": "home/ann/a"}),
+    ("getxattr", {"path": "home/ann/a", "name": "user."}),
+    ("setxattr", {"path": "home/ann/a", "name": "user.a"}),
+    ("setxattr", {"path": "home/ann/a", "name": "user.a", "mode": "maybe"}),
+    ("removexattr", {"path": "home/ann/a", "name": 5}),
+    ("contents", {"path": "home/ann", "size_max": 5}),
+    ("contents", {"path": "home/ann", "names": [5], "size_max": 5}),
+    ("contents", {"path": "home/ann", "names": ["../bob"], "size_max": 5}),
+    ("contents", {"path": "home/ann", "names": [], "size_max": -1}),
+    ("open", {"path": "home/ann/a", "flags": ["read"], "mode": 0, "owner": {"uid": 0}}),
+    ("reopen", {"path": "home/ann/a", "flags": ["read"]}),
+    ("reopen", {"path": "home/ann/a", "flags": ["read"], "node_id": 2**64}),
 ]
 
 
@@ -116,8 +169,10 @@ def test_a_question_without_a_proper_form_is_invalid(
         ("write", {"offset": -1}),
         ("write", {}),
         ("write", {"offset": 1e999}),
-        ("truncate", {"size": -1}),
-        ("truncate", {"size": 2**63}),
+        ("fsetattr", {"changes": {"size": -1}}),
+        ("fsetattr", {"changes": {"size": 2**63}}),
+        ("fsetattr", {"changes": {"uid": 2**32}}),
+        ("fsetattr", {}),
         ("flush", {"closing": "now"}),
         ("flush", {}),
     ],
@@ -141,7 +196,10 @@ JSON = st.recursive(
 )
 ARGS = st.dictionaries(
     st.sampled_from(
-        ["path", "target", "mode", "changes", "flags", "handle", "offset", "size", "wait", "closing", "after"]
+        [
+            *("path", "target", "mode", "changes", "flags", "handle", "offset", "size", "wait", "closing", "after"),
+            *("type", "name", "names", "owner", "node_id", "size_max"),
+        ]
     ),
     JSON | st.sampled_from(["home/ann/x", "job/log", ["write"], {"size": 0}, "last", "replace"]),
 )
@@ -257,6 +315,9 @@ class Long:
             True,
             True,
             86_399.123456,
+            *[ID_MAX] * 2,
+            2**63 - 1,
+            True,
         )
         self.entries = [Entry(name, worst) for name in names]
 
@@ -289,6 +350,20 @@ def test_a_long_listing_comes_in_pages(run: Run, monkeypatch: pytest.MonkeyPatch
     run(main)
 
 
+def test_contents_come_only_as_far_as_their_headers_fit(
+    run: Run, world: World, session: FileSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        (world.path / "home/ann" / name).write_bytes(name.encode())
+    monkeypatch.setattr(session_module, "PAGE_BYTES_MAX", 2 * (ENTRY_BYTES_MAX + 12))
+
+    async def main() -> None:
+        told = await ask(session, "contents", path="home/ann", names=["a", "b", "c"], size_max=10)
+        assert ([file["name"] for file in told["files"]], told["body"]) == (["a", "b"], b"ab")
+
+    run(main)
+
+
 def test_a_page_holds_what_it_can() -> None:
     worst = Long(["x"]).entries
     assert len(json.dumps(encode_entries(worst)["entries"][0])) <= ENTRY_BYTES_MAX
@@ -296,6 +371,26 @@ def test_a_page_holds_what_it_can() -> None:
 
 
 # ---- the end
+
+
+def test_what_is_open_when_a_connection_goes_is_there_for_who_comes_back(
+    run: Run, world: World, session: FileSession
+) -> None:
+    async def main() -> None:
+        handle = await opened(session, "home/ann/x", *NEW)
+        await ask(session, "write", b"12345", handle=handle, offset=0)
+        node_id = (await ask(session, "fgetattr", handle=handle))["node_id"]
+        await session.end()
+        await world.fs().unlink("home/ann/x")
+        back = FileSession(world.fs())
+        found = await ask(back, "reopen", path="home/ann/x", node_id=node_id, flags=["write"])
+        assert (await ask(back, "read", handle=found["handle"], offset=0, size=9, wait=True))["body"] == b"12345"
+        assert found["attr"]["nlink"] == 0
+        await ask(back, "release", handle=found["handle"])
+        assert await kind_of(ask(back, "reopen", path="home/ann/x", node_id=node_id, flags=["write"])) is Kind.STALE
+        await back.end()
+
+    run(main)
 
 
 def test_the_end_releases_all_and_counts_texts_that_were_not_closed_as_cut(
@@ -368,7 +463,7 @@ def test_an_opening_that_nobody_waits_for_any_more_is_undone(
 
 def test_an_opening_is_undone_when_its_asker_leaves_meanwhile(run: Run, world: World) -> None:
     class Slow:
-        async def open(self, path: str, flags: object, mode: int) -> object:
+        async def open(self, path: str, flags: object, mode: int, owner: object) -> object:
             with trio.CancelScope(shield=True):  # as a disk in another thread
                 began.set()
                 await go_on.wait()

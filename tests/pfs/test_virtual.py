@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode
+from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
 from pfs.virtual import Directory, DomainDirectory, Link, Node, Text, virtual_id
@@ -54,11 +54,13 @@ def test_numbers_of_made_nodes_are_stable_and_never_a_files() -> None:
         lambda d: d.create(ANN, "x", WRITE | CREATE, 0o644),
         lambda d: d.mkdir(ANN, "x", 0o755),
         lambda d: d.symlink(ANN, "x", "y"),
+        lambda d: d.mknod(ANN, "x", NodeType.FIFO, 0o644),
+        lambda d: d.link(ANN, "x", "y"),
         lambda d: d.unlink(ANN, "x"),
         lambda d: d.rmdir(ANN, "x"),
         lambda d: d.rename(ANN, "x", "y", RenameMode.REPLACE),
     ],
-    ids=["create", "mkdir", "symlink", "unlink", "rmdir", "rename"],
+    ids=["create", "mkdir", "symlink", "mknod", "link", "unlink", "rmdir", "rename"],
 )
 def test_a_directory_refuses_every_change(run: Run, change: Callable[[Directory], Awaitable[object]]) -> None:
     async def main() -> None:
@@ -72,6 +74,17 @@ def test_a_made_node_takes_times_and_modes_without_keeping_them_and_no_size(run:
         node = Bare()
         assert await node.setattr(ANN, Changes(mode=0o777, mtime_ns=1, atime_ns=1)) == await node.attr(ANN)
         assert await kind_of(node.setattr(ANN, Changes(size=0))) is Kind.DENIED
+
+    run(main)
+
+
+def test_a_made_node_has_no_extended_attributes(run: Run) -> None:
+    async def main() -> None:
+        node = Bare()
+        assert await node.listxattr(ANN) == []
+        assert await kind_of(node.getxattr(ANN, "user.x")) is Kind.NO_DATA
+        assert await kind_of(node.removexattr(ANN, "user.x")) is Kind.NO_DATA
+        assert await kind_of(node.setxattr(ANN, "user.x", b"", XattrMode.EITHER)) is Kind.UNSUPPORTED
 
     run(main)
 
@@ -131,7 +144,8 @@ def test_an_open_text_is_not_written(run: Run) -> None:
     async def main() -> None:
         file = await counting()[0].open(ANN, READ)
         assert await kind_of(file.write(0, b"x")) is Kind.DENIED
-        assert await kind_of(file.truncate(0)) is Kind.DENIED
+        assert await kind_of(file.setattr(Changes(size=0))) is Kind.DENIED
+        assert (await file.setattr(Changes(mode=0o777, mtime_ns=1))).mode == 0o444
         for harmless in (file.flush(Closing.LAST), file.fsync(), file.release()):
             assert await kind_of(harmless) is None
 

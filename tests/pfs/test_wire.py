@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pfs.api import Attr, Changes, Entry, NodeType, OpenFlags, Space
+from pfs.api import Attr, Changes, Entry, NodeType, OpenFlags, Owner, Space
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name
 from pfs.wire import (
     FRAME_BYTES_MAX,
     HEADER_BYTES_MAX,
+    ID_MAX,
     Answer,
     Ask,
     Cancel,
@@ -26,6 +27,7 @@ from pfs.wire import (
     decode_error,
     decode_flags,
     decode_frame,
+    decode_owner,
     decode_space,
     encode_attr,
     encode_changes,
@@ -33,6 +35,7 @@ from pfs.wire import (
     encode_error,
     encode_flags,
     encode_frame,
+    encode_owner,
     encode_space,
 )
 
@@ -52,6 +55,7 @@ NAME = TEXT.filter(can_be_a_name)
 SIZE = st.integers(0, 2**63 - 1)
 TIME = st.integers(-(2**63), 2**63 - 1)
 NUMBER = st.integers(0, 2**63 - 1)
+ID = st.integers(0, ID_MAX)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | ODD_TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ODD_TEXT, inner, max_size=4),
@@ -73,8 +77,20 @@ ATTR = st.builds(
     st.booleans(),
     st.booleans(),
     st.floats(0, 86_400),
+    ID,
+    ID,
+    SIZE,
+    st.booleans(),
 )
-CHANGES = st.builds(Changes, st.none() | st.integers(0, 0o7777), st.none() | SIZE, st.none() | TIME, st.none() | TIME)
+CHANGES = st.builds(
+    Changes,
+    st.none() | st.integers(0, 0o7777),
+    st.none() | SIZE,
+    st.none() | TIME,
+    st.none() | TIME,
+    st.none() | ID,
+    st.none() | ID,
+)
 ERROR = st.builds(PfsError, st.sampled_from(Kind), TEXT.filter(bool), st.none() | TEXT)
 FRAME = (
     st.builds(Ask, NUMBER, TEXT, ARGS, st.binary())
@@ -143,6 +159,11 @@ def test_changes_come_out_as_they_went_in(changes: Changes) -> None:
 @given(st.builds(Space, SIZE, SIZE, SIZE, SIZE))
 def test_room_comes_out_as_it_went_in(space: Space) -> None:
     assert decode_space(travelled(encode_space(space))) == space
+
+
+@given(st.none() | st.builds(Owner, ID, ID))
+def test_an_owner_comes_out_as_it_went_in(owner: Owner | None) -> None:
+    assert decode_owner(travelled(encode_owner(owner))) == owner
 
 
 def test_flags_come_out_as_they_went_in() -> None:
@@ -283,7 +304,7 @@ def test_a_hostile_name_is_refused(name: object) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("type", "socket"),
+        ("type", "device"),
         ("type", ["file"]),
         ("node_id", 0),
         ("node_id", 2**64),
@@ -302,6 +323,12 @@ def test_a_hostile_name_is_refused(name: object) -> None:
         ("valid_s", -1),
         ("valid_s", "1"),
         ("flags", 1),
+        ("uid", -1),
+        ("uid", ID_MAX + 1),
+        ("gid", "0"),
+        ("gid", True),
+        ("blocks", -1),
+        ("blocks", 2**63),
     ],
 )
 def test_a_hostile_number_is_refused(name: str, value: object) -> None:
@@ -318,9 +345,32 @@ def test_nothing_is_believed_for_more_than_a_day(valid_s: float) -> None:
     assert decode_attr(AN_ATTR | {"valid_s": valid_s}).valid_s == 86_400
 
 
-@pytest.mark.parametrize("value", [{"mode": -1}, {"size": -1}, {"size": 2**63}, {"mtime_ns": "now"}, [], None, "size"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"mode": -1},
+        {"mode": 0o10000},
+        {"size": -1},
+        {"size": 2**63},
+        {"mtime_ns": "now"},
+        {"uid": ID_MAX + 1},
+        {"gid": -1},
+        {"gid": True},
+        [],
+        None,
+        "size",
+    ],
+)
 def test_wrong_changes_are_refused(value: object) -> None:
     assert refused(decode_changes, value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{}, {"uid": 0}, {"uid": 0, "gid": ID_MAX + 1}, {"uid": -1, "gid": 0}, [0, 0], 5, "root", {"uid": 0, "gid": True}],
+)
+def test_wrong_owners_are_refused(value: object) -> None:
+    assert refused(decode_owner, value)
 
 
 @pytest.mark.parametrize("value", [None, "read", {"read": 1}, ["READ", "execute"], [None], [["read"]]])

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import trio
 
-from pfs.api import Attr, Changes, Closing, Entry, FileSystem, NodeType, OpenFile, OpenFlags, RenameMode
+from pfs.api import (
+    Attr,
+    Changes,
+    Closing,
+    Entry,
+    FileSystem,
+    NodeType,
+    OpenFile,
+    OpenFlags,
+    RenameMode,
+    XattrMode,
+)
 from pfs.disk import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
@@ -29,13 +40,21 @@ LOOKING: dict[str, Operation] = {
     "getattr": lambda fs, path: fs.getattr(path),
     "listdir": lambda fs, path: fs.listdir(path),
     "readlink": lambda fs, path: fs.readlink(path),
+    "contents": lambda fs, path: fs.contents(path, ["x"], 100),
+    "getxattr": lambda fs, path: fs.getxattr(path, "user.x"),
+    "listxattr": lambda fs, path: fs.listxattr(path),
     "statfs": lambda fs, path: fs.statfs(path),
     "open": lambda fs, path: fs.open(path, READ, 0),
     "rename from": lambda fs, path: fs.rename(path, "home/ann/got", RenameMode.REPLACE),
+    "link from": lambda fs, path: fs.link(path, "home/ann/got"),
 }
 CHANGING: dict[str, Operation] = {
     "mkdir": lambda fs, path: fs.mkdir(path, 0o755),
     "symlink": lambda fs, path: fs.symlink(path, "x"),
+    "mknod": lambda fs, path: fs.mknod(path, NodeType.FIFO, 0o644),
+    "link to": lambda fs, path: fs.link("home/ann/mine", path),
+    "setxattr": lambda fs, path: fs.setxattr(path, "user.x", b"1", XattrMode.EITHER),
+    "removexattr": lambda fs, path: fs.removexattr(path, "user.x"),
     "unlink": lambda fs, path: fs.unlink(path),
     "rmdir": lambda fs, path: fs.rmdir(path),
     "rename to": lambda fs, path: fs.rename("home/ann/mine", path, RenameMode.REPLACE),

@@ -1,0 +1,213 @@
+"""One connection to a server for as long as it is needed: made anew when it goes, with the leases that hang on it.
+
+Whoever asks while there is none waits, at most `DEADLINE_S` in all, and then gets TIMED_OUT. Questions that change
+nothing are asked again after a lost connection; one that may have changed something is not, since nobody knows
+whether it did.
+"""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from pfs.api import Broken
+from pfs.channel import Channel, ChannelClosed, Handler
+from pfs.dial import dial
+from pfs.errors import Kind, PfsError
+from pfs.transfer import Transfer
+from pfs.wire import Json
+
+log = logging.getLogger(__name__)
+
+DEADLINE_S = 30.0
+CONNECT_TIMEOUT_S = 10.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.05, 2.0
+ALIVE_EVERY_S = 2.5
+TRUST_S = 8.0  # after we last said that we are here; the server keeps its word for 10 s after it heard that
+BYE_S = 1.0
+
+
+@asynccontextmanager
+async def connect_channel(url: str, token: str, handler: Handler, ca: str | None = None) -> AsyncIterator[Channel]:
+    """Connect to the server at `url` and hold the channel while the block runs.
+
+    Args:
+        url: `http://host:port` or `https://…`.
+        token: a user's token or a node's key.
+        handler: answers the server's questions.
+        ca: file with the certificate authority to trust instead of the system's.
+
+    Raises:
+        PfsError: UNREACHABLE, UNAUTHENTICATED or INVALID, with a sentence for people.
+    """
+    with trio.move_on_after(CONNECT_TIMEOUT_S) as scope:
+        transport = await dial(url, token, ca)
+    if scope.cancelled_caught:
+        raise PfsError(Kind.UNREACHABLE, f"the server at {url} does not answer")
+    channel = Channel(transport, handler)
+    failure: PfsError | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(channel.run)
+            try:
+                yield channel
+            finally:
+                nursery.cancel_scope.cancel()
+    except* PfsError as group:
+        failure = only(group)
+    if failure is not None:
+        raise failure
+
+
+class Connection:
+    """The present channel to a server, made anew when it goes, and the leases that hang on it."""
+
+    def __init__(self, url: str, token: str, ca: str | None, transfer: Transfer, *, shortcut: bool) -> None:
+        self._where = (url, token, ca)
+        self._channel: Channel | None = None
+        self._changed = trio.Event()
+        self._trusted_until_s = 0.0
+        self._broken: Broken | None = None
+        self._lapsed: Callable[[], None] | None = None
+        self._shortcut = shortcut
+        self.transfer = transfer
+        self.secret = ""
+        self.socket: str | None = None
+        self.near = False
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        url, token, ca = self._where
+        started = False
+        said = ""
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                async with connect_channel(url, token, self._answer, ca) as channel:
+                    await self._greet(channel)
+                    self._set(channel)
+                    log.info("connected to %s", url)
+                    said = ""
+                    pause_s = RETRY_FIRST_S
+                    if not started:
+                        started = True
+                        task_status.started()
+                    await self._stay(channel)
+                log.warning("lost the connection to %s", url)
+            except PfsError as error:
+                if not started:
+                    raise
+                if error.message != said:  # the same again, every two seconds, tells nobody anything
+                    said = error.message
+                    log.warning("%s", said)
+            self._set(None)
+            self._lapse()
+            await trio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_MOST_S)
+
+    async def _greet(self, channel: Channel) -> None:
+        result, _ = await channel.ask("hello", {})
+        self.secret = str(result.get("bulk", ""))
+        self.socket = str(result.get("socket", "")) if self._shortcut else None
+        await self._show_life(channel)
+
+    async def _show_life(self, channel: Channel) -> None:
+        sent_s = trio.current_time()
+        await channel.ask("alive", {})
+        self._trusted_until_s = sent_s + TRUST_S
+
+    async def _stay(self, channel: Channel) -> None:
+        """Show the server that we are here, until the connection is lost."""
+        async with trio.open_nursery() as nursery:
+
+            async def show() -> None:
+                while True:
+                    await trio.sleep(ALIVE_EVERY_S)
+                    with trio.move_on_after(max(0.0, self._trusted_until_s - trio.current_time())) as scope:
+                        await self._show_life(channel)
+                    if scope.cancelled_caught:
+                        self._lapse()
+                        with trio.move_on_after(TRUST_S):
+                            await self._show_life(channel)
+
+            async def watch() -> None:
+                try:
+                    await show()
+                except ChannelClosed:
+                    return
+
+            nursery.start_soon(watch)
+            await channel.closed.wait()
+            nursery.cancel_scope.cancel()
+
+    async def say_bye(self) -> None:
+        """Let the server know that no copies are used any more, so that nobody has to wait for us."""
+        if self._channel is not None and not self._channel.closed.is_set():
+            with trio.move_on_after(BYE_S, shield=True), contextlib.suppress(PfsError):
+                await self._channel.ask("bye", {})
+
+    def _set(self, channel: Channel | None) -> None:
+        self._channel = channel
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # ---- leases
+
+    def trusted(self) -> bool:
+        """Tell whether leases hold."""
+        channel = self._channel
+        return channel is not None and not channel.closed.is_set() and trio.current_time() < self._trusted_until_s
+
+    def listen(self, broken: Broken, lapsed: Callable[[], None]) -> None:
+        """Say what to do when leases end."""
+        self._broken, self._lapsed = broken, lapsed
+
+    def _lapse(self) -> None:
+        self._trusted_until_s = 0.0
+        if self._lapsed is not None:
+            self._lapsed()
+
+    async def _answer(self, op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+        if op != "break":
+            raise PfsError(Kind.UNSUPPORTED, f"a client does not answer {op!r}")
+        try:
+            nodes = [int(node) for node in args["nodes"]]
+            names = [(int(node), str(name)) for node, name in args["names"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise PfsError(Kind.INVALID, f"leases without a proper {error}") from None
+        if self._broken is not None:
+            await self._broken(nodes, names)
+        return {}, b""
+
+    async def ask(
+        self, op: str, args: Json, body: bytes = b"", *, again: bool, patient: bool = False
+    ) -> tuple[Json, bytes]:
+        """Ask, waiting for a connection where there is none.
+
+        Args:
+            again: ask again when the connection is lost before the answer came.
+            patient: the answer may take as long as it likes; only being without connection is bounded.
+        """
+        deadline = trio.current_time() + DEADLINE_S
+        while True:
+            with trio.move_on_at(deadline):
+                while self._channel is None or self._channel.closed.is_set():
+                    await self._changed.wait()
+            channel = self._channel
+            if channel is None or trio.current_time() >= deadline:
+                raise PfsError(Kind.TIMED_OUT, f"the server did not answer within {DEADLINE_S:.0f} s")
+            try:
+                with trio.CancelScope(deadline=float("inf") if patient else deadline):
+                    return await channel.ask(op, args, body)
+            except ChannelClosed:
+                if not again:
+                    raise
+                if patient:
+                    deadline = trio.current_time() + DEADLINE_S
+
+
+def only(group: BaseExceptionGroup[PfsError]) -> PfsError:
+    """Return the error in a group: nurseries wrap even a single one."""
+    inner = group.exceptions[0]
+    return only(inner) if isinstance(inner, BaseExceptionGroup) else inner
