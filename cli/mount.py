@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -25,7 +26,9 @@ from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     from cli.config import Config
+    from fuseclient.blocks import BlockCache
 
+CACHE_BYTES = 1 << 30
 START_S = 60.0
 ANSWER_S = 5.0
 END_S = 10.0
@@ -35,15 +38,29 @@ _READY = "ready"
 log = logging.getLogger(__name__)
 
 
-def mount_command(
-    mountpoint: str, *, foreground: bool = False, allow_other: bool = False, log_file: str | None = None
-) -> int:
+@dataclass(frozen=True)
+class Options:
+    """How to mount.
+
+    Attributes:
+        allow_other: other users of the machine may use the mount, as this user.
+        cache_dir: where blocks of files are kept; by default in the user's cache directory.
+        cache_bytes: room that they may take there; 0 keeps none.
+        shortcut: read files of a server on this machine directly.
+    """
+
+    allow_other: bool = False
+    cache_dir: str | None = None
+    cache_bytes: int = CACHE_BYTES
+    shortcut: bool = True
+
+
+def mount_command(mountpoint: str, options: Options, *, foreground: bool = False, log_file: str | None = None) -> int:
     """Mount all datacenters of the configuration.
 
     Args:
         mountpoint: an empty directory.
         foreground: stay until it is unmounted.
-        allow_other: other users of the machine may use the mount, as this user.
         log_file: where messages go; by default the terminal, or in the background a file in the state directory.
 
     Returns:
@@ -66,11 +83,11 @@ def mount_command(
         with lock:
             if not foreground:
                 where = Path(log_file) if log_file else _state_file(point, "log")
-                _in_background(configuration, point, allow_other, where)
+                _in_background(configuration, point, options, where)
                 click.echo(f"{point}: mounted {', '.join(configuration.datacenters)}; messages go to {where}")
                 return 0
             _log_to(log_file)
-            _serve(configuration, point, allow_other, lambda: click.echo(f"{point}: mounted", err=True))
+            _serve(configuration, point, options, lambda: click.echo(f"{point}: mounted", err=True))
     return 0
 
 
@@ -155,7 +172,7 @@ def _is_dead(point: str) -> bool:
     return codes in ([errno.ENOTCONN], [errno.ECONNABORTED])
 
 
-def _serve(configuration: "Config", point: str, allow_other: bool, ready: Callable[[], None]) -> None:
+def _serve(configuration: "Config", point: str, options: Options, ready: Callable[[], None]) -> None:
     """Connect, mount, and serve until the end.
 
     Raises:
@@ -170,10 +187,15 @@ def _serve(configuration: "Config", point: str, allow_other: bool, ready: Callab
         with trio.CancelScope() as scope:
             async with contextlib.AsyncExitStack() as stack:
                 filesystems = {
-                    name: await stack.enter_async_context(open_filesystem(each.endpoint, each.token, each.ca))
+                    name: await stack.enter_async_context(
+                        open_filesystem(each.endpoint, each.token, each.ca, shortcut=options.shortcut)
+                    )
                     for name, each in configuration.datacenters.items()
                 }
-                await mount.run(filesystems, point, allow_other=allow_other, ready=ready)
+                blocks = await trio.to_thread.run_sync(_open_cache, options)
+                if blocks is not None:
+                    stack.callback(blocks.close)
+                await mount.run(filesystems, point, allow_other=options.allow_other, ready=ready, blocks=blocks)
                 scope.deadline = trio.current_time() + CLOSE_S
 
     failures: list[PfsError] = []
@@ -185,6 +207,22 @@ def _serve(configuration: "Config", point: str, allow_other: bool, ready: Callab
         raise failures[0]
 
 
+def _open_cache(options: Options) -> "BlockCache | None":
+    """Open the folder of the cache; without one that can be used a mount is slower, and as good."""
+    from fuseclient.blocks import BlockCache
+
+    if options.cache_bytes == 0:
+        return None
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        return BlockCache(options.cache_dir or str(base / "pfs"), options.cache_bytes)
+    except PfsError as error:
+        if options.cache_dir is not None:
+            raise
+        log.warning("nothing is kept on the local disk: %s", error)
+        return None
+
+
 def _leaves(group: BaseExceptionGroup[PfsError]) -> Iterator[PfsError]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
@@ -193,7 +231,7 @@ def _leaves(group: BaseExceptionGroup[PfsError]) -> Iterator[PfsError]:
             yield error
 
 
-def _in_background(configuration: "Config", point: str, allow_other: bool, log_file: Path) -> None:
+def _in_background(configuration: "Config", point: str, options: Options, log_file: Path) -> None:
     """Start the process that serves, and wait until the mount is in use.
 
     Raises:
@@ -206,7 +244,7 @@ def _in_background(configuration: "Config", point: str, allow_other: bool, log_f
         child = os.fork()
         if child == 0:
             pipe.close()
-            os._exit(_be_daemon(configuration, point, allow_other, out, answer))
+            os._exit(_be_daemon(configuration, point, options, out, answer))
         answer.close()
         os.waitpid(child, 0)
         reason = _hear(pipe)
@@ -224,7 +262,7 @@ def _hear(pipe: FileIO) -> str:
     return f"the mount is not in use after {START_S:.0f} s"
 
 
-def _be_daemon(configuration: "Config", point: str, allow_other: bool, out: IO[str], answer: FileIO) -> int:
+def _be_daemon(configuration: "Config", point: str, options: Options, out: IO[str], answer: FileIO) -> int:
     """Leave the terminal and the parent, then serve. Returns the exit status; nothing is raised."""
 
     def say(text: str) -> None:
@@ -248,7 +286,7 @@ def _be_daemon(configuration: "Config", point: str, allow_other: bool, out: IO[s
         for source, target in ((null, 0), (out.fileno(), 1), (out.fileno(), 2)):
             os.dup2(source, target)
         _log_to(None)
-        _serve(configuration, point, allow_other, ready)
+        _serve(configuration, point, options, ready)
     except PfsError as error:
         log.error("%s", error)
         say(str(error))

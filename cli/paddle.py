@@ -10,19 +10,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import config
 from cli.errors import run_command
 from cli.output import age, table
+from jobd.units import parse_size
 
 if TYPE_CHECKING:
     from pfs.webclient import WebClient
 
 OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_LOST"})
 
+
+class _Size(click.ParamType[int]):
+    """Bytes, as people write them; a bare 0 is one, too."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int) or value == "0":
+            return int(value)
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = _Size()
 dc_option = click.option("--dc", metavar="NAME", help="The datacenter; default: the current one of ~/.paddle/config.")
 
 
@@ -46,11 +63,26 @@ def paddle() -> None:
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine in, too.")
 @click.option("--log-file", metavar="FILE", help="Where the mount logs to. Default: below ~/.local/state/pfs.")
-def mount(mountpoint: str, foreground: bool, allow_other: bool, log_file: str | None) -> int:
+@click.option("--cache-dir", metavar="FOLDER", help="Where blocks of files are kept. Default: below ~/.cache/pfs.")
+@click.option(
+    "--cache-size", metavar="SIZE", type=SIZE, default="1Gi", help="Room that they may take, e.g. 20Gi; 0 keeps none."
+)
+@click.option("--shortcut/--no-shortcut", default=True, help="Read files of a server on this machine directly.")
+def mount(
+    mountpoint: str,
+    *,
+    foreground: bool,
+    allow_other: bool,
+    log_file: str | None,
+    cache_dir: str | None,
+    cache_size: int,
+    shortcut: bool,
+) -> int:
     """Mount all datacenters at MOUNTPOINT, an empty directory."""
-    from cli.mount import mount_command
+    from cli.mount import Options, mount_command
 
-    return mount_command(mountpoint, foreground=foreground, allow_other=allow_other, log_file=log_file)
+    options = Options(allow_other, cache_dir, cache_size, shortcut)
+    return mount_command(mountpoint, options, foreground=foreground, log_file=log_file)
 
 
 @paddle.command()

@@ -36,6 +36,8 @@ KIND_TO_ERRNO: Mapping[Kind, int] = MappingProxyType(
         Kind.UNREACHABLE: errno.ETIMEDOUT,
         Kind.WOULD_BLOCK: errno.EAGAIN,
         Kind.TOO_MANY: errno.EMFILE,
+        Kind.TOO_MANY_LINKS: errno.EMLINK,
+        Kind.NO_DATA: errno.ENODATA,
         Kind.IO: errno.EIO,
         Kind.INTERNAL: errno.EIO,
     }

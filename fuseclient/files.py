@@ -1,8 +1,9 @@
 """Open files: opening, reading, writing, and saying how a writer ended.
 
-A server that was restarted knows no open file. What is safe to continue is opened again by its path, if the same
-node stands there, and the call is repeated once: plain files, and streams, whose bytes never change. A text that
-is being handed in (`Attr.commits`) or made for this one opening (`Attr.volatile`) is not: those get ESTALE.
+A server that was restarted knows no open file. What is safe to continue is opened again, the very same node,
+wherever it stands by now and also without any name, and the call is repeated once: plain files, and streams, whose
+bytes never change. A text that is being handed in (`Attr.commits`) or made for this one opening (`Attr.volatile`)
+is not: those get ESTALE.
 
 Closing a file that `commits` is a command, so the server is told how its writer ended:
 
@@ -24,8 +25,8 @@ import trio
 from fuseclient import procs
 from fuseclient.handles import FileHandle
 from fuseclient.held import HeldReads
-from fuseclient.tree import Node, Tree
-from pfs.api import Attr, Closing, OpenFile, OpenFlags
+from fuseclient.tree import Node, Place, Tree
+from pfs.api import Attr, Changes, Closing, NodeType, OpenFile, OpenFlags, Owner
 from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ class Opened:
         fh: its number.
         direct: every read and write comes to us; nothing is kept in the kernel.
         outdated: what the kernel was told of the inode holds no more.
+        keep: the pages that the kernel has of it are those of what was opened.
     """
 
     fh: int
     direct: bool
     outdated: bool
+    keep: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +83,40 @@ class Files:
             PfsError: STALE when another node stands there: the kernel then looks the path up again.
         """
         asked = _Asked.of(os_flags & ~(os.O_CREAT | os.O_EXCL), opener)
-        inode, place = self._tree.inodes.get(number), self._tree.place(number)
-        try:
-            file = await place.filesystem.open(place.path, asked.flags, 0)
-        except PfsError as error:
-            raise stale_if_gone(error) from None
-        if file.attr.node_id != inode.node_id:
+        inode, places = self._tree.inodes.get(number), self._tree.places(number)
+        # by which of several names it is opened is not told: what stands at another one must not be emptied
+        later = asked.flags & OpenFlags.TRUNCATE if len(places) > 1 else OpenFlags(0)
+        flags = asked.flags & ~later | OpenFlags.WRITE if later else asked.flags
+        last = PfsError(Kind.STALE, "another file stands there by now", places[0].path)
+        for place in places:
+            try:
+                file = await place.filesystem.open(place.path, flags, 0)
+            except PfsError as error:
+                last = stale_if_gone(error)
+                if last.kind is not Kind.STALE:
+                    raise
+                continue
+            try:
+                if file.attr.node_id == inode.node_id:
+                    if later:
+                        await file.setattr(Changes(size=0))
+                    return self._add(number, place.in_mount, file, asked)
+            except BaseException:
+                await _release(file)
+                raise
             await _release(file)
-            raise PfsError(Kind.STALE, "another file stands there by now", place.path)
-        return self._add(number, place.in_mount, file, asked)
+        raise last
 
-    async def create(self, parent: int, name: str, mode: int, os_flags: int, opener: int) -> tuple[Opened, Node]:
-        """Open a file that may have to be made first."""
-        asked, place = _Asked.of(os_flags | os.O_CREAT, opener), self._tree.below(parent, name)
-        file = await place.filesystem.open(place.path, asked.flags, mode)
+    async def create(
+        self, parent: int, name: str, mode: int, os_flags: int, opener: int, *, owner: Owner | None = None
+    ) -> tuple[Opened, Node]:
+        """Open a file that may have to be made first; `mode` and `owner` count only then."""
+        asked = _Asked.of(os_flags | os.O_CREAT, opener)
+
+        async def make(place: Place) -> tuple[Place, OpenFile]:
+            return place, await place.filesystem.open(place.path, asked.flags, mode, owner)
+
+        place, file = await self._tree.ask_below(parent, name, make)
         node = self._tree.enter(parent, name, file.attr)
         opened = self._add(node.number, place.in_mount, file, asked)
         self._tree.inodes.touch(parent)
@@ -127,10 +150,25 @@ class Files:
         self._tree.inodes.touch(handle.number)  # an answer of meanwhile may not have seen these bytes
         return written
 
-    async def truncate(self, fh: int, size: int) -> Attr:
-        """Cut or extend an open file."""
-        handle = self._tree.handles.file(fh)
-        return await self.call(handle, lambda file: file.truncate(size))
+    async def setattr(self, number: int, changes: Changes, fh: int | None = None) -> Attr | None:
+        """Change attributes through an open file: that is sure to be the right node, also when it has no name.
+
+        Args:
+            fh: the open file through which it is asked. Without, any plain file that is open will do.
+
+        Returns:
+            None when none is open that can.
+        """
+        if fh is not None:
+            return await self.call(self._tree.handles.file(fh), lambda file: file.setattr(changes))
+        for handle in self._tree.handles.files_of(number):
+            if _is_plain(handle.attr) and (changes.size is None or OpenFlags.WRITE in handle.flags):
+                try:
+                    return await self.call(handle, lambda file: file.setattr(changes))
+                except PfsError as error:
+                    if error.kind not in (Kind.STALE, Kind.BAD_HANDLE):
+                        raise
+        return None
 
     async def flush(self, fh: int) -> None:
         """A descriptor of the file was closed; what is raised is what close(2) says."""
@@ -192,19 +230,26 @@ class Files:
     async def _open_again(self, handle: FileHandle, lost: OpenFile) -> None:
         if handle.file is not lost:
             return  # somebody else has done it
-        attr, place = handle.attr, self._tree.place(handle.number)
+        attr, inode = handle.attr, self._tree.inodes.get(handle.number)
         if attr.commits or (attr.volatile and not attr.stream):
-            raise PfsError(Kind.STALE, "the server was restarted meanwhile; open the file again", place.path)
-        try:
-            file = await place.filesystem.open(place.path, handle.flags & ~_ONCE, 0)
-        except PfsError as error:
-            raise stale_if_gone(error) from None
-        if file.attr.node_id != attr.node_id or handle.file is not lost:
-            await _release(file)
-        else:
-            handle.file = file
-        if file.attr.node_id != attr.node_id:
-            raise PfsError(Kind.STALE, "another file stands there by now", place.path)
+            raise PfsError(Kind.STALE, "the server was restarted meanwhile; open the file again", handle.path)
+        filesystem = self._tree.filesystems[inode.datacenter]
+        last = PfsError(Kind.STALE, "the server was restarted meanwhile, and the file is gone", handle.path)
+        paths = [path for _, path in self._tree.inodes.places(handle.number)]
+        for path in paths or [handle.path.partition("/")[2]]:
+            try:
+                file = await filesystem.reopen(path, attr.node_id, handle.flags & ~_ONCE)
+            except PfsError as error:
+                last = stale_if_gone(error)
+                if last.kind is not Kind.STALE:
+                    raise
+                continue
+            if handle.file is not lost:
+                await _release(file)
+            else:
+                handle.file = file
+            return
+        raise last
 
     async def _read_whole(self, handle: FileHandle, offset: int, size: int) -> bytes:
         # The kernel takes a short answer for the end of the file.
@@ -233,7 +278,10 @@ class Files:
         outdated = inode.told != (attr.size, attr.mtime_ns)
         if OpenFlags.TRUNCATE in asked.flags:
             self._tree.inodes.touch(number)
-        return Opened(fh, attr.volatile or attr.stream or commits, outdated)
+        content = (attr.size, attr.mtime_ns, attr.ctime_ns)
+        keep = attr.leased and inode.pages == content
+        inode.pages = content if attr.leased and not asked.flags & OpenFlags.TRUNCATE else None
+        return Opened(fh, attr.volatile or attr.stream or commits, outdated, keep)
 
     async def _closing(self, handle: FileHandle) -> Closing:
         if handle.cut:
@@ -241,6 +289,10 @@ class Files:
         places = self._tree.inodes.places(handle.number)
         path = "/".join(places[0]) if places else handle.path
         return await trio.to_thread.run_sync(_how_it_closes, handle.number, path, self._writers.get(handle.fh))
+
+
+def _is_plain(attr: Attr) -> bool:
+    return attr.type is NodeType.FILE and not (attr.volatile or attr.stream or attr.commits)
 
 
 def stale_if_gone(error: PfsError) -> PfsError:

@@ -20,14 +20,21 @@ from fuseclient.files import DEADLINE_S, Opened
 from fuseclient.held import Interrupted
 from fuseclient.ops import Ops
 from fuseclient.tree import Node
-from pfs.api import Changes, NodeType
+from pfs.api import Changes, NodeType, Owner
 from pfs.errors import PfsError
 from pfs.path import NAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 4096
-_TYPES = {NodeType.DIRECTORY: stat.S_IFDIR, NodeType.FILE: stat.S_IFREG, NodeType.SYMLINK: stat.S_IFLNK}
+_BITS = {
+    NodeType.DIRECTORY: stat.S_IFDIR,
+    NodeType.FILE: stat.S_IFREG,
+    NodeType.SYMLINK: stat.S_IFLNK,
+    NodeType.FIFO: stat.S_IFIFO,
+    NodeType.SOCKET: stat.S_IFSOCK,
+}
+_TYPES = {0: NodeType.FILE, **{bits: type_ for type_, bits in _BITS.items()}}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,10 +115,10 @@ class Operations(pyfuse3.Operations):
             size=attr.st_size if fields.update_size else None,
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
         )
-        uid = attr.st_uid if fields.update_uid else None
-        gid = attr.st_gid if fields.update_gid else None
-        return self._attributes(await self._ops.setattr(inode, changes, uid=uid, gid=gid, fh=fh))
+        return self._attributes(await self._ops.setattr(inode, changes, fh))
 
     @answered
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
@@ -121,15 +128,15 @@ class Operations(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        regular = stat.S_IFMT(mode) in (0, stat.S_IFREG)
-        node = await self._ops.mknod(parent_inode, _text(name), stat.S_IMODE(mode), regular=regular)
+        type_ = _TYPES.get(stat.S_IFMT(mode))
+        node = await self._ops.mknod(parent_inode, _text(name), type_, stat.S_IMODE(mode), _caller(ctx))
         return self._attributes(node)
 
     @answered
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._attributes(await self._ops.mkdir(parent_inode, _text(name), stat.S_IMODE(mode)))
+        return self._attributes(await self._ops.mkdir(parent_inode, _text(name), stat.S_IMODE(mode), _caller(ctx)))
 
     @answered
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -143,7 +150,7 @@ class Operations(pyfuse3.Operations):
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._attributes(await self._ops.symlink(parent_inode, _text(name), _text(target)))
+        return self._attributes(await self._ops.symlink(parent_inode, _text(name), _text(target), _caller(ctx)))
 
     @answered
     async def rename(  # noqa: PLR0917 - pyfuse3 says so
@@ -161,18 +168,18 @@ class Operations(pyfuse3.Operations):
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        return self._attributes(await self._ops.link(new_parent_inode, _text(new_name)))
+        return self._attributes(await self._ops.link(inode, new_parent_inode, _text(new_name)))
 
     @answered
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        return _opened(inode, await self._ops.files.open(inode, flags, ctx.pid))
+        return _opened(inode, await self._ops.open(inode, flags, ctx.pid, _caller(ctx)))
 
     @answered
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         name_text, mode = _text(name), stat.S_IMODE(mode)
-        opened, node = await self._ops.files.create(parent_inode, name_text, mode, flags, ctx.pid)
+        opened, node = await self._ops.create(parent_inode, name_text, mode, flags, ctx.pid, maker=_caller(ctx))
         return _opened(node.number, opened), self._attributes(node)
 
     @waiting
@@ -215,6 +222,22 @@ class Operations(pyfuse3.Operations):
         return None  # names are on the server's disk before anybody hears of them
 
     @answered
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        return await self._ops.getxattr(inode, _text(name))
+
+    @answered
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        return [_bytes(name) for name in await self._ops.listxattr(inode)]
+
+    @answered
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._ops.setxattr(inode, _text(name), value)
+
+    @answered
+    async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        await self._ops.removexattr(inode, _text(name))
+
+    @answered
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         space, data = await self._ops.statfs(), pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = BLOCK_BYTES
@@ -225,25 +248,40 @@ class Operations(pyfuse3.Operations):
         return data
 
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
-        attr, entry = node.attr, pyfuse3.EntryAttributes()
+        attr, entry, identity = node.attr, pyfuse3.EntryAttributes(), self._ops.identity
+        owner = identity.shown(attr)
         entry.st_ino, entry.generation = node.number, node.generation
         entry.entry_timeout = entry.attr_timeout = 0 if attr.volatile else attr.valid_s
-        entry.st_mode = _TYPES[attr.type] | stat.S_IMODE(attr.mode)
-        entry.st_uid, entry.st_gid, entry.st_nlink = self._ops.uid, self._ops.gid, attr.nlink
+        entry.st_mode = _BITS[attr.type] | identity.mode(attr.mode)
+        entry.st_uid, entry.st_gid, entry.st_nlink = owner.uid, owner.gid, attr.nlink
         entry.st_size = 0 if attr.stream else attr.size
-        entry.st_blocks = -(-entry.st_size // 512)
+        entry.st_blocks = -(-entry.st_size // 512) if attr.volatile or attr.commits else attr.blocks
         entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = attr.atime_ns, attr.mtime_ns, attr.ctime_ns
         return entry
 
 
+def forget_attributes(inode: int) -> None:
+    """Make the kernel ask for the attributes of an inode again."""
+    try:
+        pyfuse3.invalidate_inode(inode, attr_only=True)
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # the kernel has let go of it
+            raise
+
+
+def forget_name(parent: int, name: str) -> None:
+    """Make the kernel look a name up again, as soon as nobody works in its directory."""
+    pyfuse3.invalidate_entry_async(parent, _bytes(name), ignore_enoent=True)
+
+
 def _opened(inode: int, opened: Opened) -> pyfuse3.FileInfo:
     if opened.outdated and not opened.direct:
-        try:
-            pyfuse3.invalidate_inode(inode, attr_only=True)
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # the kernel has let go of it
-                raise
-    return pyfuse3.FileInfo(fh=opened.fh, direct_io=opened.direct, keep_cache=False)
+        forget_attributes(inode)
+    return pyfuse3.FileInfo(fh=opened.fh, direct_io=opened.direct, keep_cache=opened.keep)
+
+
+def _caller(ctx: pyfuse3.RequestContext) -> Owner:
+    return Owner(ctx.uid, ctx.gid)
 
 
 def _text(name: bytes) -> str:

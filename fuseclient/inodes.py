@@ -38,6 +38,7 @@ class Inode:
         opens: how many open files and directories there are.
         size: bytes that the kernel may take it to have, at most.
         told: size and mtime of the last answer, None when it holds no more.
+        pages: size, mtime and ctime of the content whose pages the kernel has; None when that is not known.
         changed: the value of `Inodes.changes` at the last change that went through this mount.
     """
 
@@ -52,6 +53,7 @@ class Inode:
     size: int = 0
     told: tuple[int, int] | None = None
     changed: int = 0
+    pages: tuple[int, int, int] | None = None
 
     @property
     def fixed(self) -> bool:
@@ -95,6 +97,15 @@ class Inodes:
             return self._inodes[number]
         except KeyError:
             raise PfsError(Kind.STALE, f"inode {number} is not known any more") from None
+
+    def of_node(self, datacenter: str, node_id: int) -> int | None:
+        """Return what the kernel calls a node; None when it does not know it."""
+        inode = self._nodes.get((datacenter, node_id))
+        return None if inode is None else inode.number
+
+    def numbers(self, datacenter: str) -> list[int]:
+        """Return what the kernel calls the nodes of a datacenter that it knows."""
+        return [inode.number for inode in self._inodes.values() if inode.datacenter == datacenter]
 
     def child(self, parent: int, name: str) -> Inode | None:
         """Return what the name led to when it was last seen."""
@@ -177,7 +188,7 @@ class Inodes:
         if inode is not None:
             self.changes += 1
             inode.changed = self.changes
-            inode.told = None
+            inode.told = inode.pages = None
 
     def _new(self, datacenter: str, node_id: int) -> Inode:
         if self._first_free <= node_id <= NUMBER_MAX and node_id not in self._inodes:

@@ -14,14 +14,18 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 
-import pyfuse3
 import trio
 
-from fuseclient.fuse import Operations
+from fuseclient.blocks import BlockCache
+from fuseclient.cached import CachedFileSystem
+from fuseclient.fuse import Operations, forget_attributes, forget_name
 from fuseclient.held import HELD_MAX
+from fuseclient.identity import Identity, Ids
 from fuseclient.mountpoints import canonical, unmount
 from fuseclient.ops import Ops
-from pfs.api import FileSystem
+from fuseclient.recall import Recall
+from fuseclient.session import PlainSession, Session, connect
+from pfs.api import LeasingFileSystem, Owner
 from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
@@ -54,15 +58,23 @@ def check_machine() -> None:
 
 
 async def run(
-    filesystems: Mapping[str, FileSystem], mountpoint: str, *, allow_other: bool, ready: Callable[[], None]
+    filesystems: Mapping[str, LeasingFileSystem],
+    mountpoint: str,
+    *,
+    allow_other: bool,
+    ready: Callable[[], None],
+    identity: Ids = Ids.SQUASHED,
+    blocks: BlockCache | None = None,
 ) -> None:
     """Mount and serve until it is unmounted or the process is told to end.
 
     Args:
         filesystems: what the root directory shows, by the name of the datacenter.
         mountpoint: an empty directory.
-        allow_other: other users of the machine may use the mount; they act as the user who mounts.
+        allow_other: other users of the machine may use the mount; to the server they are the user who mounts.
         ready: called once when the mount is in use.
+        identity: how the mount treats owners.
+        blocks: where blocks of files are kept on the local disk.
 
     Raises:
         PfsError: it cannot be mounted, and why.
@@ -70,9 +82,23 @@ async def run(
     check_machine()
     _raise_file_limit()
     point = canonical(mountpoint)
-    ops = Ops(filesystems, uid=os.getuid(), gid=os.getgid())
+    cached = {name: CachedFileSystem(each, trio.current_time, name, blocks) for name, each in filesystems.items()}
+    ops = Ops(cached, Identity(identity, Owner(os.getuid(), os.getgid())))
+    for name, each in filesystems.items():
+        recall = Recall(ops.tree, name, cached[name], forget_attributes, forget_name)
+        each.listen(recall.broken, recall.lapsed)
     operations = Operations(ops)
-    _mount(operations, point, allow_other=allow_other)
+    session = _mount(operations, point, allow_other=allow_other, set_id_bits=identity is Ids.NUMERIC)
+    async with trio.open_nursery() as background:
+        for filesystem in cached.values():
+            filesystem.nursery = background
+        await _serve(ops, operations, session, point, ready)
+        background.cancel_scope.cancel()
+
+
+async def _serve(
+    ops: Ops, operations: Operations, session: Session | PlainSession, point: str, ready: Callable[[], None]
+) -> None:
     mounted = True
     try:
         async with trio.open_nursery() as nursery:
@@ -89,14 +115,14 @@ async def run(
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(stop)
-            await pyfuse3.main(min_tasks=TASKS_MIN, max_tasks=TASKS_MAX)
+            await session.main(tasks_min=TASKS_MIN, tasks_max=TASKS_MAX)
             nursery.cancel_scope.cancel()
     finally:
         try:
             with trio.move_on_after(RELEASE_S, shield=True):
                 await ops.files.release_all()
         finally:
-            pyfuse3.close(unmount=mounted)
+            session.close(unmount=mounted)
 
 
 async def _announce(operations: Operations, ready: Callable[[], None]) -> None:
@@ -120,14 +146,14 @@ async def _finish(ops: Ops, operations: Operations) -> None:
             await trio.sleep(0.02)
 
 
-def _mount(operations: Operations, mountpoint: str, *, allow_other: bool) -> None:
+def _mount(operations: Operations, mountpoint: str, *, allow_other: bool, set_id_bits: bool) -> Session | PlainSession:
     options = {"fsname=pfs", "subtype=pfs", "default_permissions", "nosuid", "nodev"}
     if allow_other:
         options.add("allow_other")
     said: list[str] = []
     try:
         with _stderr_into(said):
-            pyfuse3.init(operations, mountpoint, options)
+            return connect(operations, mountpoint, options, set_id_bits=set_id_bits)
     except RuntimeError as error:
         reason = said[-1] if said else str(error)
         raise PfsError(Kind.DENIED, f"cannot mount at {mountpoint}: {reason}") from None

@@ -1,8 +1,10 @@
 """What the kernel asks of a file system, answered from the datacenters' file systems.
 
-Names, attributes and directories are here, open files in `fuseclient.files`. Numbers are the kernel's, names are
-text, errors are `PfsError`. The mount is squashed: whatever it shows belongs to the user who mounted it, so the
-only owner that can be given to a file is that user.
+Names, attributes and directories are here, open files in `fuseclient.files`, owners in `fuseclient.identity`.
+Numbers are the kernel's, names are text, errors are `PfsError`.
+
+Of extended attributes only those of users (`user.`) reach a server. The kernel asks for one of its own before every
+single write, and programs that list files ask for several of each: those are answered here, at once.
 """
 
 import os
@@ -13,18 +15,20 @@ from typing import TypeVar
 
 import trio
 
-from fuseclient.files import Files, stale_if_gone
+from fuseclient.files import Files, Opened
 from fuseclient.handles import DOT_OFFSETS, DirectoryHandle
 from fuseclient.held import HeldReads
+from fuseclient.identity import Identity
 from fuseclient.inodes import ROOT
 from fuseclient.tree import Node, Place, Tree
-from pfs.api import Attr, Changes, Entry, FileSystem, NodeType, RenameMode, Space
+from pfs.api import Attr, Changes, Entry, FileSystem, NodeType, Owner, RenameMode, Space, XattrMode
 from pfs.errors import Kind, PfsError
 
 LISTED_AT_ONCE = 256  # more than fit into one answer to the kernel
 STATFS_DEADLINE_S = 5.0
 _RENAME_MODES = {0: RenameMode.REPLACE, 1: RenameMode.NO_REPLACE, 2: RenameMode.EXCHANGE}  # renameat2(2)
-_MADE = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+_USER_XATTRS = "user."
+_CAPABILITY_XATTR = "security.capability"
 
 Reply = Callable[[str, Node, int], bool]
 T = TypeVar("T")
@@ -35,14 +39,14 @@ class Ops:
 
     Args:
         filesystems: what to show, by the name of the datacenter.
-        uid, gid: the user who mounts, in numbers.
+        identity: how it treats owners.
     """
 
-    def __init__(self, filesystems: Mapping[str, FileSystem], *, uid: int, gid: int) -> None:
-        self.tree = Tree(filesystems, time.time_ns())
+    def __init__(self, filesystems: Mapping[str, FileSystem], identity: Identity) -> None:
+        self.tree = Tree(filesystems, time.time_ns(), identity.mounter)
         self.held = HeldReads()
         self.files = Files(self.tree, self.held)
-        self.uid, self.gid = uid, gid
+        self.identity = identity
 
     async def lookup(self, parent: int, name: str) -> Node:
         """Return what the name leads to; the kernel counts it."""
@@ -51,8 +55,8 @@ class Ops:
             if inode is None:
                 raise PfsError(Kind.NOT_FOUND, "no such datacenter", name)
             return self.tree.fixed(inode)
-        place = self.tree.below(parent, name)
-        return self.tree.enter(parent, name, await place.filesystem.getattr(place.path))
+        attr = await self.tree.ask_below(parent, name, lambda place: place.filesystem.getattr(place.path))
+        return self.tree.enter(parent, name, attr)
 
     def forget(self, counts: Iterable[tuple[int, int]]) -> None:
         """The kernel has let go of so many lookups of these inodes."""
@@ -72,66 +76,101 @@ class Ops:
                     raise
         return self.tree.tell(inode, await self._of(number, lambda place: place.filesystem.getattr(place.path)))
 
-    async def setattr(
-        self, number: int, changes: Changes, *, uid: int | None = None, gid: int | None = None, fh: int | None = None
-    ) -> Node:
-        """Change attributes.
+    async def setattr(self, number: int, asked: Changes, fh: int | None = None) -> Node:
+        """Change attributes, also when the inode is open and has no name any more.
 
         Args:
-            uid, gid: the owner asked for; only the mounting user is possible.
+            asked: what shall be changed; of owners only what the mount's identity lets through.
             fh: the open file through which it is asked, if any.
         """
-        inode = self.tree.inodes.get(number)
-        if uid not in (None, self.uid) or gid not in (None, self.gid):
-            raise PfsError(Kind.FORBIDDEN, "everything here belongs to the user who mounted it")
+        inode, changes = self.tree.inodes.get(number), self.identity.changes(asked)
         if changes == Changes():
             return await self.getattr(number)
         if inode.fixed:
             raise PfsError(Kind.FORBIDDEN, "the root of a datacenter cannot be changed")
         self.tree.inodes.touch(number)
-        attr: Attr | None = None
-        if changes.size is not None and fh is not None:
-            attr = await self.files.truncate(fh, changes.size)
-            changes = replace(changes, size=None)
-        if changes != Changes():
+        attr = await self.files.setattr(number, changes, fh)
+        if attr is None:
             attr = await self._of(number, lambda place: place.filesystem.setattr(place.path, changes))
-        self.tree.inodes.touch(number)
-        return self.tree.tell(inode, attr) if attr is not None else await self.getattr(number)
+        self.tree.inodes.touch(number)  # an answer of meanwhile may be from before the change
+        return self.tree.tell(inode, attr)
 
     async def readlink(self, number: int) -> str:
         """Return the target of a symlink."""
-        place = self.tree.place(number)
-        return await _or_stale(place.filesystem.readlink(place.path))
+        return await self._of(number, lambda place: place.filesystem.readlink(place.path))
 
-    async def mkdir(self, parent: int, name: str, mode: int) -> Node:
-        """Make a directory."""
-        place = self.tree.below(parent, name)
-        return self._made(parent, name, await place.filesystem.mkdir(place.path, mode))
+    async def mkdir(self, parent: int, name: str, mode: int, maker: Owner) -> Node:
+        """Make a directory; `maker` is the process that asks."""
+        mode, owner = await self._new(parent, name, NodeType.DIRECTORY, mode, maker)
+        return await self._make(parent, name, lambda place: place.filesystem.mkdir(place.path, mode, owner))
 
-    async def symlink(self, parent: int, name: str, target: str) -> Node:
+    async def symlink(self, parent: int, name: str, target: str, maker: Owner) -> Node:
         """Make a symlink."""
-        place = self.tree.below(parent, name)
-        return self._made(parent, name, await place.filesystem.symlink(place.path, target))
+        _, owner = await self._new(parent, name, NodeType.SYMLINK, 0, maker)
+        return await self._make(parent, name, lambda place: place.filesystem.symlink(place.path, target, owner))
 
-    async def mknod(self, parent: int, name: str, mode: int, *, regular: bool) -> Node:
-        """Make an empty file; nothing else can be made so."""
-        place = self.tree.below(parent, name)
-        if not regular:
-            raise PfsError(Kind.FORBIDDEN, "only files, directories and symlinks can stand here", place.path)
-        opened, node = await self.files.create(parent, name, mode, _MADE, os.getpid())
-        await self.files.release(opened.fh)
-        return node
+    async def mknod(self, parent: int, name: str, type_: NodeType | None, mode: int, maker: Owner) -> Node:
+        """Make a file, FIFO or socket.
+
+        Args:
+            type_: None for what cannot be here: devices.
+        """
+        if type_ is None:
+            raise PfsError(Kind.FORBIDDEN, "devices cannot stand here", self.tree.below(parent, name).path)
+        mode, owner = await self._new(parent, name, type_, mode, maker)
+        return await self._make(parent, name, lambda place: place.filesystem.mknod(place.path, type_, mode, owner))
+
+    async def open(self, number: int, os_flags: int, opener: int, by: Owner) -> Opened:
+        """Open a file; see `Files.open`."""
+        opened = await self.files.open(number, os_flags, opener)
+        mode = self.tree.handles.file(opened.fh).attr.mode
+        left = self.identity.emptied(by, mode) if os_flags & os.O_TRUNC else mode
+        if left == mode:
+            return opened
+        try:
+            await self.files.setattr(number, Changes(mode=left), opened.fh)
+        except BaseException:
+            await self.files.release(opened.fh)
+            raise
+        return replace(opened, outdated=True)
+
+    async def create(
+        self, parent: int, name: str, mode: int, os_flags: int, opener: int, *, maker: Owner
+    ) -> tuple[Opened, Node]:
+        """Open a file that may have to be made first; see `Files.open`."""
+        mode, owner = await self._new(parent, name, NodeType.FILE, mode, maker)
+        return await self.files.create(parent, name, mode, os_flags, opener, owner=owner)
+
+    async def link(self, number: int, new_parent: int, new_name: str) -> Node:
+        """Give what has this number a second name.
+
+        Raises:
+            PfsError: CROSS_DOMAIN between datacenters, FORBIDDEN for their roots.
+        """
+        inode, target = self.tree.inodes.get(number), self.tree.below(new_parent, new_name)
+        if inode.fixed:
+            raise PfsError(Kind.FORBIDDEN, "a directory has one name", target.path)
+        if inode.datacenter != target.datacenter:
+            raise PfsError(Kind.CROSS_DOMAIN, "another datacenter: copy instead", target.path)
+
+        async def link(place: Place) -> Attr:
+            attr = await place.filesystem.link(place.path, target.path)
+            if attr.node_id != inode.node_id:  # another client has put something else there
+                await target.filesystem.unlink(target.path)
+            return attr
+
+        attr = await self._of(number, link)
+        self.tree.inodes.touch(number)  # all its names tell of one more
+        return self._made(new_parent, new_name, attr)
 
     async def unlink(self, parent: int, name: str) -> None:
         """Remove a name that is no directory's."""
-        place = self.tree.below(parent, name)
-        await place.filesystem.unlink(place.path)
+        await self.tree.ask_below(parent, name, lambda place: place.filesystem.unlink(place.path))
         self._gone(parent, name)
 
     async def rmdir(self, parent: int, name: str) -> None:
         """Remove an empty directory."""
-        place = self.tree.below(parent, name)
-        await place.filesystem.rmdir(place.path)
+        await self.tree.ask_below(parent, name, lambda place: place.filesystem.rmdir(place.path))
         self._gone(parent, name)
 
     async def rename(self, parent: int, name: str, new_parent: int, new_name: str, flags: int) -> None:
@@ -159,9 +198,39 @@ class Ops:
         self._changed(parent, name)
         self._changed(new_parent, new_name)
 
-    async def link(self, new_parent: int, new_name: str) -> Node:
-        """Refuse a hard link."""
-        raise PfsError(Kind.UNSUPPORTED, "there are no hard links here", self.tree.below(new_parent, new_name).path)
+    async def getxattr(self, number: int, name: str) -> bytes:
+        """Return an extended attribute."""
+        self._check_xattr(name)
+        if self.tree.inodes.get(number).fixed:
+            raise PfsError(Kind.NO_DATA, "it has no extended attributes")
+        return await self._of(number, lambda place: place.filesystem.getxattr(place.path, name))
+
+    async def listxattr(self, number: int) -> list[str]:
+        """Return the names of the extended attributes."""
+        if self.tree.inodes.get(number).fixed:
+            return []
+        return list(await self._of(number, lambda place: place.filesystem.listxattr(place.path)))
+
+    async def setxattr(self, number: int, name: str, value: bytes) -> None:
+        """Set an extended attribute, whether it is there or not: the kernel's flags are seen to by pyfuse3."""
+        self._check_xattr(name, to_change=number)
+        either = XattrMode.EITHER
+        await self._of(number, lambda place: place.filesystem.setxattr(place.path, name, value, either))
+        self.tree.inodes.touch(number)
+
+    async def removexattr(self, number: int, name: str) -> None:
+        """Remove an extended attribute."""
+        self._check_xattr(name, to_change=number)
+        await self._of(number, lambda place: place.filesystem.removexattr(place.path, name))
+        self.tree.inodes.touch(number)
+
+    def _check_xattr(self, name: str, to_change: int | None = None) -> None:
+        if to_change is None and name == _CAPABILITY_XATTR:
+            raise PfsError(Kind.NO_DATA, "no program here has capabilities of its own")
+        if not name.startswith(_USER_XATTRS):
+            raise PfsError(Kind.UNSUPPORTED, f"only extended attributes of users ({_USER_XATTRS}*) are kept here")
+        if to_change is not None and self.tree.inodes.get(to_change).fixed:
+            raise PfsError(Kind.FORBIDDEN, "the root of a datacenter cannot be changed")
 
     async def statfs(self) -> Space:
         """Return the room in all datacenters that answer; the kernel does not say which one it means."""
@@ -267,10 +336,17 @@ class Ops:
         return [(".", Node(number, 0, attr)), ("..", Node(parent, 0, attr))]
 
     async def _of(self, number: int, ask: Callable[[Place], Awaitable[T]]) -> T:
-        """Ask at the places of an inode, the newest first, until its node stands there."""
+        """Ask at the places of an inode, the newest first, until its node stands there.
+
+        The kernel does not say by which of several names a program came. What another client has put at one of the
+        others must not be changed in its stead: so there it is looked at first.
+        """
         inode, lost = self.tree.inodes.get(number), PfsError(Kind.STALE, "this name leads to something else by now")
-        for place in self.tree.places(number):
+        places = self.tree.places(number)
+        for place in places:
             try:
+                if len(places) > 1 and (await place.filesystem.getattr(place.path)).node_id != inode.node_id:
+                    continue
                 answer = await ask(place)
             except PfsError as error:
                 if error.kind is not Kind.NOT_FOUND:
@@ -279,6 +355,15 @@ class Ops:
             if not isinstance(answer, Attr) or answer.node_id == inode.node_id:
                 return answer
         raise lost
+
+    async def _new(self, parent: int, name: str, type_: NodeType, mode: int, maker: Owner) -> tuple[int, Owner | None]:
+        """Return mode and owner of what is to be made in a directory."""
+        self.tree.below(parent, name)  # raises what speaks against the name before anybody is asked
+        directory = (await self.getattr(parent)).attr if self.identity.numeric else None
+        return self.identity.made(maker, type_, mode, directory)
+
+    async def _make(self, parent: int, name: str, make: Callable[[Place], Awaitable[Attr]]) -> Node:
+        return self._made(parent, name, await self.tree.ask_below(parent, name, make))
 
     def _made(self, parent: int, name: str, attr: Attr) -> Node:
         self._changed(parent, name)
@@ -293,10 +378,3 @@ class Ops:
     def _changed(self, parent: int, name: str) -> None:
         self.tree.inodes.touch(parent)
         self.tree.handles.doubt(parent, name)
-
-
-async def _or_stale(asked: Awaitable[T]) -> T:
-    try:
-        return await asked
-    except PfsError as error:
-        raise stale_if_gone(error) from None

@@ -4,16 +4,18 @@ The root of the mount has one directory for each datacenter and can hold nothing
 are described without asking anybody, so that `ls` of the mount shows all of them also while one is out of reach.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fuseclient.handles import Handles
 from fuseclient.inodes import ROOT, Inode, Inodes
-from pfs.api import Attr, FileSystem, NodeType
+from pfs.api import Attr, FileSystem, NodeType, Owner
 from pfs.errors import Kind, PfsError
-from pfs.path import check_name, join
+from pfs.path import PATH_BYTES_MAX, check_name, join
 
 FIXED_VALID_S = 60.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,15 @@ class Tree:
     Args:
         filesystems: by the name of the datacenter.
         started_ns: the mtime of what the mount shows by itself.
+        owner: whose that is.
     """
 
-    def __init__(self, filesystems: Mapping[str, FileSystem], started_ns: int) -> None:
+    def __init__(self, filesystems: Mapping[str, FileSystem], started_ns: int, owner: Owner) -> None:
         self.filesystems = dict(sorted(filesystems.items()))
         self.inodes = Inodes(list(self.filesystems))
         self.handles = Handles()
         self._started_ns = started_ns
+        self._owner = owner
 
     def places(self, number: int) -> list[Place]:
         """Return where the inode stands, the newest place first.
@@ -78,7 +82,21 @@ class Tree:
             raise PfsError(Kind.FORBIDDEN, "only datacenters stand here; work inside of one", name)
         check_name(name)
         directory = self.place(parent)
-        return Place(directory.filesystem, directory.datacenter, join(directory.path, name))
+        path = join(directory.path, name)
+        if len(path.encode("utf-8", "surrogateescape")) > PATH_BYTES_MAX:
+            raise PfsError(Kind.NAME_TOO_LONG, f"a path has at most {PATH_BYTES_MAX} bytes")
+        return Place(directory.filesystem, directory.datacenter, path)
+
+    async def ask_below(self, parent: int, name: str, ask: Callable[[Place], Awaitable[T]]) -> T:
+        """Ask at the place of a name in a directory, and again when the directory was moved meanwhile."""
+        place = self.below(parent, name)
+        while True:
+            try:
+                return await ask(place)
+            except PfsError as error:
+                asked, place = place.path, self.below(parent, name)
+                if error.kind is not Kind.NOT_FOUND or place.path == asked:
+                    raise
 
     def enter(self, parent: int, name: str, attr: Attr) -> Node:
         """Note that the kernel is being told of a name and what it leads to."""
@@ -94,6 +112,16 @@ class Tree:
         """Describe the root of the mount, or of a datacenter."""
         nlink = 2 + len(self.filesystems) if inode.number == ROOT else 2
         mode = 0o555 if inode.number == ROOT else 0o755
-        time_ns = self._started_ns
-        attr = Attr(NodeType.DIRECTORY, inode.number, mode, 0, nlink, time_ns, time_ns, time_ns, valid_s=FIXED_VALID_S)
+        attr = Attr(
+            type=NodeType.DIRECTORY,
+            node_id=inode.number,
+            mode=mode,
+            nlink=nlink,
+            mtime_ns=self._started_ns,
+            ctime_ns=self._started_ns,
+            atime_ns=self._started_ns,
+            valid_s=FIXED_VALID_S,
+            uid=self._owner.uid,
+            gid=self._owner.gid,
+        )
         return Node(inode.number, inode.generation, attr)

@@ -5,21 +5,24 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from fuseclient.identity import Identity, Ids
 from fuseclient.inodes import ROOT
 from fuseclient.ops import Ops
 from fuseclient.tree import Node
+from pfs.api import Owner
 from pfs.path import split
 from tests.memoryfs import MemoryFileSystem
 
 READ, WRITE, READ_WRITE, MAKE = os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR | os.O_CREAT
+MOUNTER, MAKER = Owner(1000, 1001), Owner(2000, 2001)
 
 
 class Kernel:
     """The operations over one or two file systems in memory, used as the kernel uses them."""
 
-    def __init__(self) -> None:
+    def __init__(self, ids: Ids = Ids.SQUASHED) -> None:
         self.fs, self.fs2 = (MemoryFileSystem(commits=lambda path: path.startswith("drops/")) for _ in range(2))
-        self.ops = Ops({"dc1": self.fs, "dc2": self.fs2}, uid=1000, gid=1001)
+        self.ops = Ops({"dc1": self.fs, "dc2": self.fs2}, Identity(ids, MOUNTER))
         self.files = self.ops.files
         self.lookups: Counter[int] = Counter()
         self.pid = os.getpid()
@@ -39,7 +42,8 @@ class Kernel:
     async def create(self, path: str, flags: int = MAKE, mode: int = 0o644) -> int:
         """Make a file and open it; return the handle."""
         parent, _, name = path.rpartition("/")
-        opened, node = await self.files.create((await self.walk(parent)).number, name, mode, flags, self.pid)
+        directory = (await self.walk(parent)).number
+        opened, node = await self.ops.create(directory, name, mode, flags, self.pid, maker=MAKER)
         self.lookups[node.number] += 1
         return opened.fh
 

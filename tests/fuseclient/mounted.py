@@ -1,6 +1,6 @@
 """A mount of file systems in memory in a process of its own, for tests on a real kernel.
 
-python -m tests.fuseclient.mounted serve POINT                                   obeys its standard input
+python -m tests.fuseclient.mounted serve POINT IDENTITY [allow_other]            obeys its standard input
 python -m tests.fuseclient.mounted mount|umount POINT ENDPOINT TOKEN [OPTION]…   is the command of the product
 """
 
@@ -16,11 +16,12 @@ from typing import Any
 import trio
 
 from fuseclient import mount
+from fuseclient.identity import Ids
 from pfs.errors import Kind, PfsError
 from tests.memoryfs import MemoryFileSystem, MemoryNode
 
 
-def serve(point: str) -> None:
+def serve(point: str, identity: Ids, *, allow_other: bool) -> None:
     """Mount two file systems at `point`, and do what standard input says."""
     filesystems = {dc: MemoryFileSystem(commits=lambda path: path.startswith("drops/")) for dc in ("dc1", "dc2")}
     for filesystem in filesystems.values():
@@ -51,7 +52,7 @@ def serve(point: str) -> None:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(obey)
-            await mount.run(filesystems, point, allow_other=False, ready=lambda: say(b"ready"))
+            await mount.run(filesystems, point, allow_other=allow_other, identity=identity, ready=lambda: say(b"ready"))
             nursery.cancel_scope.cancel()
 
     trio.run(main)
@@ -62,11 +63,13 @@ def command(arguments: list[str]) -> int:
     import click
 
     from cli import config
-    from cli.mount import mount_command, umount_command
+    from cli.mount import Options, mount_command, umount_command
     from pfs import client
 
     @asynccontextmanager
-    async def open_filesystem(endpoint: str, token: str, ca: str | None = None) -> AsyncIterator[MemoryFileSystem]:
+    async def open_filesystem(
+        endpoint: str, token: str, ca: str | None = None, *, shortcut: bool = True
+    ) -> AsyncIterator[MemoryFileSystem]:
         if endpoint == "down":
             raise PfsError(Kind.UNREACHABLE, "no connection to the server at down")
         if endpoint == "slow":
@@ -82,7 +85,7 @@ def command(arguments: list[str]) -> int:
     try:
         if verb == "umount":
             return umount_command(point, lazy="--lazy" in options)
-        return mount_command(point, foreground="-f" in options)
+        return mount_command(point, Options(cache_bytes=0), foreground="-f" in options)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -90,6 +93,6 @@ def command(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(sys.argv[2], Ids(sys.argv[3]), allow_other="allow_other" in sys.argv[4:])
     else:
         sys.exit(command(sys.argv[1:]))

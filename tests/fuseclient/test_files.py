@@ -9,7 +9,7 @@ import trio.testing
 
 from fuseclient import files, procs
 from fuseclient.procs import Holder, Process
-from pfs.api import Closing
+from pfs.api import Changes, Closing
 from pfs.errors import Kind, PfsError
 from tests.fuseclient.kernel import MAKE, READ, READ_WRITE, WRITE, Kernel
 from tests.memoryfs import Handed
@@ -67,6 +67,27 @@ def test_a_file_that_was_replaced_is_stale_when_it_is_opened(run: Run) -> None:
         assert await kind_of(kernel.files.open(number, READ, 1)) is Kind.STALE
         kernel.fs.put("f")
         assert await kind_of(kernel.files.open(number, READ, 1)) is Kind.STALE
+        assert kernel.fs.open_files == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("flags", [READ, WRITE])
+def test_only_the_file_that_was_meant_is_emptied(run: Run, flags: int) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("a", b"data")
+        await kernel.fs.link("a", "b")
+        number = (await kernel.walk("dc1/a")).number
+        await kernel.walk("dc1/b")
+        await kernel.fs.unlink("b")
+        kernel.fs.put("b", b"another client's")
+        opened = await kernel.files.open(number, flags | os.O_TRUNC, 1)
+        assert (bytes(kernel.fs.find("a").data), bytes(kernel.fs.find("b").data)) == (b"", b"another client's")
+        await kernel.close(opened.fh)
+        assert kernel.fs.open_files == 0
+        kernel.fs.fail("fsetattr", Kind.NO_SPACE)
+        assert await kind_of(kernel.files.open(number, flags | os.O_TRUNC, 1)) is Kind.NO_SPACE
         assert kernel.fs.open_files == 0
 
     run(main)
@@ -179,7 +200,7 @@ def test_a_stream_goes_on_where_it_was_after_a_restart(run: Run) -> None:
 # -- restarts
 
 
-@pytest.mark.parametrize("operation", ["read", "write", "truncate", "getattr", "fsync"])
+@pytest.mark.parametrize("operation", ["read", "write", "setattr", "getattr", "fsync"])
 def test_a_plain_file_is_opened_again_after_a_restart(run: Run, operation: str) -> None:
     async def main() -> None:
         kernel = Kernel()
@@ -189,7 +210,7 @@ def test_a_plain_file_is_opened_again_after_a_restart(run: Run, operation: str) 
             ask: dict[str, Callable[[], Awaitable[object]]] = {
                 "read": lambda: kernel.files.read(fh, 0, 9),
                 "write": lambda: kernel.files.write(fh, 0, b"d"),
-                "truncate": lambda: kernel.files.truncate(fh, 4),
+                "setattr": lambda: kernel.files.setattr(0, Changes(size=4), fh),
                 "getattr": lambda: kernel.files.call(kernel.ops.tree.handles.file(fh), lambda file: file.getattr()),
                 "fsync": lambda: kernel.files.fsync(fh),
             }
@@ -221,6 +242,53 @@ def test_a_file_is_followed_to_where_it_was_moved(run: Run) -> None:
         async with kernel.opened("dc1/a/f") as fh:
             await kernel.ops.rename((await kernel.walk("dc1")).number, "a", (await kernel.walk("dc1")).number, "b", 0)
             kernel.fs.restart()
+            assert await kernel.files.read(fh, 0, 9) == b"data"
+
+    run(main)
+
+
+def test_an_unlinked_file_outlives_a_restart(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        root = (await kernel.walk("dc1")).number
+        for path in ("gone", "replaced", "new"):
+            kernel.fs.put(path, path.encode())
+        async with kernel.opened("dc1/gone") as gone, kernel.opened("dc1/replaced", READ_WRITE) as replaced:
+            await kernel.ops.unlink(root, "gone")
+            await kernel.ops.rename(root, "new", root, "replaced", 0)
+            kernel.fs.restart()
+            assert await kernel.files.read(gone, 0, 99) == b"gone"
+            await kernel.files.write(replaced, 0, b"REP")
+            kernel.fs.restart()
+            assert await kernel.files.read(replaced, 0, 99) == b"REPlaced"
+            assert await kernel.read("dc1/replaced") == b"new"
+        assert (kernel.fs.open_files, len(kernel.ops.tree.handles)) == (0, 0)
+
+    run(main)
+
+
+def test_a_hard_link_is_found_by_any_of_its_names(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("a", b"data")
+        await kernel.fs.link("a", "b")
+        async with kernel.opened("dc1/a") as fh:
+            await kernel.walk("dc1/b")
+            await kernel.fs.unlink("b")  # by another client: the newest name that is known here leads nowhere
+            kernel.fs.restart()
+            assert await kernel.files.read(fh, 0, 9) == b"data"
+
+    run(main)
+
+
+def test_a_server_out_of_reach_is_no_lost_file(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("f", b"data")
+        async with kernel.opened("dc1/f") as fh:
+            kernel.fs.restart()
+            kernel.fs.fail("reopen", Kind.UNREACHABLE)
+            assert await kind_of(kernel.files.read(fh, 0, 9)) is Kind.UNREACHABLE
             assert await kernel.files.read(fh, 0, 9) == b"data"
 
     run(main)

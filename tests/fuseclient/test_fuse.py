@@ -15,20 +15,22 @@ import trio.testing
 
 from fuseclient.fuse import Operations, answered
 from fuseclient.held import Interrupted
+from fuseclient.identity import Ids
 from fuseclient.inodes import ROOT
+from pfs.api import Owner
 from pfs.errors import Kind, PfsError
-from tests.fuseclient.kernel import Kernel
+from tests.fuseclient.kernel import MOUNTER, Kernel
 
 Run = Callable[[Callable[[], Awaitable[object]]], object]
 DC1 = ROOT + 1
-CONTEXT: Any = SimpleNamespace(pid=os.getpid(), uid=1000, gid=1001, umask=0)
+CONTEXT: Any = SimpleNamespace(pid=os.getpid(), uid=2000, gid=2001, umask=0)
 
 
 class Mounted:
     """The handlers over file systems in memory."""
 
-    def __init__(self) -> None:
-        self.kernel = Kernel()
+    def __init__(self, ids: Ids = Ids.SQUASHED) -> None:
+        self.kernel = Kernel(ids)
         self.fs = self.kernel.fs
         self.operations = Operations(self.kernel.ops)
 
@@ -106,8 +108,8 @@ def test_attributes_are_squashed_and_as_long_valid_as_the_server_says(run: Run) 
         mounted.fs.valid_s = 2.5
         found = await mounted.operations.lookup(DC1, b"f", CONTEXT)
         assert stat.S_ISREG(found.st_mode)
-        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o644, 1000, 1001)
-        assert (found.st_size, found.st_blocks, found.st_nlink) == (513, 2, 1)
+        assert (stat.S_IMODE(found.st_mode), Owner(found.st_uid, found.st_gid)) == (0o644, MOUNTER)
+        assert (found.st_size, found.st_blocks, found.st_nlink) == (513, 8, 1)
         assert (found.entry_timeout, found.attr_timeout) == (2.5, 2.5)
         assert found.st_mtime_ns == mounted.fs.find("f").mtime_ns
 
@@ -121,8 +123,53 @@ def test_what_changes_by_itself_is_not_kept(run: Run, stream: bool, size: int) -
         mounted.fs.put("f", b"abc", stream=stream, volatile=True)
         found = await mounted.operations.lookup(DC1, b"f", CONTEXT)
         assert (found.entry_timeout, found.attr_timeout, found.st_size) == (0, 0, size)
+        assert found.st_blocks == (size > 0)
         opened = await mounted.operations.open(found.st_ino, os.O_RDONLY, CONTEXT)
         assert (opened.direct_io, opened.keep_cache, opened.nonseekable) == (True, False, False)
+
+    run(main)
+
+
+def test_numbers_and_all_bits_are_carried_through(run: Run) -> None:
+    async def main() -> None:
+        mounted = Mounted(Ids.NUMERIC)
+        made = await mounted.operations.mkdir(DC1, b"d", 0o1777, CONTEXT)
+        assert (made.st_mode, made.st_uid, made.st_gid) == (stat.S_IFDIR | 0o1777, 2000, 2001)
+        root = await mounted.operations.getattr(ROOT, CONTEXT)
+        assert Owner(root.st_uid, root.st_gid) == MOUNTER
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK])
+def test_special_files_are_shown_as_what_they_are(run: Run, kind: int) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        made = await mounted.operations.mknod(DC1, b"f", kind | 0o640, 0, CONTEXT)
+        assert made.st_mode == kind | 0o640
+        assert (await mounted.operations.lookup(DC1, b"f", CONTEXT)).st_mode == made.st_mode
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
+def test_devices_are_refused(run: Run, kind: int) -> None:
+    async def main() -> None:
+        assert await errno_of(Mounted().operations.mknod(DC1, b"f", kind | 0o640, 0, CONTEXT)) == errno.EPERM
+
+    run(main)
+
+
+def test_extended_attributes_are_bytes(run: Run) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        mounted.fs.put("f")
+        number = (await mounted.operations.lookup(DC1, b"f", CONTEXT)).st_ino
+        await mounted.operations.setxattr(number, b"user.\xff", b"\0\xff", CONTEXT)
+        assert await mounted.operations.listxattr(number, CONTEXT) == [b"user.\xff"]
+        assert await mounted.operations.getxattr(number, b"user.\xff", CONTEXT) == b"\0\xff"
+        await mounted.operations.removexattr(number, b"user.\xff", CONTEXT)
+        assert await errno_of(mounted.operations.getxattr(number, b"user.\xff", CONTEXT)) == pyfuse3.ENOATTR
 
     run(main)
 

@@ -1,0 +1,89 @@
+"""Reads one open file through a window: pieces are fetched once, some of them before anybody asks."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from fuseclient.readahead import Range, Window
+from pfs.errors import Kind, PfsError
+
+log = logging.getLogger(__name__)
+
+Fetch = Callable[[int, int], Awaitable[bytes]]
+
+
+class _Fetched:
+    """A piece on its way, or here."""
+
+    __slots__ = ("data", "done", "error")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.data = b""
+        self.error: PfsError | None = None
+
+
+class Reader:
+    """What is held of one open file.
+
+    Args:
+        fetch: asks for bytes: (offset, size); fewer only at the end of the file.
+        nursery: where pieces are fetched.
+    """
+
+    def __init__(self, fetch: Fetch, nursery: trio.Nursery) -> None:
+        self._fetch = fetch
+        self._nursery = nursery
+        self._window = Window()
+        self._pieces: dict[Range, _Fetched] = {}
+
+    def clear(self) -> None:
+        """The file has other content by now: what is held, and what is on its way, is of no use."""
+        self._window.clear()
+        self._pieces.clear()
+
+    async def read(self, offset: int, size: int, file_size: int) -> bytes:
+        """Return up to `size` bytes from `offset`.
+
+        Args:
+            file_size: how long the file is known to be.
+
+        Raises:
+            PfsError: a piece could not be fetched; the next read tries again.
+        """
+        plan = self._window.read(offset, size, file_size)
+        for piece in (*plan.now, *plan.ahead):
+            fetched = self._pieces[piece] = _Fetched()
+            self._nursery.start_soon(self._get, piece, fetched)
+        parts = [(piece, self._pieces[piece]) for piece in plan.use]
+        for piece in plan.drop:
+            self._pieces.pop(piece, None)
+        end, result = min(offset + size, file_size), []
+        for piece, fetched in parts:
+            await fetched.done.wait()
+            if fetched.error is not None:
+                raise fetched.error
+            first, last = max(offset, piece.start) - piece.start, min(end, piece.end) - piece.start
+            whole = first == 0 and last >= len(fetched.data)
+            result.append(fetched.data if whole else fetched.data[first:last])
+            if len(fetched.data) < piece.size:
+                break  # the file is shorter by now
+        return result[0] if len(result) == 1 else b"".join(result)
+
+    async def _get(self, piece: Range, fetched: _Fetched) -> None:
+        try:
+            fetched.data = await self._fetch(piece.start, piece.size)
+        except PfsError as error:
+            fetched.error = error
+        except Exception:
+            log.exception("reading %d bytes at %d", piece.size, piece.start)
+            fetched.error = PfsError(Kind.INTERNAL, "a defect of the mount; its log has more")
+        except BaseException:
+            fetched.error = PfsError(Kind.IO, "the mount was ended while this was read")
+            raise
+        finally:
+            if fetched.error is not None and self._pieces.get(piece) is fetched:
+                del self._pieces[piece]
+                self._window.lost(piece)
+            fetched.done.set()
