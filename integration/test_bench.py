@@ -1,0 +1,114 @@
+"""`script/bench fs` with tiny sizes: what it prints, that it notices wrong bytes, and that nothing outlives it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from integration.bench import fsrows, fstable
+from integration.bench.fsrows import ROWS, Work
+from integration.box import wait_until
+
+ROOT = Path(__file__).parent.parent
+BENCH = [sys.executable, "-m", "integration.bench.fs", "--targets", "plain,pfs", "--big", "1", "--tree", "3"]
+RUN_S = 120
+
+
+def processes(directory: Path, word: str = "") -> list[int]:
+    """Return the processes that name the directory, and the word, among their arguments."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                arguments = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if any(str(directory) in argument for argument in arguments) and (not word or word in arguments):
+                found.append(int(process.name))
+    return found
+
+
+def left(directory: Path) -> tuple[list[str], list[str], list[int]]:
+    """Return what is still in the directory, mounted below it, and running with it."""
+    mounts = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(directory) in line]
+    return os.listdir(directory), mounts, processes(directory)
+
+
+NOTHING: tuple[list[str], list[str], list[int]] = ([], [], [])
+
+
+def test_a_run_prints_every_row_for_every_target(tmp_path: Path) -> None:
+    disk, file = tmp_path / "disk", tmp_path / "figures.json"
+    disk.mkdir()
+    command = [*BENCH, "--rounds", "2", "--dir", str(disk), "--json", str(file), "--profile"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_S, check=False)
+    assert ran.returncode == 0, ran.stderr
+    tables = [[line.strip("| ").split(" | ") for line in part.splitlines()] for part in ran.stdout.split("\n\n")]
+    cells = [[cell.strip() for cell in line] for line in tables[1]]
+    assert cells[0] == ["row", "unit", "plain", "pfs", "× plain", "bar (wanted)"]
+    assert [line[0] for line in cells[2:]] == [row.title for row in ROWS]
+    for line in cells[2:]:
+        assert all(float(cell.replace(",", "")) > 0 for cell in line[2:5]), line
+    figures = json.loads(file.read_text())["values"]
+    assert {target: {row: len(found) for row, found in rows.items()} for target, rows in figures.items()} == {
+        target: {row.name: 2 for row in ROWS} for target in ("plain", "pfs")
+    }
+    cost = {line[0].strip(): line for line in tables[3][2:]}
+    assert set(cost) == {row.title for row in ROWS}
+    assert left(disk) == NOTHING
+
+
+@pytest.mark.parametrize("end", ["interrupted", "mount killed"])
+def test_nothing_outlives_a_run_that_ends_early(end: str, tmp_path: Path) -> None:
+    command = [*BENCH, "--rounds", "1000", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as bench:
+        assert bench.stderr is not None
+        assert "sequential write" in bench.stderr.readline()
+        if end == "interrupted":
+            bench.send_signal(signal.SIGINT)
+            assert bench.wait(timeout=RUN_S) == 128 + signal.SIGINT
+        else:
+            wait_until(lambda: processes(tmp_path, "mount") != [])
+            for mount in processes(tmp_path, "mount"):
+                os.kill(mount, signal.SIGKILL)
+            assert bench.wait(timeout=RUN_S) == 1
+    assert left(tmp_path) == NOTHING
+
+
+def test_wrong_bytes_fail(tmp_path: Path) -> None:
+    work = Work(tmp_path, big_mib=1, tree_files=2)
+    fsrows.write_big(work)
+    fsrows.create_tree(work)
+    readers = (fsrows.read_big, fsrows.read_randomly, fsrows.read_tree)
+    for reader in readers:
+        assert reader(work) > 0
+    for name in ("big", "tree/d000/f00001"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[::-1])
+    for reader in readers:
+        with pytest.raises(AssertionError, match="wrong"):
+            reader(work)
+
+
+def test_a_ratio_is_taken_within_each_round() -> None:
+    seq_write = next(row for row in ROWS if row.name == "seq_write")
+    assert fstable.ratio(seq_write, [10, 100, 3000], [5, 50, 1000]) == 2
+    unlink = next(row for row in ROWS if row.name == "unlink_big")
+    assert fstable.ratio(unlink, [2, 2, 2], [6, 6, 6]) == 3, "half the time is twice as fast"
+
+
+def test_a_bar_that_is_missed_is_said() -> None:
+    def found(pfs: float) -> dict[str, dict[str, list[float]]]:
+        figures = {"plain": 1000.0, "sshfs": 100.0, "pfs": pfs}
+        return {target: {row.name: [figure] for row in ROWS} for target, figure in figures.items()}
+
+    assert fstable.missed(found(pfs=900)) == []
+    assert "MISSED" not in fstable.table(found(pfs=900))
+    assert "pfs: sequential write: 1.50 of 2 × sshfs" in fstable.missed(found(pfs=150))
+    line = next(line for line in fstable.table(found(pfs=150)).splitlines() if "sequential write" in line)
+    assert re.search(r"\| +1,000 \| +100 \| +150 \| +0\.15 \| +1\.50 \| 2 \(3\) × sshfs: MISSED +\|$", line)
