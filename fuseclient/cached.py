@@ -107,7 +107,10 @@ class CachedFileSystem(CachedTree):
 
     async def mkdir(self, path: str, mode: int, owner: Owner | None = None) -> Attr:
         """Make a directory."""
-        return await self._make(path, lambda: self.inner.mkdir(path, mode, owner))
+        with self.copies.question() as question:
+            attr = await self._make(path, lambda: self.inner.mkdir(path, mode, owner))
+            self.copies.learn_empty(question, attr.node_id)
+        return attr
 
     async def symlink(self, path: str, target: str, owner: Owner | None = None) -> Attr:
         """Make a symbolic link."""

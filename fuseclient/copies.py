@@ -218,6 +218,11 @@ class Copies:
         if until_s > now_s:
             copy.names, copy.names_until_s = {entry.name: entry.attr.node_id for entry in entries}, until_s
 
+    def learn_empty(self, question: Question, node_id: int) -> None:
+        """Note that a directory, which this mount has just made, has no names."""
+        if question.holds(node_id) and self.is_leased(node_id):
+            self._copies[node_id].names, self._copies[node_id].names_until_s = {}, FOR_EVER
+
     def learn_content(self, question: Question, content: Content, now_s: float) -> None:
         """Keep the bytes of a small file."""
         self.learn(question, content.attr, now_s)

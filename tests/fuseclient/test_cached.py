@@ -359,6 +359,16 @@ async def test_what_this_mount_changes_stays_known(server: Server, fs: CachedFil
 
 
 @scenario
+async def test_a_new_directory_is_known_to_be_empty(server: Server, fs: CachedFileSystem) -> None:
+    await fs.listdir("")
+    await fs.mkdir("new", 0o755)
+    server.asked.clear()
+    assert await fs.listdir("new") == []
+    assert await kind_of(fs.getattr("new/f")) is Kind.NOT_FOUND
+    assert not server.asked
+
+
+@scenario
 async def test_what_a_failed_change_has_done_is_asked_for(server: Server, fs: CachedFileSystem) -> None:
     await fs.listdir("")
     await fs.listdir("d")
