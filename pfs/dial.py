@@ -17,6 +17,7 @@ from wsproto.events import (
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from pfs.errors import Kind, PfsError
+from pfs.exchange import why_of
 from pfs.keys import address_of, bearer
 from pfs.wire import CHANNEL_PATH, FRAME_BYTES_MAX
 
@@ -31,11 +32,11 @@ async def dial(url: str, token: str, ca: str | None) -> "DialledTransport":
         PfsError: UNREACHABLE, UNAUTHENTICATED or INVALID, with a sentence for people.
     """
     address, header = address_of(url), bearer(token)
-    context = _trust(ca) if address.secure else None
+    context = trust(ca) if address.secure else None
     try:
         stream: trio.abc.Stream = await trio.open_tcp_stream(address.host, address.port)
     except (OSError, UnicodeError) as error:
-        raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {_why(error)}") from None
+        raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {why_of(error)}") from None
     try:
         if context is not None:
             stream = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
@@ -45,24 +46,21 @@ async def dial(url: str, token: str, ca: str | None) -> "DialledTransport":
     except BaseException as error:
         await trio.aclose_forcefully(stream)
         if isinstance(error, OSError | trio.BrokenResourceError):
-            raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {_why(error)}") from None
+            raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {why_of(error)}") from None
         raise
     return transport
 
 
-def _trust(ca: str | None) -> ssl.SSLContext:
+def trust(ca: str | None) -> ssl.SSLContext:
+    """Return what tells whether a server is the one that it says.
+
+    Raises:
+        PfsError: INVALID when the file of the certificate authority cannot be read.
+    """
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:
-        raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {_why(error)}") from None
-
-
-def _why(error: BaseException) -> str:
-    while isinstance(error.__cause__, BaseException):
-        error = error.__cause__
-    if isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {why_of(error)}") from None
 
 
 class DialledTransport:

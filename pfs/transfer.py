@@ -7,13 +7,13 @@ a range may be read or written twice.
 """
 
 import json
-import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
 import h11
 import trio
 
+from pfs.dial import trust
 from pfs.errors import Kind, PfsError
 from pfs.exchange import SILENCE_MAX_S, Answer, Connection, GoneError, Patience, Question, why_of
 from pfs.keys import address_of, bearer
@@ -41,7 +41,7 @@ class Transfer:
     def __init__(self, url: str, token: str, ca: str | None = None) -> None:
         self._url = url
         self._address = address_of(url)
-        self._context = _trust(ca) if self._address.secure else None
+        self._context = trust(ca) if self._address.secure else None
         self._headers = [("host", urlsplit(url).netloc.rpartition("@")[2]), ("authorization", bearer(token))]
         self._places = trio.Semaphore(CONNECTIONS)
         self._idle: list[Connection] = []
@@ -193,13 +193,6 @@ class Transfer:
     def _refusal(self, answer: "Answer") -> PfsError:
         error = _json(answer.body).get("error")
         return decode_error(error) if answer.status >= 400 and isinstance(error, dict) else self._stranger()
-
-
-def _trust(ca: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {why_of(error)}") from None
 
 
 def _json(body: bytes) -> dict[str, Any]:
