@@ -6,7 +6,7 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import trio
 from sqlalchemy.exc import SQLAlchemyError
@@ -232,6 +232,11 @@ def make_run_directory(data_root: str) -> str:
 
 async def _watch_disk(disk: Disk, hub: LeaseHub) -> None:
     """Tell mounts what is changed in the data root behind the service's back."""
+
+    async def changed_by_us(nodes: Collection[int]) -> None:
+        await hub.changed_outside(nodes, ())
+
+    disk.changed = changed_by_us
     async with trio.open_nursery() as nursery:
 
         def changed(nodes: set[watch.Node], names: set[watch.Name]) -> None:

@@ -12,7 +12,7 @@ import resource
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import trio
 
@@ -34,6 +34,7 @@ TASKS_MIN = 16
 TASKS_MAX = HELD_MAX + 2000  # a request that waits keeps its task: the others need some, too
 FILES_MAX = 65536
 GRACE_S = 1.0
+SETTLE_S = 5.0
 RELEASE_S = 0.5
 DEVICE = "/dev/fuse"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -89,15 +90,26 @@ async def run(
         each.listen(recall.broken, recall.lapsed)
     operations = Operations(ops)
     session = _mount(operations, point, allow_other=allow_other, set_id_bits=identity is Ids.NUMERIC)
+
+    async def settle() -> None:
+        for filesystem in cached.values():
+            await filesystem.settle(None)
+
     async with trio.open_nursery() as background:
         for filesystem in cached.values():
             filesystem.nursery = background
-        await _serve(ops, operations, session, point, ready)
+        await _serve(ops, operations, session, point, ready=ready, settle=settle)
         background.cancel_scope.cancel()
 
 
 async def _serve(
-    ops: Ops, operations: Operations, session: Session | PlainSession, point: str, ready: Callable[[], None]
+    ops: Ops,
+    operations: Operations,
+    session: Session | PlainSession,
+    point: str,
+    *,
+    ready: Callable[[], None],
+    settle: Callable[[], Awaitable[None]],
 ) -> None:
     mounted = True
     try:
@@ -119,6 +131,8 @@ async def _serve(
             nursery.cancel_scope.cancel()
     finally:
         try:
+            with trio.move_on_after(SETTLE_S, shield=True):
+                await settle()  # what programs have written and not closed
             with trio.move_on_after(RELEASE_S, shield=True):
                 await ops.files.release_all()
         finally:

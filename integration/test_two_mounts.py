@@ -212,6 +212,39 @@ def test_open_files_and_waiting_writes_outlive_a_restart_of_the_server(two: Two)
     assert (two.box.data / "home/demo" / two.first.name / "written").read_bytes() == expected
 
 
+WRITER = """
+import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(file, b"1" * 4096)
+os.write(file, b"2" * 4096)
+print("written", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_mount_that_is_told_to_end_first_sends_what_was_written(two: Two) -> None:
+    point = two.box.root / "fourth"
+    point.mkdir()
+    assert two.box.run("paddle", "mount", str(point)).returncode == 0
+    path = point / "dc1/home/demo" / two.first.name / "f"
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "written\n"
+        signal_mount(point, signal.SIGTERM)
+        disk = two.box.data / "home/demo" / two.first.name / "f"
+        wait_until(lambda: not is_mounted(point) and disk.read_bytes() == b"1" * 4096 + b"2" * 4096)
+        writer.communicate("\n", timeout=20)
+
+
+def signal_mount(point: Path, number: signal.Signals) -> None:
+    """Send a signal to the process that serves a mount."""
+    found = subprocess.run(["pgrep", "-f", f"mount {point}$"], capture_output=True, text=True, check=True)
+    for pid in found.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), number)
+
+
 def test_a_mount_that_was_killed_is_waited_for_no_longer_than_its_lease(two: Two) -> None:
     point = two.box.root / "third"
     point.mkdir()
@@ -220,10 +253,7 @@ def test_a_mount_that_was_killed_is_waited_for_no_longer_than_its_lease(two: Two
         (two.first / "f").write_text("text")
         place = point / "dc1/home/demo" / two.first.name / "f"
         assert place.read_text() == "text"
-        found = subprocess.run(["pgrep", "-f", f"mount {point}$"], capture_output=True, text=True, check=True)
-        for pid in found.stdout.split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        signal_mount(point, signal.SIGKILL)
         began_s = time.monotonic()
         (two.first / "f").write_text("other")
         assert time.monotonic() - began_s < LEASE_S + 20  # the bound is the lease's; the rest is for a busy machine

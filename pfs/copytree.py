@@ -1,5 +1,7 @@
 """Copies a tree from one data domain into another, on the server's disk.
 
+Mounts may look while the copy grows: when it ends, however it ends, they are told what is not as they saw it.
+
 Every file is reached through the descriptor of its directory, so a link swapped in while the copy runs leads nowhere:
 links are copied as links. What is neither file, directory nor link (a socket, say) is left out.
 """
@@ -10,7 +12,10 @@ import os
 import stat
 from dataclasses import dataclass
 
+import trio
+
 from pfs.disk import Disk
+from pfs.diskattr import node_id_of
 from pfs.errors import Kind, PfsError
 from pfs.system import open_beneath
 
@@ -59,7 +64,11 @@ async def copy_tree(
                 os.close(source_fd)
         return copier.copied
 
-    return await disk.run(work)
+    try:
+        return await disk.run(work)
+    finally:
+        with trio.CancelScope(shield=True):
+            await disk.changed(copier.changed)
 
 
 class _Copier:
@@ -67,12 +76,14 @@ class _Copier:
 
     def __init__(self, uid: int | None, limits: Limits) -> None:
         self.copied = Copied()
+        self.changed: set[int] = set()
         self._uid = uid
         self._limits = limits
 
     def directory(self, source_fd: int, target_fd: int, levels: int) -> None:
         if levels == 0:
             raise PfsError(Kind.TOO_LARGE, f"src has directories more than {DEPTH_MAX} deep; make it flatter")
+        self.changed.add(node_id_of(os.fstat(target_fd)))
         for name in sorted(os.listdir(source_fd)):
             try:
                 info = os.stat(name, dir_fd=source_fd, follow_symlinks=False)
@@ -110,6 +121,7 @@ class _Copier:
             _remove(name, target_fd)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             target = os.open(name, flags, 0o600, dir_fd=target_fd)
+            self.changed.add(node_id_of(os.fstat(target)))
             try:
                 _copy_bytes(source, target, info.st_size)
                 os.fchmod(target, stat.S_IMODE(info.st_mode) & 0o777)

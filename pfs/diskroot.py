@@ -5,7 +5,7 @@ Calls are made in worker threads: a slow disk holds up one caller, not the serve
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import TypeVar
 
 import trio
@@ -28,6 +28,8 @@ class DiskRoot:
     Attributes:
         watch: is given the descriptor of a directory or file, in any thread, and tells whether changes that others
             make to it from now on will be told of.
+        changed: is given the numbers of nodes that the server itself has changed here past the tree; the watch does
+            not tell of those.
     """
 
     def __init__(self, root: str) -> None:
@@ -36,6 +38,7 @@ class DiskRoot:
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self.nodes = OpenNodes(self._root_fd)
         self.watch: Callable[[int], bool] = lambda fd: False
+        self.changed: Callable[[Collection[int]], Awaitable[None]] = _nobody_has_copies
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` in a worker thread; its OSErrors come out as `PfsError`."""
@@ -90,3 +93,7 @@ class DiskRoot:
     def close(self) -> None:
         """Let go of the root."""
         os.close(self._root_fd)
+
+
+async def _nobody_has_copies(nodes: Collection[int]) -> None:
+    return None

@@ -8,6 +8,7 @@ whoever wants to change something waits no longer than that.
 What is read is leased where the attributes say `leased`: the disk can tell when such a node is changed by others.
 """
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -31,10 +32,12 @@ from pfs.api import (
     Space,
     XattrMode,
 )
-from pfs.errors import Kind, PfsError
+from pfs.errors import PfsError
 from pfs.leases import Leases
 from pfs.path import parent_and_name
 from pfs.service import TreeFileSystem
+
+log = logging.getLogger(__name__)
 
 LEASE_S = 10.0
 NOBODY = 0
@@ -132,9 +135,8 @@ class LeaseHub:
                 try:
                     await holder.tell(nodes, names)
                     return
-                except PfsError as error:
-                    if error.kind is not Kind.UNREACHABLE:
-                        raise
+                except PfsError as error:  # whatever it says, it has not let go
+                    log.warning("a mount is cut off, it does not give its leases back: %s", error)
         self.leases.leave(holder.number)
         await holder.hang_up()
         await trio.sleep_until(holder.heard_s + LEASE_S)

@@ -1,14 +1,16 @@
 """Copying a tree from one domain into another: what is copied, how much at most, whose it is, and again after a cut."""
 
+import contextlib
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import pytest
 
 from pfs import copytree
 from pfs.copytree import DEPTH_MAX, Copied, Limits, copy_tree
+from pfs.diskattr import node_id_of
 from pfs.errors import Kind, PfsError
 from tests.pfs.world import World
 
@@ -47,6 +49,24 @@ def failure(copy: Copy, **how: object) -> Kind:
     with pytest.raises(PfsError) as caught:
         copy(**how)
     return caught.value.kind
+
+
+@pytest.mark.parametrize("limits", [ENOUGH, Limits(2, 1 << 30)], ids=["to its end", "refused in the middle"])
+def test_who_looked_while_it_grew_is_told(copy: Copy, source: Path, target: Path, world: World, limits: Limits) -> None:
+    told: set[int] = set()
+
+    async def changed(nodes: Collection[int]) -> None:
+        told.update(nodes)
+
+    world.disk.changed = changed
+    (source / "a").mkdir()
+    (source / "a/f").write_text("text")
+    (source / "g").write_text("text")
+    with contextlib.suppress(PfsError):
+        copy(limits=limits)
+    made = [target, *target.rglob("*")]
+    assert len(made) >= 3
+    assert told == {node_id_of(path.stat()) for path in made}
 
 
 def test_files_keep_bytes_mode_and_times(copy: Copy, source: Path, target: Path) -> None:

@@ -158,16 +158,20 @@ async def test_a_mount_that_is_gone_is_waited_out_from_when_it_was_last_heard(tw
 
 
 @scenario
-async def test_a_connection_that_breaks_while_it_is_told_is_waited_out(two: Two) -> None:
-    await two.second.getattr("d/f")
+async def test_a_mount_that_answers_with_an_error_is_cut_off_and_waited_out(two: Two) -> None:
+    for number, kind in enumerate((Kind.UNREACHABLE, Kind.INVALID), start=1):
+        holder = two.hub.join(two.holder.tell, two.holder.hang_up)
+        mount = LeasedFileSystem(two.tree, two.hub, holder)
+        await mount.getattr("d/f")
 
-    async def answer() -> None:
-        raise PfsError(Kind.UNREACHABLE, "the connection was lost")
+        async def answer(kind: Kind = kind) -> None:
+            raise PfsError(kind, "whatever it says")
 
-    two.answer = answer
-    began_s = trio.current_time()
-    await two.first.setattr("d/f", Changes(mode=0o600))
-    assert trio.current_time() - began_s == LEASE_S
+        two.answer = answer
+        began_s = trio.current_time()
+        await two.first.setattr("d/f", Changes(mode=0o600))
+        assert trio.current_time() - began_s == LEASE_S
+        assert two.hung_up == number
 
 
 @scenario
