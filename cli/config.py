@@ -45,10 +45,11 @@ class Datacenter:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All datacenters, and the one that commands mean when none is named."""
+    """All datacenters of one file, and the one that commands mean when none is named."""
 
     datacenters: dict[str, Datacenter]
     current: str
+    path: str = ""
 
     @property
     def datacenter(self) -> Datacenter:
@@ -61,13 +62,13 @@ def config_path() -> str:
     return os.environ.get("PADDLE_CONFIG") or os.path.expanduser("~/.paddle/config")
 
 
-def load() -> Config:
-    """Read the configuration.
+def load(path: str | None = None) -> Config:
+    """Read the configuration; by default the user's.
 
     Raises:
         ConfigError: there is none, or it is not what this module's docstring says.
     """
-    path = config_path()
+    path = config_path() if path is None else os.path.expanduser(path)
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -75,7 +76,9 @@ def load() -> Config:
         raise ConfigError(
             f"there is no configuration {path}; `jobd init` on the server prints one, and so does its administrator"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     return parse(text, path)
 
@@ -102,7 +105,7 @@ def parse(text: str, path: str) -> Config:
         current = active[0] if active else next(iter(datacenters))
     if current not in datacenters:
         raise ConfigError(f"{path}: current-datacenter is {current!r}, but there are only: {', '.join(datacenters)}")
-    return Config(datacenters, current)
+    return Config(datacenters, current, path)
 
 
 def _entries(value: dict[str, Any], path: str) -> tuple[list[tuple[str, Any]], str | None]:
@@ -125,9 +128,14 @@ def _datacenter(name: str, entry: Any, path: str) -> Datacenter:
     for field in ("username", "token", "endpoint"):
         if not isinstance(entry.get(field), str) or not entry[field]:
             raise ConfigError(f"{path}: {name} has no {field}")
-    endpoint = entry["endpoint"] if "://" in entry["endpoint"] else f"https://{entry['endpoint']}"
+    endpoint = endpoint_of(entry["endpoint"])
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or "/" in name:
         raise ConfigError(f"{path}: {name} has the endpoint {endpoint!r}; one looks like https://host:8470")
     ca = entry.get("ca")
-    return Datacenter(name, entry["username"], entry["token"], endpoint.rstrip("/"), None if ca is None else str(ca))
+    return Datacenter(name, entry["username"], entry["token"], endpoint, None if ca is None else str(ca))
+
+
+def endpoint_of(text: str) -> str:
+    """Return the URL that is meant by what somebody wrote."""
+    return (text if "://" in text else f"https://{text}").rstrip("/")

@@ -38,6 +38,8 @@ def status_of(program: str, work: Callable[[], object]) -> int:
     except click.ClickException as error:
         click.echo(f"{program}: {error.message}", err=True)
         return error.exit_code
+    except SystemExit as ended:  # by click or argparse, who have said why
+        return ended.code if isinstance(ended.code, int) else 0
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone
         return 141

@@ -1,4 +1,4 @@
-"""`paddle mount` and `paddle umount`: a mount in the background, or in the foreground, and its end.
+"""`paddle mount`: a mount in the background, or in the foreground.
 
 The command comes back when the mount is in use, or with one line that says why it cannot be. The process that
 serves it holds a lock beside its log for as long as it lives: no two are started for one place, and who unmounts
@@ -6,62 +6,62 @@ can wait for it to be gone.
 """
 
 import contextlib
-import errno
-import fcntl
 import logging
 import os
 import select
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
+from cli.mountoptions import Options, shown
+from cli.mountpoint import is_dead, is_mounted, open_for_appending, state_file, take_lock
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
-    from cli.config import Config
+    from cli.config import Config, Datacenter
     from fuseclient.blocks import BlockCache
+    from fuseclient.journal import Journal
 
-CACHE_BYTES = 1 << 30
 START_S = 60.0
-ANSWER_S = 5.0
-END_S = 10.0
 CLOSE_S = 1.0
+AUTOMOUNT = "autofs"
 _READY = "ready"
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to mount.
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    """What is to be mounted.
 
     Attributes:
-        allow_other: other users of the machine may use the mount, as this user.
-        cache_dir: where blocks of files are kept; by default in the user's cache directory.
-        cache_bytes: room that they may take there; 0 keeps none.
-        shortcut: read files of a server on this machine directly.
+        datacenters: by their names.
+        point: the canonical path.
+        source: what the kernel lists as mounted there.
     """
 
-    allow_other: bool = False
-    cache_dir: str | None = None
-    cache_bytes: int = CACHE_BYTES
-    shortcut: bool = True
+    datacenters: "dict[str, Datacenter]"
+    point: str
+    source: str
+    options: Options
 
 
-def mount_command(mountpoint: str, options: Options, *, foreground: bool = False, log_file: str | None = None) -> int:
-    """Mount all datacenters of the configuration.
+def mount_command(
+    mountpoint: str, options: Options, *, source: str | None = None, foreground: bool = False, quiet: bool = False
+) -> int:
+    """Mount.
 
     Args:
         mountpoint: an empty directory.
+        source: the URL of a server, or the name of a datacenter; by default all of the configuration are mounted.
         foreground: stay until it is unmounted.
-        log_file: where messages go; by default the terminal, or in the background a file in the state directory.
+        quiet: say nothing when it is mounted.
 
     Returns:
         The exit status.
@@ -73,81 +73,71 @@ def mount_command(mountpoint: str, options: Options, *, foreground: bool = False
     from fuseclient import mount, mountpoints
 
     point = mountpoints.canonical(mountpoint)
-    with _told():
+    options = replace(options, cache_dir=_absolute(options.cache_dir), log_file=_absolute(options.log_file))
+    try:
         mount.check_machine()
         _check_point(point)
-        configuration = config.load()
-        lock = _lock(point)
+        configuration = config.load(options.config)
+        datacenters = configuration.datacenters if source is None else _named(source, configuration)
+        what = _Mount(datacenters, point, source or mount.SOURCE, options)
+        lock = take_lock(point)
         if lock is None:
             raise PfsError(Kind.BUSY, f"{point}: it is being mounted or unmounted at this moment")
         with lock:
-            if not foreground:
-                where = Path(log_file) if log_file else _state_file(point, "log")
-                _in_background(configuration, point, options, where)
-                click.echo(f"{point}: mounted {', '.join(configuration.datacenters)}; messages go to {where}")
+            if foreground:
+                _log_to(options.log_file, options.log_level)
+                _serve(what, lambda: None if quiet else click.echo(f"{point}: mounted", err=True))
                 return 0
-            _log_to(log_file)
-            _serve(configuration, point, options, lambda: click.echo(f"{point}: mounted", err=True))
-    return 0
-
-
-def umount_command(mountpoint: str, *, lazy: bool = False) -> int:
-    """Unmount, and wait until the process that served the mount is gone.
-
-    Args:
-        mountpoint: where it is mounted.
-        lazy: also while it is in use; its process then ends with the last user.
-
-    Returns:
-        The exit status.
-
-    Raises:
-        click.ClickException: it cannot be unmounted, and why.
-    """
-    from fuseclient import mountpoints
-
-    point = mountpoints.canonical(mountpoint)
-    if mountpoints.mounted_type(point) != mountpoints.FILESYSTEM_TYPE:
-        raise click.ClickException(f"{point}: no pfs is mounted here")
-    with _told():
-        while mountpoints.mounted_type(point) == mountpoints.FILESYSTEM_TYPE:
-            try:
-                mountpoints.unmount(point, lazy=lazy or _is_dead(point))
-            except PfsError as error:
-                if error.kind is not Kind.BUSY:
-                    raise
-                users = "; ".join(mountpoints.users(point)) or "a program that this user cannot see uses it"
-                hint = "end that first, or use --lazy"
-                raise PfsError(Kind.BUSY, f"{point} is in use: {users}. {hint}") from None
-        if not lazy and not _wait_for_end(point):
-            raise PfsError(Kind.TIMED_OUT, f"{point} is unmounted, but its process does not end")
-    click.echo(f"{point}: unmounted")
-    return 0
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
+            log_file = Path(options.log_file) if options.log_file else state_file(point, "log")
+            _in_background(what, log_file)
     except PfsError as error:
         raise click.ClickException(str(error)) from None
+    if not quiet:
+        click.echo(f"{point}: mounted {', '.join(datacenters)}; messages go to {log_file}")
+    return 0
+
+
+def _absolute(path: str | None) -> str | None:
+    """Return a path that means the same when the process has left its directory."""
+    return None if path is None else os.path.abspath(os.path.expanduser(path))
+
+
+def _named(source: str, configuration: "Config") -> "dict[str, Datacenter]":
+    """Return the datacenters whose server or name is `source`.
+
+    Raises:
+        PfsError: INVALID for none.
+    """
+    from cli.config import endpoint_of
+
+    found = {
+        name: each
+        for name, each in configuration.datacenters.items()
+        if name == source or each.endpoint == endpoint_of(source)
+    }
+    if not found:
+        there_are = ", ".join(f"{name} at {each.endpoint}" for name, each in configuration.datacenters.items())
+        raise PfsError(Kind.INVALID, f"{configuration.path} knows no datacenter {source}; there are {there_are}")
+    return found
 
 
 def _check_point(point: str) -> None:
     """Make sure that something can be mounted there; what a killed process left behind is cleared away."""
-    from fuseclient.mountpoints import FILESYSTEM_TYPE, mounted_type, unmount
+    from fuseclient.mountpoints import mounted_type, unmount
 
-    while mounted_type(point) == FILESYSTEM_TYPE:
-        if not _is_dead(point):
+    while is_mounted(point):
+        if not is_dead(point):
             hint = f"`paddle umount {point}` ends that"
             raise PfsError(Kind.EXISTS, f"{point}: pfs is mounted here already; {hint}")
         unmount(point, lazy=True)
+    if mounted_type(point) == AUTOMOUNT:
+        return  # whoever looks into it waits for the mount that we are to make
     try:
         entries = os.listdir(point)
     except FileNotFoundError:
         raise PfsError(Kind.NOT_FOUND, f"{point} does not exist; make it with: mkdir -p {point}") from None
     except NotADirectoryError:
-        raise PfsError(Kind.NOT_DIR, f"{point} is not a directory") from None
+        raise PfsError(Kind.NOT_DIR, f"{point} is not a directory; mount at an empty directory") from None
     except OSError as error:
         raise PfsError(Kind.DENIED, f"{point} cannot be used: {error.strerror}") from None
     if entries:
@@ -156,23 +146,7 @@ def _check_point(point: str) -> None:
         raise PfsError(Kind.DENIED, f"{point} is not yours to write to; mount at a directory of your own")
 
 
-def _is_dead(point: str) -> bool:
-    """Tell whether the process behind a mount is gone. One that hangs is not asked for longer than five seconds."""
-    codes: list[int] = []
-
-    def look() -> None:
-        try:
-            os.stat(point)
-        except OSError as error:
-            codes.append(error.errno or 0)
-
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
-    looking.join(ANSWER_S)
-    return codes in ([errno.ENOTCONN], [errno.ECONNABORTED])
-
-
-def _serve(configuration: "Config", point: str, options: Options, ready: Callable[[], None]) -> None:
+def _serve(what: _Mount, ready: Callable[[], None]) -> None:
     """Connect, mount, and serve until the end.
 
     Raises:
@@ -181,21 +155,37 @@ def _serve(configuration: "Config", point: str, options: Options, ready: Callabl
     import trio
 
     from fuseclient import mount
+    from fuseclient.identity import Ids
     from pfs.client import open_filesystem
+
+    options = what.options
 
     async def main() -> None:
         with trio.CancelScope() as scope:
             async with contextlib.AsyncExitStack() as stack:
-                filesystems = {
-                    name: await stack.enter_async_context(
-                        open_filesystem(each.endpoint, each.token, each.ca, shortcut=options.shortcut)
-                    )
-                    for name, each in configuration.datacenters.items()
-                }
+                filesystems = {}
+                for name, each in what.datacenters.items():
+                    connecting = open_filesystem(each.endpoint, each.token, each.ca, shortcut=options.shortcut)
+                    filesystems[name] = await stack.enter_async_context(connecting)
+                    if options.ids is Ids.NUMERIC and not filesystems[name].standing().admin:
+                        reason = f"{each.username} is none at {each.endpoint}; leave ids=numeric away"
+                        raise PfsError(Kind.DENIED, f"the server's own numbers are for administrators: {reason}")
                 blocks = await trio.to_thread.run_sync(_open_cache, options)
                 if blocks is not None:
                     stack.callback(blocks.close)
-                await mount.run(filesystems, point, allow_other=options.allow_other, ready=ready, blocks=blocks)
+                journals = await trio.to_thread.run_sync(_open_journals, what, stack)
+                await mount.run(
+                    filesystems,
+                    what.point,
+                    allow_other=options.allow_other,
+                    ready=ready,
+                    identity=options.ids,
+                    blocks=blocks,
+                    journals=journals,
+                    flags=options.flags,
+                    source=what.source,
+                    options=shown(options),
+                )
                 scope.deadline = trio.current_time() + CLOSE_S
 
     failures: list[PfsError] = []
@@ -213,14 +203,31 @@ def _open_cache(options: Options) -> "BlockCache | None":
 
     if options.cache_bytes == 0:
         return None
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     try:
-        return BlockCache(options.cache_dir or str(base / "pfs"), options.cache_bytes)
+        return BlockCache(_cache_folder(options), options.cache_bytes)
     except PfsError as error:
         if options.cache_dir is not None:
             raise
         log.warning("nothing is kept on the local disk: %s", error)
         return None
+
+
+def _open_journals(what: _Mount, stack: contextlib.AsyncExitStack) -> "dict[str, Journal] | None":
+    """Open what --write-behind needs: without it nothing could be promised, so there is no mount without it."""
+    from fuseclient.journal import open_journal
+
+    if not what.options.write_behind:
+        return None
+    journals = {}
+    for name, each in what.datacenters.items():
+        journals[name] = open_journal(_cache_folder(what.options), each.endpoint, each.username)
+        stack.callback(journals[name].close)
+    return journals
+
+
+def _cache_folder(options: Options) -> str:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return options.cache_dir or str(base / "pfs")
 
 
 def _leaves(group: BaseExceptionGroup[PfsError]) -> Iterator[PfsError]:
@@ -231,7 +238,7 @@ def _leaves(group: BaseExceptionGroup[PfsError]) -> Iterator[PfsError]:
             yield error
 
 
-def _in_background(configuration: "Config", point: str, options: Options, log_file: Path) -> None:
+def _in_background(what: _Mount, log_file: Path) -> None:
     """Start the process that serves, and wait until the mount is in use.
 
     Raises:
@@ -240,11 +247,15 @@ def _in_background(configuration: "Config", point: str, options: Options, log_fi
     sys.stdout.flush()
     sys.stderr.flush()
     heard, said = os.pipe()
-    with open(heard, "rb", buffering=0) as pipe, open(said, "wb", buffering=0) as answer, _append(log_file) as out:
+    with (
+        open(heard, "rb", buffering=0) as pipe,
+        open(said, "wb", buffering=0) as answer,
+        open_for_appending(log_file) as out,
+    ):
         child = os.fork()
         if child == 0:
             pipe.close()
-            os._exit(_be_daemon(configuration, point, options, out, answer))
+            os._exit(_be_daemon(what, out, answer))
         answer.close()
         os.waitpid(child, 0)
         reason = _hear(pipe)
@@ -262,7 +273,7 @@ def _hear(pipe: FileIO) -> str:
     return f"the mount is not in use after {START_S:.0f} s"
 
 
-def _be_daemon(configuration: "Config", point: str, options: Options, out: IO[str], answer: FileIO) -> int:
+def _be_daemon(what: _Mount, out: IO[str], answer: FileIO) -> int:
     """Leave the terminal and the parent, then serve. Returns the exit status; nothing is raised."""
 
     def say(text: str) -> None:
@@ -285,58 +296,22 @@ def _be_daemon(configuration: "Config", point: str, options: Options, out: IO[st
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (out.fileno(), 1), (out.fileno(), 2)):
             os.dup2(source, target)
-        _log_to(None)
-        _serve(configuration, point, options, ready)
+        _log_to(None, what.options.log_level)
+        _serve(what, ready)
     except PfsError as error:
         log.error("%s", error)
         say(str(error))
         return 1
     except BaseException:
-        log.exception("the mount at %s ended", point)
+        log.exception("the mount at %s ended", what.point)
         return 1
-    log.info("the mount at %s has ended", point)
+    log.info("the mount at %s has ended", what.point)
     return 0
 
 
-def _log_to(path: str | None) -> None:
+def _log_to(path: str | None, level: str) -> None:
     if path is not None:
-        _append(Path(path)).close()  # says what is wrong, if anything is
+        open_for_appending(Path(path)).close()  # says what is wrong, if anything is
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, filename=path)
+    logging.basicConfig(level=level.upper(), format=form, filename=path)
     logging.captureWarnings(True)
-
-
-def _lock(point: str) -> IO[str] | None:
-    """Take the lock of a mount point; None while somebody has it."""
-    file = _append(_state_file(point, "lock"))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def _append(path: Path) -> IO[str]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a")
-    except OSError as error:
-        raise PfsError(Kind.DENIED, f"cannot write {path}: {error.strerror}") from None
-
-
-def _wait_for_end(point: str) -> bool:
-    end = time.monotonic() + END_S
-    while time.monotonic() < end:
-        lock = _lock(point)
-        if lock is not None:
-            lock.close()
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def _state_file(point: str, kind: str) -> Path:
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    name = point.strip("/").replace("%", "%25").replace("-", "%2D").replace("/", "-")
-    return state / "pfs" / f"mount-{name}.{kind}"

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cli import config
 from cli.errors import run_command
 from cli.output import age, table
-from jobd.units import parse_size
 
 if TYPE_CHECKING:
     from pfs.webclient import WebClient
@@ -25,21 +24,6 @@ if TYPE_CHECKING:
 OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_LOST"})
 
 
-class _Size(click.ParamType[int]):
-    """Bytes, as people write them; a bare 0 is one, too."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int) or value == "0":
-            return int(value)
-        try:
-            return parse_size(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-SIZE = _Size()
 dc_option = click.option("--dc", metavar="NAME", help="The datacenter; default: the current one of ~/.paddle/config.")
 
 
@@ -59,30 +43,51 @@ def paddle() -> None:
 
 
 @paddle.command()
-@click.argument("mountpoint")
+@click.argument("mountpoint", required=False)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground, and log to the terminal.")
-@click.option("--allow-other", is_flag=True, help="Let other users of this machine in, too.")
-@click.option("--log-file", metavar="FILE", help="Where the mount logs to. Default: below ~/.local/state/pfs.")
-@click.option("--cache-dir", metavar="FOLDER", help="Where blocks of files are kept. Default: below ~/.cache/pfs.")
 @click.option(
-    "--cache-size", metavar="SIZE", type=SIZE, default="1Gi", help="Room that they may take, e.g. 20Gi; 0 keeps none."
+    "-o", "words", metavar="OPTION,…", multiple=True, help="A list of options as for mount(8); `-o help` shows them."
 )
+@click.option("--allow-other", is_flag=True, help="Let other users of this machine in, too.")
+@click.option("--write-behind", is_flag=True, help="Let close return before the server has what was written.")
+@click.option("--cache-dir", metavar="FOLDER", help="Where blocks of files are kept. Default: below ~/.cache/pfs.")
+@click.option("--cache-size", metavar="SIZE", help="Room that they may take, e.g. 20Gi; 0 keeps none. Default: 1Gi.")
+@click.option("--log-file", metavar="FILE", help="Where the mount logs to. Default: below ~/.local/state/pfs.")
+@click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. Default: info.")
 @click.option("--shortcut/--no-shortcut", default=True, help="Read files of a server on this machine directly.")
+@click.option("--status", is_flag=True, help="Tell how it stands with MOUNTPOINT, or with all mounts of this machine.")
 def mount(
-    mountpoint: str,
+    mountpoint: str | None,
     *,
     foreground: bool,
-    allow_other: bool,
-    log_file: str | None,
-    cache_dir: str | None,
-    cache_size: int,
+    words: tuple[str, ...],
+    status: bool,
     shortcut: bool,
+    **named: str | bool | None,
 ) -> int:
     """Mount all datacenters at MOUNTPOINT, an empty directory."""
-    from cli.mount import Options, mount_command
+    from cli.mountoptions import Options, help_text, parse
 
-    options = Options(allow_other, cache_dir, cache_size, shortcut)
-    return mount_command(mountpoint, options, foreground=foreground, log_file=log_file)
+    if "help" in words:
+        click.echo(help_text())
+        return 0
+    if status:
+        from cli.mountstatus import status_command
+
+        return status_command(mountpoint)
+    if mountpoint is None:
+        raise click.UsageError("at which directory? As in: paddle mount ~/pfs")
+    from cli.mount import mount_command
+
+    # an option of its own counts more than one in a list
+    given = [_option(name, value) for name, value in named.items() if value]
+    return mount_command(mountpoint, parse([*words, *given], Options(shortcut=shortcut)), foreground=foreground)
+
+
+def _option(name: str, value: str | bool | None) -> str:
+    """Return an option of the command as it is written behind -o."""
+    text = str(value).replace("\\", "\\\\").replace(",", "\\,")
+    return name if value is True else f"{name}={text}"
 
 
 @paddle.command()
@@ -90,7 +95,7 @@ def mount(
 @click.option("-l", "--lazy", is_flag=True, help="Also when it is in use; what is open ends with an error.")
 def umount(mountpoint: str, lazy: bool) -> int:
     """Unmount MOUNTPOINT."""
-    from cli.mount import umount_command
+    from cli.umount import umount_command
 
     return umount_command(mountpoint, lazy=lazy)
 

@@ -31,12 +31,14 @@ from pfs.diskattr import node_id
 from pfs.errors import Kind, PfsError
 from pfs.guard import Tls
 from pfs.guard import serve as serve_guarded
-from pfs.leased import LeaseHub
+from pfs.leasehub import LeaseHub
 from pfs.mounts import Mounts
+from pfs.promises import Promises
 from pfs.routes import Gate
 from pfs.service import TreeFileSystem
 from pfs.sql import Database
 from pfs.tree import DOMAIN_DIRECTORIES, make_home_now, top
+from pfs.wire import CHANNEL_PATH, OPEN_PATH
 
 FIRST_CLUSTER = "GradientNode Cluster"
 PRIVATE = "server"
@@ -195,27 +197,32 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
         return TreeFileSystem(root, store.disk, identity.subject)
 
     socket = os.path.join(make_run_directory(store.data_root), "files.sock")
-    mounts = Mounts(filesystem, socket)
+    mounts = Mounts(filesystem, socket, Promises(os.path.join(store.data_root, PRIVATE, "mounts")))
     gate = Gate(
         store.accounts.identify,
         mounts.view,
         {KeyKind.USER: mounts.conversation, KeyKind.NODE: nodes.conversation},
     )
-    app = Starlette(routes=[*gate.routes(), *mounts.bulk.routes(gate.identity), Route("/health", _health)])
+    app = Starlette(routes=[*gate.routes(), Route("/health", _health)])
     async with trio.open_nursery() as nursery:
         await nursery.start(localfd.serve, socket, mounts.bulk.named)
         nursery.start_soon(_watch_disk, store.disk, mounts.hub)
         nursery.start_soon(_sweep_orphans, store.disk)
+        nursery.start_soon(mounts.hub.run)
         await nursery.start(engine.run)
         ended = trio.Event()
         await nursery.start(_watch_signals, ended)
 
         async def shutdown() -> None:
             await ended.wait()
+            await mounts.hub.end()
             await gate.hang_up()
 
         async def listen(task_status: trio.TaskStatus[list[str]]) -> None:
-            await serve_guarded(app, host=host, port=port, tls=tls, shutdown=shutdown, task_status=task_status)
+            takers = {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity)}
+            await serve_guarded(
+                app, host=host, port=port, tls=tls, takers=takers, shutdown=shutdown, task_status=task_status
+            )
             nursery.cancel_scope.cancel()
 
         urls = await nursery.start(listen)

@@ -73,6 +73,38 @@ def block_of(name: str) -> tuple[BlockId, int] | None:
     return (block, checksum) if block.key.block_size(number) and name_of(block, checksum) == name else None
 
 
+class Allowance:
+    """How much may be kept: a burst at once, and after that a rate.
+
+    What comes faster, a local disk could not give any faster when it is wanted again; to keep all of it would slow
+    down who reads it now, by a third where there are two processors. Once all is used up, a quarter of a burst has to
+    come together first: single blocks here and there help nobody who reads large pieces.
+
+    Args:
+        bytes_per_s: the rate.
+        burst_bytes: what may come at once.
+        now_s: the time, as below; of any clock that does not go back.
+    """
+
+    def __init__(self, bytes_per_s: int, burst_bytes: int, now_s: float) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._burst_bytes = burst_bytes
+        self._left_bytes = float(burst_bytes)
+        self._least_bytes = 0
+        self._seen_s = now_s
+
+    def take(self, size: int, now_s: float) -> bool:
+        """Tell whether so many bytes may be kept now."""
+        more = (now_s - self._seen_s) * self._bytes_per_s
+        self._left_bytes, self._seen_s = min(self._left_bytes + more, self._burst_bytes), now_s
+        if self._left_bytes < max(size, self._least_bytes):
+            self._least_bytes = self._burst_bytes // 4
+            return False
+        self._left_bytes -= size
+        self._least_bytes = 0
+        return True
+
+
 class BlockIndex:
     """The blocks that there are, the least recently used first.
 

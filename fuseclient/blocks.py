@@ -1,11 +1,12 @@
 """Blocks of files on the local disk: what was read once is not fetched again, also not by the next mount.
 
-The cache helps where it can and is never in the way. `put` leaves the writing to a thread, and what comes faster than
-the disk takes it is not kept. A disk that is full makes the cache smaller, one that fails ends it; either is said in
-one line of the log, and reads go to the server. What is damaged is dropped, never served: a block is written under
-another name first, so that under its own it is whole, and since neither write waits for the disk to be safe from a
-power cut, the bytes are held against their checksum when they are first used after a mount. The checksum (CRC-32,
-four times as fast as BLAKE2) is against disks, not against people: the folder has to be the user's own.
+The cache helps where it can and is never in the way. `put` leaves the writing to a thread, and of what comes faster
+than a disk gives, or than this one takes, a part is kept (`Allowance`): more of it each time it is read. A disk that is
+full makes the cache smaller, one that fails ends it; either is said in one line of the log, and reads go to the server.
+What is damaged is dropped, never served: a block is written under another name first, so that under its own it is
+whole, and since neither write waits for the disk to be safe from a power cut, the bytes are held against their checksum
+when they are first used after a mount. The checksum (CRC-32, four times as fast as BLAKE2) is against disks, not
+against people: the folder has to be the user's own.
 
 Mounts of one user may share a folder. Each holds a part of its own in it, `blocks-0`, `blocks-1` …, by a lock that
 ends with its process, and has the limit for itself.
@@ -18,17 +19,19 @@ import logging
 import os
 import stat
 import threading
+import time
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from fuseclient.blockindex import BLOCK_BYTES, BlockId, BlockIndex, Entry, Key, block_of, name_of
+from fuseclient.blockindex import BLOCK_BYTES, Allowance, BlockId, BlockIndex, Entry, Key, block_of, name_of
 from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
 
 PARTS_MAX = 64
 QUEUE_BYTES_MAX = 32 * 1024 * 1024
+KEPT_BYTES_PER_S, KEPT_BYTES_AT_ONCE = 128 * 1024 * 1024, 64 * 1024 * 1024
 CLOSE_TIMEOUT_S = 10.0
 
 _LOCK = "lock"
@@ -43,7 +46,7 @@ class Statistics:
     Attributes:
         hits, misses: answers of `get`, and how many bytes the hits gave.
         damaged: blocks that were dropped since they were not what had been put.
-        unkept: blocks that were not kept since the disk was too slow or failed.
+        unkept: blocks that were not kept since they came too fast, or the disk failed.
         blocks, held_bytes, limit_bytes: what is there, in room on the disk, and how much it may become.
     """
 
@@ -71,6 +74,7 @@ class BlockCache:
     def __init__(self, folder: str, limit_bytes: int) -> None:
         self._folder, self._lock_fd = _claim(folder)
         self._index = BlockIndex(limit_bytes)
+        self._allowance = Allowance(KEPT_BYTES_PER_S, KEPT_BYTES_AT_ONCE, time.monotonic())
         self._wake = threading.Condition(threading.Lock())  # guards all below; never held while the disk works
         self._queue: OrderedDict[BlockId, bytes | memoryview] = OrderedDict()
         self._queued_bytes = 0
@@ -115,7 +119,7 @@ class BlockCache:
             if self._closing or block in self._index or block in self._queue or block == self._writing:
                 return
             no_room = len(data) > self._index.limit_bytes or self._queued_bytes + len(data) > QUEUE_BYTES_MAX
-            if self._broken or no_room:
+            if self._broken or no_room or not self._allowance.take(len(data), time.monotonic()):
                 self._unkept += 1
                 return
             self._queue[block] = data

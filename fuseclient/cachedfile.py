@@ -7,8 +7,8 @@ by whom.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property, partial
 from typing import Protocol, TypeVar
 
 import trio
@@ -16,9 +16,11 @@ import trio
 from fuseclient.blockindex import BLOCK_BYTES, Key
 from fuseclient.blocks import BlockCache
 from fuseclient.copies import Copies
+from fuseclient.counters import Counters
+from fuseclient.prompt import PromptFile
 from fuseclient.reader import Reader
 from fuseclient.writer import Writer
-from pfs.api import Attr, Changes, Closing, LeasingFileSystem, OpenFile, OpenFlags
+from pfs.api import Attr, Changes, Closing, InParts, LeasingFileSystem, OpenFile, OpenFlags, Part, XattrCall
 from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
@@ -35,8 +37,11 @@ class Copied(Protocol):
     inner: LeasingFileSystem
     nursery: trio.Nursery
     copies: Copies
+    counters: Counters
     datacenter: str
     blocks: BlockCache | None
+
+    async def look_out(self) -> None: ...
 
     def known(self, node_id: int) -> Attr | None: ...
 
@@ -48,10 +53,12 @@ class Copied(Protocol):
 
     async def settle(self, node_id: int | None) -> None: ...
 
+    async def settle_others(self, file: "CachedFile") -> None: ...
+
     async def changed(self, node_id: int | None, ask: Callable[[], Awaitable[Attr]]) -> Attr: ...
 
 
-class CachedFile:
+class CachedFile(PromptFile):
     """One open file.
 
     Args:
@@ -65,15 +72,26 @@ class CachedFile:
         self._path = path
         self._flags = flags
         self._inner = inner
-        self._opening = trio.Lock()
         self._lost: PfsError | None = None
         self._ended = False
-        self._reader = Reader(self._fetch, filesystem.nursery)
-        self._writer = Writer(self._deliver, filesystem.nursery, in_order=OpenFlags.APPEND in flags)
         self._version: tuple[int, int, int] | None = None
         self._direct_reads = 0
         self._end: int | None = None
         self.attr = attr
+
+    # what most openings of small files do without is made when it is needed
+
+    @cached_property
+    def _opening(self) -> trio.Lock:
+        return trio.Lock()
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return Reader(self._fetch, self._fs.nursery)
+
+    @cached_property
+    def _writer(self) -> Writer:
+        return Writer(self._deliver, self._fs.nursery, in_order=OpenFlags.APPEND in self._flags)
 
     @property
     def node_id(self) -> int:
@@ -88,7 +106,12 @@ class CachedFile:
     @property
     def dirty(self) -> bool:
         """True while the server does not have all that was written."""
-        return self._writer.dirty
+        return "_writer" in vars(self) and self._writer.dirty
+
+    @property
+    def dirty_bytes(self) -> int:
+        """How much of what was written the server does not have."""
+        return self._writer.dirty_bytes if "_writer" in vars(self) else 0
 
     async def open_quietly(self) -> None:
         """Open it at the server; what goes wrong is said when it is next used."""
@@ -133,19 +156,26 @@ class CachedFile:
 
     # ---- reading
 
+    def read_at_once(self, offset: int, size: int) -> bytes | None:
+        content = self._fs.content(self.node_id)
+        return None if content is None else content[offset : offset + size]
+
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return up to `size` bytes."""
+        near = self._fs.inner.is_near() and self._inner is not None  # then the server need not be there
+        if not near:
+            await self._fs.look_out()
         content = self._fs.content(self.node_id)
         if content is not None:
             return content[offset : offset + size]
         await self._fs.settle(self.node_id)
-        if self._fs.inner.is_near():
-            return await self._ask(partial(_read, offset, size))
+        if near or (self._fs.inner.is_near() and not self._fs.inner.is_away()):
+            return await self._ask(partial(self._read, offset, size))
         attr = self._fs.known(self.node_id)
         if attr is None or not attr.leased:
             self._direct_reads += 1
             if self._direct_reads <= DIRECT_READS:
-                return await self._ask(partial(_read, offset, size))
+                return await self._ask(partial(self._read, offset, size))
             attr = await self._ask(self._fs.asked)
         if attr.leased:
             self._direct_reads = 0
@@ -155,19 +185,26 @@ class CachedFile:
             self._reader.clear()
         return await self._reader.read(offset, size, attr.size)
 
+    async def _read(self, offset: int, size: int, file: OpenFile) -> bytes:
+        data = await file.read(offset, size)
+        self._fs.counters.fetched_bytes += len(data)
+        return data
+
     async def _fetch(self, offset: int, size: int) -> bytes:
         """Fetch a piece; whole blocks of it from the local disk, or to be kept there."""
         blocks, version = self._fs.blocks, self._version
-        if blocks is None or version is None or offset % BLOCK_BYTES:
+        if blocks is None or version is None:
             return await self._fetch_from_server(offset, size)
         key = Key(self._fs.datacenter, self.node_id, *version)
         numbers = range(offset // BLOCK_BYTES, -(-(offset + size) // BLOCK_BYTES))
-        whole = offset + size == min(numbers.stop * BLOCK_BYTES, version[0])
-        if not whole:
+        before, whole_end = offset % BLOCK_BYTES, min(numbers.stop * BLOCK_BYTES, version[0])
+        if (before or offset + size != whole_end) and not self._fs.inner.is_away():
             return await self._fetch_from_server(offset, size)
         kept = await trio.to_thread.run_sync(_kept, blocks, key, numbers)
         if kept is not None:
-            return kept
+            return kept[before : before + size] if len(kept) != size else kept
+        if before or offset + size != whole_end:
+            return await self._fetch_from_server(offset, size)
         data = await self._fetch_from_server(offset, size)
         attr = self._fs.known(self.node_id)
         if attr is not None and attr.leased and (attr.size, attr.mtime_ns, attr.ctime_ns) == version:
@@ -181,7 +218,7 @@ class CachedFile:
         pieces: list[bytes] = []
         read = 0
         while read < size:  # an answer holds only so much
-            piece = await self._ask(partial(_read, offset + read, size - read))
+            piece = await self._ask(partial(self._read, offset + read, size - read))
             if not piece:
                 break
             pieces.append(piece)
@@ -193,20 +230,23 @@ class CachedFile:
     async def write(self, offset: int, data: bytes) -> int:
         """Take all of `data`; the server has it when `flush` returns."""
         await self._opened()
-        self._fs.copies.touch(self.node_id)
+        await self._fs.settle_others(self)
+        self._fs.copies.wrote(self.node_id, offset + len(data))
         await self._writer.add(offset, data)
         return len(data)
 
-    async def _deliver(self, offset: int, data: bytes) -> None:
+    async def _deliver(self, offset: int, parts: Sequence[Part]) -> None:
         self._end = offset
         try:
-            await self._ask(lambda file: file.write(offset, data))
+            await self._ask(partial(_write, offset, parts))
+            self._fs.counters.sent_bytes += sum(map(len, parts))
         finally:
             self._fs.copies.touch(self.node_id)
 
     async def settle(self) -> None:
         """Return when the server has everything that was written; its writer will hear of what went wrong."""
-        await self._writer.drain()
+        if "_writer" in vars(self):
+            await self._writer.drain()
 
     async def setattr(self, changes: Changes) -> Attr:
         """Change attributes of what is open, also when its name is gone."""
@@ -215,11 +255,21 @@ class CachedFile:
 
     async def getattr(self) -> Attr:
         """Tell what is open."""
-        await self._fs.settle(self.node_id)
+        await self._fs.look_out()
+        if not self._fs.inner.is_away():
+            await self._fs.settle(self.node_id)
         attr = self._fs.known(self.node_id)
         if attr is not None:
             return attr
         return await self._ask(self._fs.asked)
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        """Answer about the extended attributes of what is open."""
+        try:
+            return await self._ask(lambda file: file.xattr(call))
+        finally:
+            if call.changes:
+                self._fs.copies.touch(self.node_id)
 
     async def flush(self, closing: Closing) -> None:
         """A descriptor was closed: the server has everything when this returns."""
@@ -229,6 +279,13 @@ class CachedFile:
         """Return when the server's disk has it."""
         await self._writer.flush()
         await self._ask(lambda file: file.fsync())
+
+    def release_at_once(self) -> bool:
+        if self._inner is not None or self.dirty:
+            return False
+        self._ended = True
+        self._fs.closed(self)
+        return True
 
     async def release(self) -> None:
         """The last descriptor is gone."""
@@ -241,8 +298,11 @@ class CachedFile:
             await self._inner.release()
 
 
-async def _read(offset: int, size: int, file: OpenFile) -> bytes:
-    return await file.read(offset, size)
+async def _write(offset: int, parts: Sequence[Part], file: OpenFile) -> None:
+    if isinstance(file, InParts):
+        await file.write_parts(offset, parts)
+    else:
+        await file.write(offset, b"".join(parts))
 
 
 def _kept(blocks: BlockCache, key: Key, numbers: range) -> bytes | None:

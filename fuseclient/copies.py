@@ -5,20 +5,23 @@
 
 A leased copy holds until the server takes the lease back (`broken`), or until the mount itself changes the node
 (`touch`). An answer that was asked for before that came, and arrives after it, is not kept: each question notes
-what was broken while it was under way (`Question`). Whether leases hold at all, in time, is the caller's business.
+what was broken while it was under way (`Question`). Whether leases hold at all, in time, is the caller's business:
+when they do not (`lapse`), what is known is still there as a memory of how things were, and is looked at as of
+`REMEMBERED_S`, when all that was ever told still held. What this mount itself has changed since then has the size that
+it has made, and the times that it had before.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from pfs.api import Attr, Content, Entry, NodeType
-from pfs.path import split
 
-COPIES_MAX = 200_000
+COPIES_MAX = 180_000
 CONTENT_BYTES_MAX = 64 * 1024 * 1024
 FOR_EVER = float("inf")
+REMEMBERED_S = -1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -62,11 +65,19 @@ class Copies:
     Args:
         copies_max: more than these are not kept: those that were used least recently go.
         content_bytes_max: the same for the contents of small files.
+        is_dirty: tells whether this mount has written to a node what the server does not have: what it says of the
+            node is then not kept.
     """
 
-    def __init__(self, copies_max: int = COPIES_MAX, content_bytes_max: int = CONTENT_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        copies_max: int = COPIES_MAX,
+        content_bytes_max: int = CONTENT_BYTES_MAX,
+        is_dirty: Callable[[int], bool] = lambda _: False,
+    ) -> None:
         self._copies_max = copies_max
         self._content_bytes_max = content_bytes_max
+        self._is_dirty = is_dirty
         self._copies: OrderedDict[int, Copy] = OrderedDict()
         self._contents: OrderedDict[int, Copy] = OrderedDict()
         self._content_bytes = 0
@@ -75,6 +86,10 @@ class Copies:
 
     def __len__(self) -> int:
         return len(self._copies)
+
+    def leased(self) -> int:
+        """Count the nodes whose attributes hold until the server takes the lease back."""
+        return sum(copy.attr is not None and copy.attr.leased for copy in self._copies.values())
 
     @contextmanager
     def question(self) -> Iterator[Question]:
@@ -97,7 +112,7 @@ class Copies:
         if self.root is None:
             raise Unknown
         node_id = self.root
-        for name in split(path):
+        for name in path.split("/") if path else ():
             names = self.names(node_id, now_s)
             if names is None:
                 raise Unknown
@@ -126,6 +141,7 @@ class Copies:
             if attr is None:
                 return None
             entries.append(Entry(name, attr))
+        self._copies.move_to_end(node_id)
         return entries
 
     def content(self, node_id: int) -> bytes | None:
@@ -139,7 +155,10 @@ class Copies:
     def names(self, node_id: int, now_s: float) -> dict[str, int] | None:
         """Return the names of a directory; None when they are not known."""
         copy = self._copies.get(node_id)
-        return None if copy is None or now_s >= copy.names_until_s else copy.names
+        if copy is None or now_s >= copy.names_until_s:
+            return None
+        self._copies.move_to_end(node_id)  # without it nothing below it is found
+        return copy.names
 
     def last_attr(self, node_id: int) -> Attr | None:
         """Return the attributes of a node as they were last, though they need not hold any more."""
@@ -193,7 +212,7 @@ class Copies:
     def learn(self, question: Question, attr: Attr, now_s: float) -> None:
         """Keep attributes that were answered, if they are leased, or of a directory that the server makes."""
         until_s = FOR_EVER if attr.leased else now_s + _made_by_server_s(attr)
-        if until_s <= now_s or not question.holds(attr.node_id):
+        if until_s <= now_s or not question.holds(attr.node_id) or self._is_dirty(attr.node_id):
             return
         copy = self._copies.get(attr.node_id)
         if copy is None:
@@ -227,7 +246,7 @@ class Copies:
         """Keep the bytes of a small file."""
         self.learn(question, content.attr, now_s)
         node_id = content.attr.node_id
-        if question.holds(node_id) and self.is_leased(node_id):
+        if question.holds(node_id) and self.is_leased(node_id) and not self._is_dirty(node_id):
             self._drop_content(node_id)
             copy = self._copies[node_id]
             copy.content = content.data
@@ -235,6 +254,20 @@ class Copies:
             self._content_bytes += len(content.data)
             while self._content_bytes > self._content_bytes_max:
                 self._drop_content(next(iter(self._contents)))
+
+    def adopt(self, former: int, attr: Attr) -> None:
+        """Note that a node which this mount had given a number of its own has got the server's."""
+        self._note(former)
+        copy = self._copies.pop(former, None)
+        if copy is None:
+            return
+        self._drop_content(attr.node_id)
+        self._copies[attr.node_id] = copy
+        copy.attr, copy.until_s = attr, FOR_EVER if attr.leased else REMEMBERED_S
+        if self._contents.pop(former, None) is not None:
+            self._contents[attr.node_id] = copy
+            if not attr.leased:
+                self._drop_content(attr.node_id)
 
     # ---- unlearning
 
@@ -252,6 +285,13 @@ class Copies:
         copy = self._copies.get(node_id)
         if copy is not None:
             copy.until_s = 0.0
+
+    def wrote(self, node_id: int, end: int) -> None:
+        """This mount has written to a file, up to `end`."""
+        self.touch(node_id)
+        copy = self._copies.get(node_id)
+        if copy is not None and copy.attr is not None and copy.attr.size < end:
+            copy.attr = replace(copy.attr, size=end)
 
     def guess(self, node_id: int, attr: Attr, until_s: float) -> None:
         """Answer with `attr` for a moment: what a change of this mount has most likely made of the node."""
@@ -276,10 +316,14 @@ class Copies:
         if copy is not None:
             copy.names = None
 
-    def forget_all(self) -> None:
+    def lapse(self) -> None:
         """Nothing holds any more: the server may not be able to speak."""
         for question in self._questions:
             question.everything = True
+
+    def forget_all(self) -> None:
+        """Nothing is known any more."""
+        self.lapse()
         self._copies.clear()
         self._contents.clear()
         self._content_bytes = 0

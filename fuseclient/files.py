@@ -25,18 +25,21 @@ import trio
 from fuseclient import procs
 from fuseclient.handles import FileHandle
 from fuseclient.held import HeldReads
-from fuseclient.tree import Node, Place, Tree
-from pfs.api import Attr, Changes, Closing, NodeType, OpenFile, OpenFlags, Owner
+from fuseclient.inodes import Node
+from fuseclient.newfile import NewFile
+from fuseclient.tree import Place, Tree
+from pfs.api import Attr, Changes, Closing, NodeType, OpenFile, OpenFlags, Owner, XattrCall
 from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
 
 DEADLINE_S = 60.0  # nothing but a stream keeps a program longer; file systems give up by themselves before
 _ONCE = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
+_MORE_THAN_READING = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Opened:
     """What the kernel is told of an open file.
 
@@ -45,12 +48,14 @@ class Opened:
         direct: every read and write comes to us; nothing is kept in the kernel.
         outdated: what the kernel was told of the inode holds no more.
         keep: the pages that the kernel has of it are those of what was opened.
+        unread: the kernel has never had a page of it.
     """
 
     fh: int
     direct: bool
     outdated: bool
     keep: bool = False
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,21 @@ class Files:
             await _release(file)
         raise last
 
+    def open_at_once(self, number: int, os_flags: int, opener: int) -> Opened | None:
+        """Open a file for reading, if what stands there is known."""
+        if os_flags & _MORE_THAN_READING:
+            return None
+        inode = self._tree.inodes.get(number)
+        known = self._tree.known_at_once(inode)
+        if known is None:
+            return None
+        path, attr = known
+        file = self._tree.prompt[inode.datacenter].open_at_once(path, attr, inode.pages)
+        if file is None:
+            return None
+        in_mount = f"{inode.datacenter}/{path}"
+        return self._add(number, in_mount, file, _Asked(OpenFlags.READ, bool(os_flags & os.O_NONBLOCK), opener))
+
     async def create(
         self, parent: int, name: str, mode: int, os_flags: int, opener: int, *, owner: Owner | None = None
     ) -> tuple[Opened, Node]:
@@ -119,6 +139,7 @@ class Files:
         place, file = await self._tree.ask_below(parent, name, make)
         node = self._tree.enter(parent, name, file.attr)
         opened = self._add(node.number, place.in_mount, file, asked)
+        self._tree.handles.file(opened.fh).unflushed = isinstance(file, NewFile)  # closing it may make it
         self._tree.inodes.touch(parent)
         self._tree.handles.doubt(parent, name)
         return opened, node
@@ -134,6 +155,21 @@ class Files:
             if handle.attr.stream or handle.attr.volatile:
                 return await self._piece(handle, offset, size)
             return await self._read_whole(handle, offset, size)
+
+    def read_at_once(self, fh: int, offset: int, size: int) -> bytes | None:
+        """Return what `read` does, if it is at hand."""
+        handle = self._tree.handles.file(fh)
+        prompt = handle.prompt
+        data = None if prompt is None else prompt.read_at_once(offset, size)
+        if data is None or (len(data) < size and offset + len(data) < self._tree.inodes.get(handle.number).size):
+            return None
+        return data
+
+    def content(self, fh: int) -> bytes | None:
+        """Return all bytes of an open file, if they are at hand."""
+        handle = self._tree.handles.file(fh)
+        data = self.read_at_once(fh, 0, handle.attr.size) if handle.prompt is not None else None
+        return data if data is not None and len(data) == handle.attr.size else None
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write all of `data`; return its length."""
@@ -170,6 +206,17 @@ class Files:
                         raise
         return None
 
+    async def xattr(self, number: int, call: XattrCall) -> bytes:
+        """Answer about extended attributes through an open file: of one that has no name any more.
+
+        Raises:
+            PfsError: STALE when none is open that can.
+        """
+        for handle in self._tree.handles.files_of(number):
+            if _is_plain(handle.attr):
+                return await self.call(handle, lambda file: file.xattr(call))
+        raise PfsError(Kind.STALE, "this name leads to something else by now")
+
     async def flush(self, fh: int) -> None:
         """A descriptor of the file was closed; what is raised is what close(2) says."""
         handle = self._tree.handles.file(fh)
@@ -180,6 +227,10 @@ class Files:
         handle.cut = handle.cut or closing is Closing.DYING
         handle.unflushed = handle.unflushed or closing is Closing.SHARED
         await self.call(handle, lambda file: file.flush(closing))
+
+    def flush_at_once(self, fh: int) -> bool:
+        """Tell whether there is nothing to flush."""
+        return not self._tree.handles.file(fh).unflushed
 
     async def fsync(self, fh: int) -> None:
         """Everything written is on the server's disk when this returns."""
@@ -196,6 +247,16 @@ class Files:
             except PfsError as error:
                 log.info("%s: closing: %s", handle.path, error)
         await _release(handle.file)
+
+    def release_at_once(self, fh: int) -> bool:
+        """End an open file that nobody but this mount knows of; False leaves it as it is."""
+        handle = self._tree.handles.file(fh)
+        prompt = handle.prompt
+        if prompt is None or handle.cut or not prompt.release_at_once():
+            return False
+        self._tree.handles.pop_file(fh)
+        self._tree.inodes.closed(handle.number)
+        return True
 
     async def release_all(self) -> None:
         """End what is still open when the mount ends. A text that is still being written is cut."""
@@ -266,22 +327,25 @@ class Files:
 
     def _add(self, number: int, path: str, file: OpenFile, asked: _Asked) -> Opened:
         attr, inode = file.attr, self._tree.inodes.get(number)
-        if not self._tree.handles.files_of(number):
+        if not self._tree.handles.is_open(number):
             inode.size = attr.size
         fh = self._tree.handles.next_number()
         handle = FileHandle(fh, number, path, file, asked.flags, attr, asked.opener, asked.nonblocking)
         self._tree.handles.add_file(handle)
         self._tree.inodes.opened(number)
+        truncates = asked.flags is not OpenFlags.READ and OpenFlags.TRUNCATE in asked.flags
         commits = attr.commits and OpenFlags.WRITE in asked.flags
         if commits and (process := procs.identify(asked.opener)) is not None:
             self._writers[fh] = process
-        outdated = inode.told != (attr.size, attr.mtime_ns)
-        if OpenFlags.TRUNCATE in asked.flags:
+        told = inode.told
+        outdated = told is None or (told.attr.size, told.attr.mtime_ns) != (attr.size, attr.mtime_ns)
+        if truncates:
             self._tree.inodes.touch(number)
         content = (attr.size, attr.mtime_ns, attr.ctime_ns)
         keep = attr.leased and inode.pages == content
-        inode.pages = content if attr.leased and not asked.flags & OpenFlags.TRUNCATE else None
-        return Opened(fh, attr.volatile or attr.stream or commits, outdated, keep)
+        inode.pages = content if attr.leased and not truncates else None
+        unread, inode.unread = inode.unread, False
+        return Opened(fh, attr.volatile or attr.stream or commits, outdated, keep, unread)
 
     async def _closing(self, handle: FileHandle) -> Closing:
         if handle.cut:

@@ -15,11 +15,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 import trio
 
+from fuseclient.counters import Traffic
 from fuseclient.errnos import KIND_TO_ERRNO
 from fuseclient.files import DEADLINE_S, Opened
 from fuseclient.held import Interrupted
+from fuseclient.inodes import Node
+from fuseclient.listing import Reply
 from fuseclient.ops import Ops
-from fuseclient.tree import Node
+from fuseclient.status import ATTRIBUTE
 from pfs.api import Changes, NodeType, Owner
 from pfs.errors import PfsError
 from pfs.path import NAME_BYTES_MAX
@@ -34,20 +37,30 @@ _BITS = {
     NodeType.FIFO: stat.S_IFIFO,
     NodeType.SOCKET: stat.S_IFSOCK,
 }
+_STATUS = ATTRIBUTE.encode()
 _TYPES = {0: NodeType.FILE, **{bits: type_ for type_, bits in _BITS.items()}}
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Handler = Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]
+AtOnce = Callable[Concatenate["Operations", P], Any]
 
 
-def answered(handler: Handler[P, R], deadline_s: float = DEADLINE_S) -> Handler[P, R]:
-    """Let a handler raise nothing but `FUSEError`, within a bounded time."""
+def answered(handler: Handler[P, R], deadline_s: float = DEADLINE_S, at_once: AtOnce[P] | None = None) -> Handler[P, R]:
+    """Let a handler raise nothing but `FUSEError`, within a bounded time.
+
+    Args:
+        at_once: gives the same answer from memory, where it can; None where the handler is needed.
+    """
 
     @functools.wraps(handler)
     async def answer(operations: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> R:
         operations.busy += 1
         try:
+            if at_once is not None and (known := at_once(operations, *args, **kwargs)) is not None:
+                return known  # type: ignore[no-any-return]
+            if deadline_s == math.inf:
+                return await handler(operations, *args, **kwargs)
             with trio.fail_after(deadline_s):
                 return await handler(operations, *args, **kwargs)
         except PfsError as error:
@@ -68,12 +81,26 @@ def answered(handler: Handler[P, R], deadline_s: float = DEADLINE_S) -> Handler[
     return answer
 
 
-waiting = functools.partial(answered, deadline_s=math.inf)
+unhurried = functools.partial(answered, deadline_s=math.inf)
+
+
+def promptly(at_once: AtOnce[P], deadline_s: float = DEADLINE_S) -> Callable[[Handler[P, R]], Handler[P, R]]:
+    """Let a handler be asked only for what `at_once` cannot answer; see `answered`."""
+
+    def decorate(handler: Handler[P, R]) -> Handler[P, R]:
+        return answered(handler, deadline_s, at_once)
+
+    return decorate
 
 
 class Operations(pyfuse3.Operations):
-    """The handlers of one mount."""
+    """The handlers of one mount.
 
+    Attributes:
+        status: says what `fuseclient.status.ATTRIBUTE` of the mount's root is; given before the first use.
+    """
+
+    status: Callable[[], bytes]
     supports_dot_lookup = False
     enable_writeback_cache = False
 
@@ -81,13 +108,20 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._ops = ops
         self.busy = 0
+        self.traffic = Traffic()
         self.started = trio.Event()
 
     def init(self) -> None:
         """The kernel has said hello."""
         self.started.set()
 
-    @answered
+    def _lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
+        if len(name) > NAME_BYTES_MAX:
+            return None
+        node = self._ops.lookup_at_once(parent_inode, _text(name))
+        return None if node is None else self._attributes(node)
+
+    @promptly(_lookup)
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return self._attributes(await self._ops.lookup(parent_inode, _text(name)))
 
@@ -97,7 +131,11 @@ class Operations(pyfuse3.Operations):
         except Exception:  # nobody waits for an answer
             log.exception("forget failed")
 
-    @answered
+    def _getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
+        node = self._ops.getattr_at_once(inode)
+        return None if node is None else self._attributes(node)
+
+    @promptly(_getattr)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         return self._attributes(await self._ops.getattr(inode))
 
@@ -170,9 +208,13 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         return self._attributes(await self._ops.link(inode, new_parent_inode, _text(new_name)))
 
-    @answered
+    def _open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo | None:
+        opened = self._ops.files.open_at_once(inode, flags, ctx.pid)
+        return None if opened is None else self._opened(inode, opened)
+
+    @promptly(_open)
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        return _opened(inode, await self._ops.open(inode, flags, ctx.pid, _caller(ctx)))
+        return self._opened(inode, await self._ops.open(inode, flags, ctx.pid, _caller(ctx)))
 
     @answered
     async def create(
@@ -180,21 +222,37 @@ class Operations(pyfuse3.Operations):
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         name_text, mode = _text(name), stat.S_IMODE(mode)
         opened, node = await self._ops.create(parent_inode, name_text, mode, flags, ctx.pid, maker=_caller(ctx))
-        return _opened(node.number, opened), self._attributes(node)
+        return self._opened(node.number, opened), self._attributes(node)
 
-    @waiting
+    def _read(self, fh: int, off: int, size: int) -> bytes | None:
+        data = self._ops.files.read_at_once(fh, off, size)
+        if data is not None:
+            self.traffic.read_bytes += len(data)
+        return data
+
+    @promptly(_read, deadline_s=math.inf)
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        return await self._ops.files.read(fh, off, size)
+        data = await self._ops.files.read(fh, off, size)
+        self.traffic.read_bytes += len(data)
+        return data
 
     @answered
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self._ops.files.write(fh, off, buf)
+        written = await self._ops.files.write(fh, off, buf)
+        self.traffic.written_bytes += written
+        return written
 
-    @answered
+    def _flush(self, fh: int) -> bool | None:
+        return self._ops.files.flush_at_once(fh) or None
+
+    @promptly(_flush)
     async def flush(self, fh: int) -> None:
         await self._ops.files.flush(fh)
 
-    @answered
+    def _release(self, fh: int) -> bool | None:
+        return self._ops.files.release_at_once(fh) or None
+
+    @promptly(_release)
     async def release(self, fh: int) -> None:
         await self._ops.files.release(fh)
 
@@ -202,27 +260,37 @@ class Operations(pyfuse3.Operations):
     async def fsync(self, fh: int, datasync: bool) -> None:
         await self._ops.files.fsync(fh)
 
-    @answered
+    @unhurried
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         return self._ops.opendir(inode)
 
-    @answered
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+    def _replier(self, token: pyfuse3.ReaddirToken) -> Reply:
+        give = pyfuse3.readdir_reply
+
         def reply(name: str, node: Node, offset: int) -> bool:
-            return pyfuse3.readdir_reply(token, _bytes(name), self._attributes(node), offset)
+            return give(token, name.encode("utf-8", "surrogateescape"), node.shown or self._attributes(node), offset)
 
-        await self._ops.readdir(fh, start_id, reply)
+        return reply
 
-    @answered
+    def _readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> bool | None:
+        return self._ops.listings.read_at_once(fh, start_id, self._replier(token)) or None
+
+    @promptly(_readdir)
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        await self._ops.readdir(fh, start_id, self._replier(token))
+
+    @unhurried
     async def releasedir(self, fh: int) -> None:
         self._ops.releasedir(fh)
 
     @answered
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        return None  # names are on the server's disk before anybody hears of them
+        await self._ops.fsyncdir(fh)
 
     @answered
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        if inode == pyfuse3.ROOT_INODE and name == _STATUS:
+            return self.status()
         return await self._ops.getxattr(inode, _text(name))
 
     @answered
@@ -247,7 +315,20 @@ class Operations(pyfuse3.Operations):
         data.f_namemax = NAME_BYTES_MAX
         return data
 
+    def _opened(self, inode: int, opened: Opened) -> pyfuse3.FileInfo:
+        if opened.outdated and not opened.direct:
+            forget_attributes(inode)
+        elif opened.unread and (data := self._ops.files.content(opened.fh)):
+            opened.keep = give(inode, data)
+        return pyfuse3.FileInfo(fh=opened.fh, direct_io=opened.direct, keep_cache=opened.keep)
+
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
+        shown = node.shown
+        if shown is None:
+            shown = node.shown = self._show(node)
+        return shown  # type: ignore[no-any-return]
+
+    def _show(self, node: Node) -> pyfuse3.EntryAttributes:
         attr, entry, identity = node.attr, pyfuse3.EntryAttributes(), self._ops.identity
         owner = identity.shown(attr)
         entry.st_ino, entry.generation = node.number, node.generation
@@ -269,15 +350,19 @@ def forget_attributes(inode: int) -> None:
             raise
 
 
+def give(inode: int, data: bytes) -> bool:
+    """Give the kernel all bytes of a file of which it has none, while nobody can be waiting for them."""
+    try:
+        pyfuse3.notify_store(inode, 0, data)
+    except OSError as error:  # it has let go of the inode, or has no memory to spare
+        log.debug("the kernel does not take the bytes of %s: %s", inode, error)
+        return False
+    return True
+
+
 def forget_name(parent: int, name: str) -> None:
     """Make the kernel look a name up again, as soon as nobody works in its directory."""
     pyfuse3.invalidate_entry_async(parent, _bytes(name), ignore_enoent=True)
-
-
-def _opened(inode: int, opened: Opened) -> pyfuse3.FileInfo:
-    if opened.outdated and not opened.direct:
-        forget_attributes(inode)
-    return pyfuse3.FileInfo(fh=opened.fh, direct_io=opened.direct, keep_cache=opened.keep)
 
 
 def _caller(ctx: pyfuse3.RequestContext) -> Owner:

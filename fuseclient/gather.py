@@ -10,18 +10,20 @@ says, and it can be sent again.
 Pieces that are handed out together never overlap. One that overlaps pieces still in flight names them in `after`:
 it must not be sent before they are done; all others may travel side by side.
 
-What is written is not copied until it is sent, but for small writes, which are collected, and for bytes written
-twice: for these the run is laid out flat once.
+What is written is not copied, but for small writes, which are collected, and for bytes written twice: for these the
+run is laid out flat once. A piece is sent part by part, as it was written.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-PIECE_BYTES = 2 * 1024 * 1024
+from pfs.api import Part, cut
+
+PIECE_BYTES = 4 * 1024 * 1024
 PIECE_BYTES_MAX = 2 * PIECE_BYTES
 RUNS_MAX = 64
-RUNS_BYTES_MAX = 4 * PIECE_BYTES  # in all runs together
+RUNS_BYTES_MAX = 2 * PIECE_BYTES  # in all runs together
 SMALL_BYTES = 64 * 1024  # what is shorter is collected
 
 
@@ -31,18 +33,24 @@ class Piece:
 
     Attributes:
         number: counts the pieces of this file.
+        parts: its bytes, one after the other.
         after: numbers of the pieces in flight that must be done before this one is sent.
     """
 
     number: int
     offset: int
-    data: bytes
+    size: int
+    parts: tuple[Part, ...]
     after: tuple[int, ...]
 
     @property
     def end(self) -> int:
         """The offset after its last byte."""
-        return self.offset + len(self.data)
+        return self.offset + self.size
+
+    def copy_into(self, result: bytearray, offset: int) -> None:
+        """Lay its bytes over those of `result`, which begin at `offset`."""
+        _lay_all(self.parts, self.offset, result, offset)
 
 
 class _Run:
@@ -83,10 +91,7 @@ class _Run:
 
     def copy_into(self, result: bytearray, offset: int) -> None:
         """Lay its bytes over those of `result`, which begin at `offset`."""
-        start = self.offset
-        for chunk in self.chunks:
-            _lay(chunk, start, result, offset)
-            start += len(chunk)
+        _lay_all(self.chunks, self.offset, result, offset)
 
     def _flat(self) -> bytearray:
         flat = self.chunks[0]
@@ -108,7 +113,7 @@ class Gather:
     @property
     def dirty_bytes(self) -> int:
         """How many bytes are held that the server has not confirmed."""
-        return self._runs_bytes + sum(len(piece.data) for piece in self._in_flight.values())
+        return self._runs_bytes + sum(piece.size for piece in self._in_flight.values())
 
     @property
     def size(self) -> int:
@@ -187,10 +192,7 @@ class Gather:
         result = bytearray(base)
         result.extend(bytes(length - len(base)))
         for layer in layers:
-            if isinstance(layer, Piece):
-                _lay(layer.data, layer.offset, result, offset)
-            else:
-                layer.copy_into(result, offset)
+            layer.copy_into(result, offset)
         return bytes(result)
 
     def _layers(self, offset: int, end: int) -> Iterator[Piece | _Run]:
@@ -224,24 +226,28 @@ class Gather:
         self._runs_bytes -= sum(run.size for run in runs)
         pieces: list[Piece] = []
         for group in groups:
-            data = b"".join(chunk for run in group for chunk in run.chunks)
-            for at in range(0, len(data), PIECE_BYTES_MAX):
-                pieces.append(self._piece(group[0].offset + at, data[at : at + PIECE_BYTES_MAX]))
+            offset = group[0].offset
+            for parts in cut([chunk for run in group for chunk in run.chunks], PIECE_BYTES_MAX):
+                pieces.append(self._piece(offset, parts))
+                offset = pieces[-1].end
         return pieces
 
-    def _piece(self, offset: int, data: bytes) -> Piece:
-        end = offset + len(data)
+    def _piece(self, offset: int, parts: tuple[Part, ...]) -> Piece:
+        size = sum(map(len, parts))
+        end = offset + size
         after = tuple(piece.number for piece in self._in_flight.values() if piece.offset < end and offset < piece.end)
         self._numbers += 1
-        piece = Piece(self._numbers, offset, data, after)
+        piece = Piece(self._numbers, offset, size, parts, after)
         self._in_flight[piece.number] = piece
         return piece
 
 
-def _lay(data: bytes | bytearray, start: int, result: bytearray, offset: int) -> None:
-    first, last = max(start, offset), min(start + len(data), offset + len(result))
-    if first < last:
-        result[first - offset : last - offset] = memoryview(data)[first - start : last - start]
+def _lay_all(parts: Iterable[Part], start: int, result: bytearray, offset: int) -> None:
+    for part in parts:
+        first, last = max(start, offset), min(start + len(part), offset + len(result))
+        if first < last:
+            result[first - offset : last - offset] = memoryview(part)[first - start : last - start]
+        start += len(part)
 
 
 def _offset(run: _Run) -> int:

@@ -9,8 +9,8 @@ before they are told.
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
+from fuseclient.prompt import PromptFile
 from pfs.api import Attr, Entry, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 
@@ -32,6 +32,7 @@ class FileHandle:
         nonblocking: a read answers EAGAIN instead of waiting.
         unflushed: there are bytes for which the server has not heard yet that their writer is done.
         cut: the text is incomplete: its writer was ended by a signal, or a write was lost.
+        prompt: `file`, if it can answer at once.
     """
 
     fh: int
@@ -45,6 +46,10 @@ class FileHandle:
     unflushed: bool = False
     cut: bool = False
 
+    @property
+    def prompt(self) -> PromptFile | None:
+        return self.file if isinstance(self.file, PromptFile) else None
+
 
 @dataclass(slots=True, eq=False)
 class DirectoryHandle:
@@ -54,7 +59,7 @@ class DirectoryHandle:
         fh: what the kernel calls it.
         number: the inode that was opened.
         taken_s: when the copy was taken; None when there is none yet.
-        changes: `Inodes.changes` at that time.
+        changes, breaks: those of `Inodes` at that time.
         doubtful: names that were changed through this mount since.
     """
 
@@ -62,22 +67,34 @@ class DirectoryHandle:
     number: int
     taken_s: float | None = None
     changes: int = 0
+    breaks: int = 0
     doubtful: set[str] = field(default_factory=set)
     _offsets: dict[str, int] = field(default_factory=dict)
-    _entries: list[tuple[int, Entry]] = field(default_factory=list)
+    _numbers: Sequence[int] = ()
+    _entries: Sequence[Entry] = ()
 
-    def fill(self, entries: Sequence[Entry], *, now_s: float, changes: int) -> None:
+    def fill(self, entries: Sequence[Entry], *, now_s: float, changes: int, breaks: int = 0) -> None:
         """Take a copy; names that were there before keep their offsets."""
+        if self.taken_s is None:
+            self._entries, self._numbers = entries, range(DOT_OFFSETS + 1, DOT_OFFSETS + 1 + len(entries))
+        else:
+            self._fill_again(entries)
+        self.taken_s, self.changes, self.breaks = now_s, changes, breaks
+        self.doubtful.clear()
+
+    def _fill_again(self, entries: Sequence[Entry]) -> None:
+        if not self._offsets:
+            self._offsets = {entry.name: number for number, entry in zip(self._numbers, self._entries, strict=True)}
         for entry in entries:
             self._offsets.setdefault(entry.name, DOT_OFFSETS + 1 + len(self._offsets))
-        self._entries = sorted(((self._offsets[entry.name], entry) for entry in entries), key=lambda pair: pair[0])
-        self.taken_s, self.changes = now_s, changes
-        self.doubtful.clear()
+        self._entries = sorted(entries, key=lambda entry: self._offsets[entry.name])
+        self._numbers = [self._offsets[entry.name] for entry in self._entries]
 
     def after(self, offset: int, count: int) -> list[tuple[int, Entry]]:
         """Return up to `count` entries whose offsets are above `offset`, with their offsets."""
-        start = bisect_right(self._entries, offset, key=lambda pair: pair[0])
-        return list(islice(self._entries, start, start + count))
+        start = bisect_right(self._numbers, offset)
+        stop = start + count
+        return list(zip(self._numbers[start:stop], self._entries[start:stop], strict=True))
 
 
 class Handles:
@@ -116,6 +133,10 @@ class Handles:
     def files(self) -> Iterator[FileHandle]:
         """Return all open files."""
         return iter(list(self._files.values()))
+
+    def is_open(self, number: int) -> bool:
+        """Tell whether a file of an inode is open."""
+        return number in self._by_inode
 
     def files_of(self, number: int) -> list[FileHandle]:
         """Return the open files of an inode, the oldest first."""

@@ -12,21 +12,27 @@ import resource
 import shutil
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 
 import trio
 
+from fuseclient.behindfs import BehindFileSystem
 from fuseclient.blocks import BlockCache
 from fuseclient.cached import CachedFileSystem
 from fuseclient.fuse import Operations, forget_attributes, forget_name
 from fuseclient.held import HELD_MAX
 from fuseclient.identity import Identity, Ids
+from fuseclient.journal import Journal
+from fuseclient.making import MakingFileSystem
 from fuseclient.mountpoints import canonical, unmount
 from fuseclient.ops import Ops
+from fuseclient.prune import prune
 from fuseclient.recall import Recall
+from fuseclient.report import Reporter
 from fuseclient.session import PlainSession, Session, connect
-from pfs.api import LeasingFileSystem, Owner
+from pfs.api import Owner
 from pfs.errors import Kind, PfsError
+from pfs.steps import BatchingFileSystem
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +43,7 @@ GRACE_S = 1.0
 SETTLE_S = 5.0
 RELEASE_S = 0.5
 DEVICE = "/dev/fuse"
+SOURCE = "pfs"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -59,13 +66,17 @@ def check_machine() -> None:
 
 
 async def run(
-    filesystems: Mapping[str, LeasingFileSystem],
+    filesystems: Mapping[str, BatchingFileSystem],
     mountpoint: str,
     *,
     allow_other: bool,
     ready: Callable[[], None],
     identity: Ids = Ids.SQUASHED,
     blocks: BlockCache | None = None,
+    flags: Set[str] = frozenset(),
+    source: str = SOURCE,
+    options: str = "",
+    journals: Mapping[str, Journal] | None = None,
 ) -> None:
     """Mount and serve until it is unmounted or the process is told to end.
 
@@ -76,6 +87,10 @@ async def run(
         ready: called once when the mount is in use.
         identity: how the mount treats owners.
         blocks: where blocks of files are kept on the local disk.
+        flags: what the kernel shall see to: any of `ro`, `noexec` and `suid`.
+        source: what the kernel lists as mounted there.
+        options: what the status tells of how it was mounted.
+        journals: where it is written down, for each datacenter, what programs were promised; None to promise nothing.
 
     Raises:
         PfsError: it cannot be mounted, and why.
@@ -83,23 +98,37 @@ async def run(
     check_machine()
     _raise_file_limit()
     point = canonical(mountpoint)
-    cached = {name: CachedFileSystem(each, trio.current_time, name, blocks) for name, each in filesystems.items()}
+    cached = {name: _copied(name, each, blocks, journals) for name, each in filesystems.items()}
     ops = Ops(cached, Identity(identity, Owner(os.getuid(), os.getgid())))
     for name, each in filesystems.items():
         recall = Recall(ops.tree, name, cached[name], forget_attributes, forget_name)
-        each.listen(recall.broken, recall.lapsed)
+        cached[name].tell(recall.adopted, recall.undone)
+        each.listen(recall.broken, recall.lapsed, recall.returned)
     operations = Operations(ops)
-    session = _mount(operations, point, allow_other=allow_other, set_id_bits=identity is Ids.NUMERIC)
+    reporter = Reporter(ops, operations, cached, blocks, options, trio.current_time())
+    operations.status = lambda: reporter.status().encode()
+    wanted = {*flags, "allow_other"} if allow_other else set(flags)
+    session = _mount(operations, point, wanted, source, set_id_bits=identity is Ids.NUMERIC)
 
     async def settle() -> None:
-        for filesystem in cached.values():
-            await filesystem.settle(None)
+        await _settle(list(cached.values()))
 
     async with trio.open_nursery() as background:
         for filesystem in cached.values():
             filesystem.nursery = background
+            if isinstance(filesystem, BehindFileSystem):
+                background.start_soon(filesystem.keep_promises)
+        background.start_soon(prune, ops.tree.inodes, forget_name)
         await _serve(ops, operations, session, point, ready=ready, settle=settle)
         background.cancel_scope.cancel()
+
+
+def _copied(
+    name: str, filesystem: BatchingFileSystem, blocks: BlockCache | None, journals: Mapping[str, Journal] | None
+) -> MakingFileSystem:
+    if journals is None:
+        return MakingFileSystem(filesystem, trio.current_time, name, blocks)
+    return BehindFileSystem(filesystem, trio.current_time, name, blocks, journal=journals[name])
 
 
 async def _serve(
@@ -131,12 +160,36 @@ async def _serve(
             nursery.cancel_scope.cancel()
     finally:
         try:
-            with trio.move_on_after(SETTLE_S, shield=True):
-                await settle()  # what programs have written and not closed
+            with trio.CancelScope(shield=True):
+                await settle()  # what programs have written and the server does not have
             with trio.move_on_after(RELEASE_S, shield=True):
                 await ops.files.release_all()
         finally:
             session.close(unmount=mounted)
+
+
+async def _settle(filesystems: Sequence[CachedFileSystem]) -> None:
+    """Wait until the servers have everything, as long as it gets less."""
+    left = _waiting(filesystems)
+    while True:
+        with trio.move_on_after(SETTLE_S) as scope:
+            for filesystem in filesystems:
+                try:
+                    await filesystem.settle(None)
+                except PfsError as error:
+                    log.error("at the end of the mount: %s", error)
+        before, left = left, _waiting(filesystems)
+        if not scope.cancelled_caught or left >= before:
+            break
+    if left != (0, 0):
+        kept = any(isinstance(filesystem, BehindFileSystem) for filesystem in filesystems)
+        what_now = "what is in the journal the next mount sends" if kept else "they are lost"
+        log.error("%d bytes in %d changes did not reach the server before the mount ended; %s", *left, what_now)
+
+
+def _waiting(filesystems: Sequence[CachedFileSystem]) -> tuple[int, int]:
+    waiting = [filesystem.waiting() for filesystem in filesystems]
+    return sum(size for size, _ in waiting), sum(count for _, count in waiting)
 
 
 async def _announce(operations: Operations, ready: Callable[[], None]) -> None:
@@ -160,10 +213,12 @@ async def _finish(ops: Ops, operations: Operations) -> None:
             await trio.sleep(0.02)
 
 
-def _mount(operations: Operations, mountpoint: str, *, allow_other: bool, set_id_bits: bool) -> Session | PlainSession:
-    options = {"fsname=pfs", "subtype=pfs", "default_permissions", "nosuid", "nodev"}
-    if allow_other:
-        options.add("allow_other")
+def _mount(
+    operations: Operations, mountpoint: str, flags: Set[str], source: str, *, set_id_bits: bool
+) -> Session | PlainSession:
+    options = {f"fsname={source}", "subtype=pfs", "default_permissions", "nodev", *flags}
+    if "suid" not in flags:
+        options.add("nosuid")
     said: list[str] = []
     try:
         with _stderr_into(said):

@@ -17,6 +17,7 @@ from pfs.errors import Kind, PfsError
 
 FILESYSTEM_TYPE = "fuse.pfs"
 USERS_NAMED = 5
+LINKS_MAX = 40
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _MNT_DETACH = 2
@@ -25,20 +26,33 @@ _TIMEOUT_S = 10
 
 
 def canonical(path: str) -> str:
-    """Return the path as the kernel lists it, without looking at what it leads to itself."""
-    absolute = os.path.abspath(os.path.expanduser(path))
-    return os.path.join(os.path.realpath(os.path.dirname(absolute)), os.path.basename(absolute))
+    """Return the path as the kernel lists it, without looking at what is mounted there."""
+    place = os.path.abspath(os.path.expanduser(path))
+    for _ in range(LINKS_MAX):
+        directory, name = os.path.split(place)
+        place = os.path.join(os.path.realpath(directory), name)
+        try:
+            place = os.path.normpath(os.path.join(os.path.dirname(place), os.readlink(place)))
+        except OSError:  # no link; of a mount the kernel says so by itself
+            break
+    return place
 
 
 def mounted_type(point: str) -> str | None:
     """Return the type of file system that is seen at a canonical path, None when nothing is mounted there."""
-    found = None
+    return _seen().get(point)
+
+
+def mounted() -> list[str]:
+    """Return where one of ours is seen."""
+    return sorted(point for point, kind in _seen().items() if kind == FILESYSTEM_TYPE)
+
+
+def _seen() -> dict[str, str]:
+    """Return the type of the uppermost mount at each place: the last that is listed."""
     with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            place, _, source = line.partition(" - ")
-            if _unescape(place.split(" ")[4]) == point:
-                found = source.split(" ")[0]  # the last line is the uppermost mount
-    return found
+        lines = [line.partition(" - ") for line in file]
+    return {_unescape(place.split(" ")[4]): source.split(" ")[0] for place, _, source in lines}
 
 
 def unmount(point: str, *, lazy: bool) -> None:

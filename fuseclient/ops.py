@@ -16,21 +16,19 @@ from typing import TypeVar
 import trio
 
 from fuseclient.files import Files, Opened
-from fuseclient.handles import DOT_OFFSETS, DirectoryHandle
 from fuseclient.held import HeldReads
 from fuseclient.identity import Identity
-from fuseclient.inodes import ROOT
-from fuseclient.tree import Node, Place, Tree
-from pfs.api import Attr, Changes, Entry, FileSystem, NodeType, Owner, RenameMode, Space, XattrMode
+from fuseclient.inodes import ROOT, Node
+from fuseclient.listing import Listings, Reply
+from fuseclient.tree import Place, Tree, xattr_at
+from pfs.api import Attr, Changes, FileSystem, NodeType, Owner, RenameMode, Space, XattrCall, XattrVerb
 from pfs.errors import Kind, PfsError
 
-LISTED_AT_ONCE = 256  # more than fit into one answer to the kernel
 STATFS_DEADLINE_S = 5.0
 _RENAME_MODES = {0: RenameMode.REPLACE, 1: RenameMode.NO_REPLACE, 2: RenameMode.EXCHANGE}  # renameat2(2)
 _USER_XATTRS = "user."
 _CAPABILITY_XATTR = "security.capability"
 
-Reply = Callable[[str, Node, int], bool]
 T = TypeVar("T")
 
 
@@ -46,7 +44,9 @@ class Ops:
         self.tree = Tree(filesystems, time.time_ns(), identity.mounter)
         self.held = HeldReads()
         self.files = Files(self.tree, self.held)
+        self.listings = Listings(self.tree)
         self.identity = identity
+        self._removed: dict[int, Attr] = {}  # directories that were removed and may be some process's own
 
     async def lookup(self, parent: int, name: str) -> Node:
         """Return what the name leads to; the kernel counts it."""
@@ -58,23 +58,44 @@ class Ops:
         attr = await self.tree.ask_below(parent, name, lambda place: place.filesystem.getattr(place.path))
         return self.tree.enter(parent, name, attr)
 
+    def lookup_at_once(self, parent: int, name: str) -> Node | None:
+        """Return what `lookup` does, if that is known."""
+        directory = self.tree.inodes.get(parent)
+        prompt, path = self.tree.prompt.get(directory.datacenter), self.tree.inodes.path(directory)
+        if prompt is None or path is None:
+            return None
+        attr = prompt.attr_at_once(f"{path}/{name}" if path else name)
+        return None if attr is None else self.tree.enter(parent, name, attr)
+
+    def getattr_at_once(self, number: int) -> Node | None:
+        """Return what `getattr` does, if that is known."""
+        inode = self.tree.inodes.get(number)
+        if inode.fixed:
+            return self.tree.fixed(inode)
+        known = self.tree.known_at_once(inode)
+        return None if known is None else self.tree.tell(inode, known[1])
+
     def forget(self, counts: Iterable[tuple[int, int]]) -> None:
         """The kernel has let go of so many lookups of these inodes."""
         for number, count in counts:
             self.tree.inodes.forget(number, count)
+            if number in self._removed and number not in self.tree.inodes:
+                del self._removed[number]
 
     async def getattr(self, number: int) -> Node:
         """Return the attributes of an inode, also when it is open and has no name any more."""
         inode = self.tree.inodes.get(number)
         if inode.fixed:
             return self.tree.fixed(inode)
+        if number in self._removed and not inode.names:
+            return self.tree.tell(inode, self._removed[number])
         for handle in self.tree.handles.files_of(number):
             try:
                 return self.tree.tell(inode, await self.files.call(handle, lambda file: file.getattr()))
             except PfsError as error:
                 if error.kind not in (Kind.STALE, Kind.BAD_HANDLE):
                     raise
-        return self.tree.tell(inode, await self._of(number, lambda place: place.filesystem.getattr(place.path)))
+        return self.tree.tell(inode, await self.tree.ask(number, lambda place: place.filesystem.getattr(place.path)))
 
     async def setattr(self, number: int, asked: Changes, fh: int | None = None) -> Node:
         """Change attributes, also when the inode is open and has no name any more.
@@ -91,13 +112,13 @@ class Ops:
         self.tree.inodes.touch(number)
         attr = await self.files.setattr(number, changes, fh)
         if attr is None:
-            attr = await self._of(number, lambda place: place.filesystem.setattr(place.path, changes))
+            attr = await self.tree.ask(number, lambda place: place.filesystem.setattr(place.path, changes))
         self.tree.inodes.touch(number)  # an answer of meanwhile may be from before the change
         return self.tree.tell(inode, attr)
 
     async def readlink(self, number: int) -> str:
         """Return the target of a symlink."""
-        return await self._of(number, lambda place: place.filesystem.readlink(place.path))
+        return await self.tree.ask(number, lambda place: place.filesystem.readlink(place.path))
 
     async def mkdir(self, parent: int, name: str, mode: int, maker: Owner) -> Node:
         """Make a directory; `maker` is the process that asks."""
@@ -159,7 +180,7 @@ class Ops:
                 await target.filesystem.unlink(target.path)
             return attr
 
-        attr = await self._of(number, link)
+        attr = await self.tree.ask(number, link)
         self.tree.inodes.touch(number)  # all its names tell of one more
         return self._made(new_parent, new_name, attr)
 
@@ -203,26 +224,35 @@ class Ops:
         self._check_xattr(name)
         if self.tree.inodes.get(number).fixed:
             raise PfsError(Kind.NO_DATA, "it has no extended attributes")
-        return await self._of(number, lambda place: place.filesystem.getxattr(place.path, name))
+        return await self._xattr(number, XattrCall(XattrVerb.GET, name))
 
     async def listxattr(self, number: int) -> list[str]:
         """Return the names of the extended attributes."""
         if self.tree.inodes.get(number).fixed:
             return []
-        return list(await self._of(number, lambda place: place.filesystem.listxattr(place.path)))
+        names = await self._xattr(number, XattrCall(XattrVerb.LIST))
+        return [os.fsdecode(name) for name in names.split(b"\0")[:-1]]
 
     async def setxattr(self, number: int, name: str, value: bytes) -> None:
         """Set an extended attribute, whether it is there or not: the kernel's flags are seen to by pyfuse3."""
         self._check_xattr(name, to_change=number)
-        either = XattrMode.EITHER
-        await self._of(number, lambda place: place.filesystem.setxattr(place.path, name, value, either))
+        await self._xattr(number, XattrCall(XattrVerb.SET, name, value))
         self.tree.inodes.touch(number)
 
     async def removexattr(self, number: int, name: str) -> None:
         """Remove an extended attribute."""
         self._check_xattr(name, to_change=number)
-        await self._of(number, lambda place: place.filesystem.removexattr(place.path, name))
+        await self._xattr(number, XattrCall(XattrVerb.REMOVE, name))
         self.tree.inodes.touch(number)
+
+    async def _xattr(self, number: int, call: XattrCall) -> bytes:
+        """Ask by a name of the inode, or where it has none any more, through an open file."""
+        try:
+            return await self.tree.ask(number, lambda place: xattr_at(place, call))
+        except PfsError as error:
+            if error.kind is not Kind.STALE:
+                raise
+        return await self.files.xattr(number, call)
 
     def _check_xattr(self, name: str, to_change: int | None = None) -> None:
         if to_change is None and name == _CAPABILITY_XATTR:
@@ -256,105 +286,28 @@ class Ops:
             sum(room.files_free for room in rooms),
         )
 
+    async def fsyncdir(self, fh: int) -> None:
+        """The names in a directory are on the server's disk when this returns; of one that is gone there are none."""
+        number = self.tree.handles.directory(fh).number
+        if number == ROOT:
+            return
+        try:
+            await self.tree.ask(number, lambda place: place.filesystem.fsyncdir(place.path))
+        except PfsError as error:
+            if error.kind is not Kind.STALE:
+                raise
+
     def opendir(self, number: int) -> int:
-        """Open a directory; it is first read when it is first listed."""
-        self.tree.inodes.opened(number)
-        return self.tree.handles.add_directory(number).fh
+        """Open a directory; see `Listings`."""
+        return self.listings.open(number)
 
     def releasedir(self, fh: int) -> None:
         """Close a directory."""
-        self.tree.inodes.closed(self.tree.handles.pop_directory(fh).number)
+        self.listings.close(fh)
 
     async def readdir(self, fh: int, offset: int, reply: Reply) -> None:
-        """Tell the entries after `offset`, until `reply` takes no more.
-
-        Args:
-            reply: is given a name, what it leads to, and its offset; what it takes the kernel counts as a lookup.
-
-        Raises:
-            PfsError: NOT_FOUND when the directory is gone: programs take that for its end.
-        """
-        handle = self.tree.handles.directory(fh)
-        if offset == 0 or handle.taken_s is None:
-            changes = self.tree.inodes.changes
-            handle.fill(await self._list(handle.number), now_s=trio.current_time(), changes=changes)
-        for each, (name, node) in enumerate(self._dots(handle.number), start=1):
-            if each > offset and not reply(name, node, each):
-                return
-        entries = handle.after(max(offset, DOT_OFFSETS), LISTED_AT_ONCE)
-        while entries and not await self._tell(handle, entries, reply):
-            entries = handle.after(entries[-1][0], LISTED_AT_ONCE)
-
-    async def _tell(self, handle: DirectoryHandle, entries: list[tuple[int, Entry]], reply: Reply) -> bool:
-        """Tell these entries as far as `reply` takes them; return False when none of them stands any more."""
-        told = False
-        for offset, entry in entries:
-            known = await self._up_to_date(handle, entry)
-            if known is not None:
-                told = True
-                node = self._listed(handle, known)
-                if not reply(entry.name, node, offset):
-                    self.tree.inodes.forget(node.number, 1)
-                    break
-        return told
-
-    async def _list(self, number: int) -> list[Entry]:
-        if number == ROOT:
-            nodes = [(name, self.tree.inodes.child(ROOT, name)) for name in self.tree.filesystems]
-            return [Entry(name, self.tree.fixed(inode).attr) for name, inode in nodes if inode is not None]
-        try:
-            return list(await self._of(number, lambda place: place.filesystem.listdir(place.path)))
-        except PfsError as error:
-            if error.kind is Kind.STALE:
-                raise PfsError(Kind.NOT_FOUND, "the directory is gone", error.path) from None
-            raise
-
-    async def _up_to_date(self, handle: DirectoryHandle, entry: Entry) -> Entry | None:
-        if entry.name not in handle.doubtful:
-            return entry
-        place = self.tree.below(handle.number, entry.name)
-        try:
-            return Entry(entry.name, await place.filesystem.getattr(place.path))
-        except PfsError as error:
-            if error.kind is Kind.NOT_FOUND:
-                return None
-            raise
-
-    def _listed(self, handle: DirectoryHandle, entry: Entry) -> Node:
-        if handle.number == ROOT:
-            return Node(entry.attr.node_id, 0, entry.attr)
-        age_s = trio.current_time() - (handle.taken_s or 0.0)
-        node = self.tree.enter(handle.number, entry.name, entry.attr)
-        if self.tree.inodes.get(node.number).changed > handle.changes:
-            age_s = entry.attr.valid_s  # written to since the copy was taken: the kernel must ask
-        return replace(node, attr=replace(entry.attr, valid_s=max(0.0, entry.attr.valid_s - age_s)))
-
-    def _dots(self, number: int) -> list[tuple[str, Node]]:
-        inode = self.tree.inodes.get(number)
-        parent = next(reversed(inode.names))[0] if inode.names else number
-        attr = Attr(NodeType.DIRECTORY, 0, 0o755)
-        return [(".", Node(number, 0, attr)), ("..", Node(parent, 0, attr))]
-
-    async def _of(self, number: int, ask: Callable[[Place], Awaitable[T]]) -> T:
-        """Ask at the places of an inode, the newest first, until its node stands there.
-
-        The kernel does not say by which of several names a program came. What another client has put at one of the
-        others must not be changed in its stead: so there it is looked at first.
-        """
-        inode, lost = self.tree.inodes.get(number), PfsError(Kind.STALE, "this name leads to something else by now")
-        places = self.tree.places(number)
-        for place in places:
-            try:
-                if len(places) > 1 and (await place.filesystem.getattr(place.path)).node_id != inode.node_id:
-                    continue
-                answer = await ask(place)
-            except PfsError as error:
-                if error.kind is not Kind.NOT_FOUND:
-                    raise
-                continue
-            if not isinstance(answer, Attr) or answer.node_id == inode.node_id:
-                return answer
-        raise lost
+        """Tell the entries of a directory; see `Listings.read`."""
+        await self.listings.read(fh, offset, reply)
 
     async def _new(self, parent: int, name: str, type_: NodeType, mode: int, maker: Owner) -> tuple[int, Owner | None]:
         """Return mode and owner of what is to be made in a directory."""
@@ -370,9 +323,13 @@ class Ops:
         return self.tree.enter(parent, name, attr)
 
     def _gone(self, parent: int, name: str) -> None:
-        if (inode := self.tree.inodes.child(parent, name)) is not None:
+        inode = self.tree.inodes.child(parent, name)
+        told = None if inode is None else inode.told
+        if inode is not None:
             self.tree.inodes.touch(inode.number)
         self.tree.inodes.unlink(parent, name)
+        if inode is not None and inode.directory and told is not None and inode.number in self.tree.inodes:
+            self._removed[inode.number] = replace(told.attr, nlink=0, valid_s=0.0)
         self._changed(parent, name)
 
     def _changed(self, parent: int, name: str) -> None:

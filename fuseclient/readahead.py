@@ -113,9 +113,10 @@ class _Run:
         """What has to stay: what was fetched ahead, and what a late request may still ask for."""
         return Range(self.frontier - self.slack, self.frontier + self.reach)
 
-    def goes_on_with(self, asked: Range) -> bool:
-        slack = max(self.slack, min(SLACK_REQUESTS * asked.size, SLACK_BYTES_MAX))
-        return -slack <= asked.start - self.frontier <= slack
+    def goes_on_with(self, start: int, size: int) -> bool:
+        # this is asked of every run for every read, and mostly denied
+        distance = abs(start - self.frontier)
+        return distance <= SLACK_BYTES_MAX and distance <= SLACK_REQUESTS * max(size, self.largest)
 
     def move(self, start: int, frontier: int, asked: int, largest: int) -> None:
         self.start = min(self.start, start)
@@ -189,7 +190,8 @@ class Window:
 
     def _continued(self, asked: Range) -> _Run | None:
         """Return the run that the read goes on with, moved on, as the latest one. Runs that have met become one."""
-        met = [run for run in self._runs if run.goes_on_with(asked)]
+        start, size = asked.start, asked.size
+        met = [run for run in self._runs if run.goes_on_with(start, size)]
         if not met:
             return None
         run = met.pop()

@@ -14,14 +14,19 @@ Fetch = Callable[[int, int], Awaitable[bytes]]
 
 
 class _Fetched:
-    """A piece on its way, or here."""
+    """A piece on its way, or here; `left` when who fetched it was cancelled."""
 
-    __slots__ = ("data", "done", "error")
+    __slots__ = ("data", "done", "error", "left")
 
     def __init__(self) -> None:
         self.done = trio.Event()
         self.data = b""
         self.error: PfsError | None = None
+        self.left = False
+
+
+class _LeftError(Exception):
+    """Who fetched a piece, for others as well, was cancelled."""
 
 
 class Reader:
@@ -52,16 +57,30 @@ class Reader:
         Raises:
             PfsError: a piece could not be fetched; the next read tries again.
         """
+        while True:
+            try:
+                return await self._read(offset, size, file_size)
+            except _LeftError:
+                continue
+
+    async def _read(self, offset: int, size: int, file_size: int) -> bytes:
         plan = self._window.read(offset, size, file_size)
-        for piece in (*plan.now, *plan.ahead):
-            fetched = self._pieces[piece] = _Fetched()
-            self._nursery.start_soon(self._get, piece, fetched)
+        new = [(piece, _Fetched()) for piece in (*plan.now, *plan.ahead)]
+        self._pieces.update(new)
         parts = [(piece, self._pieces[piece]) for piece in plan.use]
         for piece in plan.drop:
             self._pieces.pop(piece, None)
+        own = new[:1] if plan.now else []  # what is waited for anyway needs no task, which doubles a small read's cost
+        for piece, fetched in new[len(own) :]:
+            self._nursery.start_soon(self._get, piece, fetched)
+        for piece, fetched in own:
+            await self._get(piece, fetched)
         end, result = min(offset + size, file_size), []
         for piece, fetched in parts:
-            await fetched.done.wait()
+            if not fetched.done.is_set():
+                await fetched.done.wait()
+            if fetched.left:
+                raise _LeftError
             if fetched.error is not None:
                 raise fetched.error
             first, last = max(offset, piece.start) - piece.start, min(end, piece.end) - piece.start
@@ -80,10 +99,10 @@ class Reader:
             log.exception("reading %d bytes at %d", piece.size, piece.start)
             fetched.error = PfsError(Kind.INTERNAL, "a defect of the mount; its log has more")
         except BaseException:
-            fetched.error = PfsError(Kind.IO, "the mount was ended while this was read")
+            fetched.left = True
             raise
         finally:
-            if fetched.error is not None and self._pieces.get(piece) is fetched:
+            if (fetched.left or fetched.error is not None) and self._pieces.get(piece) is fetched:
                 del self._pieces[piece]
                 self._window.lost(piece)
             fetched.done.set()

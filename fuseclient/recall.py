@@ -7,11 +7,14 @@ may be waiting for us; it is done behind our backs, and meanwhile `open` and `st
 that it leads elsewhere, and are sent to look again (ESTALE).
 """
 
+import logging
 from collections.abc import Callable, Collection
 
 from fuseclient.cached import CachedFileSystem
 from fuseclient.tree import Tree
 from pfs.api import Name
+
+log = logging.getLogger(__name__)
 
 Forget = Callable[[int], None]
 ForgetName = Callable[[int, str], None]
@@ -42,18 +45,41 @@ class Recall:
             self._end(inodes.of_node(self._datacenter, node_id))
         for parent_id, name in names:
             parent = inodes.of_node(self._datacenter, parent_id)
-            if parent is not None:
+            if parent is not None and inodes.get(parent).directory:  # a server may say so of anything
                 child = inodes.child(parent, name)
                 self._end(None if child is None else child.number)
                 self._forget_name(parent, name)
 
+    def adopted(self, former: int, node_id: int) -> None:
+        """The server has made or changed what the kernel was told of before; it has a number of the server's now."""
+        inodes = self._tree.inodes
+        number = inodes.adopt(self._datacenter, former, node_id) if former != node_id else None
+        self._end(inodes.of_node(self._datacenter, node_id) if number is None else number)
+
+    def undone(self, parent_id: int, name: str) -> None:
+        """A name does not lead to what the kernel was told."""
+        parent = self._tree.inodes.of_node(self._datacenter, parent_id)
+        if parent is not None:
+            child = self._tree.inodes.child(parent, name)
+            self._end(None if child is None else child.number)
+            self._end(parent)
+            self._forget_name(parent, name)
+
     def lapsed(self) -> None:
-        """The server is not heard: it may have changed anything."""
+        """The server is not heard: what the kernel knows is asked of us from now on."""
         self._filesystem.lapsed()
-        for number in self._tree.inodes.numbers(self._datacenter):
-            self._forget(number)
+        self._tree.inodes.broken(None)
+        try:
+            for number in self._tree.inodes.numbers(self._datacenter):
+                self._forget(number)
+        except OSError as error:  # the mount is being taken away
+            log.warning("the kernel cannot be told that leases have ended: %s", error)
+
+    def returned(self) -> None:
+        """The server is heard again. What the kernel was told meanwhile holds for no time."""
+        self._filesystem.returned()
 
     def _end(self, number: int | None) -> None:
+        self._tree.inodes.broken(number)
         if number is not None:
-            self._tree.inodes.touch(number)
             self._forget(number)

@@ -7,12 +7,14 @@ instead something that
 
     looks      whether a request is there already, and takes it without going through the scheduler: a program
                that has waited for an answer asks its next question at once;
-    sleeps     as trio does, when nothing is there: an idle mount uses no CPU;
+    stays      asleep at the device for a tenth of a millisecond, which is about how long a program takes to do so. Not
+               while a request waits for something else: that may come at any moment;
+    sleeps     as trio does, when nothing comes: an idle mount uses no CPU;
     yields     after sixteen requests, or a millisecond, whatever comes first, so that streams, timers and the
                network get their turn while programs ask without a break.
 
 The lock that pyfuse3 puts around this is passed on only when its holder has something else to wait for. Looking
-again and again for some microseconds before sleeping gains next to nothing beside this, and costs CPU.
+again and again instead of sleeping gains next to nothing beside this, and costs CPU.
 """
 
 import contextlib
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 REQUESTS_MAX = 16
 YIELD_S = 0.001
+STAY_S = 0.0001
+_SELECTABLE_MAX = 1023  # select(2) knows no higher numbers
 
 
 @contextlib.contextmanager
@@ -55,40 +59,61 @@ def polling(*, enabled: bool = True) -> Iterator[bool]:
         module.trio = trio
 
 
-class Turn:
-    """A lock whose holder takes it again without asking the scheduler, as long as it does not wait in between."""
+class Turn(trio.abc.Instrument):
+    """A lock whose holder takes it again without asking the scheduler, as long as it does not wait in between.
+
+    Attributes:
+        away: the tasks that have had it and have not come back yet: they are at work, or wait for something else.
+    """
 
     def __init__(self) -> None:
+        self.away: set[trio.lowlevel.Task] = set()
         self._held = False
         self._waiting = trio.lowlevel.ParkingLot()
-        self._waking = False
+        self._offered = False
+        self._watching = False
 
     async def __aenter__(self) -> None:
+        if not self._watching:
+            self._watching = True
+            trio.lowlevel.add_instrument(self)
+        self.away.discard(trio.lowlevel.current_task())
         while self._held:
             await self._waiting.park()
-            self._waking = False
-        self._held = True
+        self._held, self._offered = True, False
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._held = False
-        if self._waiting and not self._waking:
-            self._waking = True  # until it runs, one that waits is enough: it looks by itself who has the lock
+        self.away.add(trio.lowlevel.current_task())
+        self._held, self._offered = False, True
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """The task that ran has something to wait for."""
+        if self._offered:
+            self._offered = False
             self._waiting.unpark()
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """A task has ended."""
+        self.away.discard(task)
 
 
 class Waiting:
     """What pyfuse3 takes for the module trio, and for `trio.lowlevel`."""
 
-    Lock = Turn
-
     def __init__(self) -> None:
         self.lowlevel = self
         self._fd = -1
         self._poll = select.poll()
+        self._turn = Turn()
         self._taken = 0  # requests since the others had their turn
         self._yielded_s = 0.0
+
+    def Lock(self) -> Turn:
+        """Return a lock of which its waiting knows who has it."""
+        self._turn = Turn()
+        return self._turn
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio if hasattr(trio, name) else trio.lowlevel, name)
@@ -105,7 +130,13 @@ class Waiting:
         if self._taken >= REQUESTS_MAX or perf_counter() - self._yielded_s > YIELD_S:
             await trio.lowlevel.checkpoint()
             self._taken, self._yielded_s = 0, perf_counter()
-        if not self._poll.poll(0):
+        if not self._poll.poll(0) and not self._stay(fd):
             await trio.lowlevel.wait_readable(fd)
             self._taken, self._yielded_s = 0, perf_counter()
         self._taken += 1
+
+    def _stay(self, fd: int) -> bool:
+        """Give a program the time to ask its next question; tell whether it has."""
+        if self._turn.away or self._taken == 0 or fd > _SELECTABLE_MAX:
+            return False
+        return bool(select.select([fd], (), (), STAY_S)[0])

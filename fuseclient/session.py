@@ -79,7 +79,7 @@ class Session:
         """
         with seam.polling(enabled=look_first):
             await self._agree()
-            await pyfuse3.main(min_tasks=tasks_min, max_tasks=tasks_max)
+            await _answer(tasks_min, tasks_max)
 
     def close(self, *, unmount: bool) -> None:
         """End the connection.
@@ -131,11 +131,18 @@ class PlainSession:
     async def main(self, *, tasks_min: int, tasks_max: int, look_first: bool = True) -> None:
         """Serve until it is unmounted; as `Session.main`."""
         with seam.polling(enabled=look_first):
-            await pyfuse3.main(min_tasks=tasks_min, max_tasks=tasks_max)
+            await _answer(tasks_min, tasks_max)
 
     def close(self, *, unmount: bool) -> None:
         """End the connection; as `Session.close`."""
         pyfuse3.close(unmount=unmount)
+
+
+async def _answer(tasks_min: int, tasks_max: int) -> None:
+    try:
+        await pyfuse3.main(min_tasks=tasks_min, max_tasks=tasks_max)
+    except* ConnectionAbortedError:  # what the kernel says of a mount that was taken away by force
+        log.info("the kernel has ended the connection")
 
 
 def connect(

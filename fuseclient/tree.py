@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fuseclient.handles import Handles
-from fuseclient.inodes import ROOT, Inode, Inodes
-from pfs.api import Attr, FileSystem, NodeType, Owner
+from fuseclient.inodes import ROOT, Inode, Inodes, Node
+from fuseclient.prompt import Prompt
+from pfs.api import Attr, FileSystem, NodeType, Owner, XattrCall, XattrVerb
 from pfs.errors import Kind, PfsError
 from pfs.path import PATH_BYTES_MAX, check_name, join
 
@@ -32,15 +33,6 @@ class Place:
         return join(self.datacenter, self.path) if self.path else self.datacenter
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """What the kernel is told of a node."""
-
-    number: int
-    generation: int
-    attr: Attr
-
-
 class Tree:
     """The tables of a mount and the file systems that they lead into.
 
@@ -52,6 +44,9 @@ class Tree:
 
     def __init__(self, filesystems: Mapping[str, FileSystem], started_ns: int, owner: Owner) -> None:
         self.filesystems = dict(sorted(filesystems.items()))
+        self.prompt: dict[str, Prompt] = {
+            name: each for name, each in self.filesystems.items() if isinstance(each, Prompt)
+        }
         self.inodes = Inodes(list(self.filesystems))
         self.handles = Handles()
         self._started_ns = started_ns
@@ -98,18 +93,57 @@ class Tree:
                 if error.kind is not Kind.NOT_FOUND or place.path == asked:
                     raise
 
+    async def ask(self, number: int, ask: Callable[[Place], Awaitable[T]]) -> T:
+        """Ask at the places of an inode, the newest first, until its node stands there.
+
+        The kernel does not say by which of several names a program came. What another client has put at one of the
+        others must not be changed in its stead: so there it is looked at first.
+        """
+        inode, lost = self.inodes.get(number), PfsError(Kind.STALE, "this name leads to something else by now")
+        places = self.places(number)
+        for place in places:
+            try:
+                if len(places) > 1 and (await place.filesystem.getattr(place.path)).node_id != inode.node_id:
+                    continue
+                answer = await ask(place)
+            except PfsError as error:
+                if error.kind is not Kind.NOT_FOUND:
+                    raise
+                continue
+            if not isinstance(answer, Attr) or answer.node_id == inode.node_id:
+                return answer
+        raise lost
+
+    def known_at_once(self, inode: Inode) -> tuple[str, Attr] | None:
+        """Return path and attributes of an inode where they are known, and that it stands where it was seen last."""
+        prompt, path = self.prompt.get(inode.datacenter), self.inodes.path(inode)
+        if prompt is None or path is None:
+            return None
+        try:
+            attr = prompt.attr_at_once(path)
+        except PfsError:
+            return None  # whoever asks with more patience is told what is wrong
+        return (path, attr) if attr is not None and attr.node_id == inode.node_id else None
+
     def enter(self, parent: int, name: str, attr: Attr) -> Node:
         """Note that the kernel is being told of a name and what it leads to."""
         sole = attr.type is NodeType.DIRECTORY or attr.nlink <= 1
-        return self.tell(self.inodes.enter(parent, name, attr.node_id, sole=sole), attr)
+        inode = self.inodes.enter(parent, name, attr.node_id, sole=sole)
+        inode.directory = attr.type is NodeType.DIRECTORY
+        return self.tell(inode, attr)
 
     def tell(self, inode: Inode, attr: Attr) -> Node:
         """Note what the kernel is being told of an inode."""
-        inode.told, inode.size = (attr.size, attr.mtime_ns), max(inode.size, attr.size)
-        return Node(inode.number, inode.generation, attr)
+        inode.size = max(inode.size, attr.size)
+        told = inode.told
+        if told is None or told.attr is not attr:
+            told = inode.told = Node(inode.number, inode.generation, attr)
+        return told
 
     def fixed(self, inode: Inode) -> Node:
         """Describe the root of the mount, or of a datacenter."""
+        if inode.told is not None:
+            return inode.told
         nlink = 2 + len(self.filesystems) if inode.number == ROOT else 2
         mode = 0o555 if inode.number == ROOT else 0o755
         attr = Attr(
@@ -124,4 +158,21 @@ class Tree:
             uid=self._owner.uid,
             gid=self._owner.gid,
         )
-        return Node(inode.number, inode.generation, attr)
+        inode.told = Node(inode.number, inode.generation, attr)
+        return inode.told
+
+
+async def xattr_at(place: Place, call: XattrCall) -> bytes:
+    """Answer about the extended attributes of what stands at a place, as an open file does."""
+    filesystem, path = place.filesystem, place.path
+    match call.verb:
+        case XattrVerb.GET:
+            return await filesystem.getxattr(path, call.name)
+        case XattrVerb.LIST:
+            names = await filesystem.listxattr(path)
+            return b"".join(name.encode("utf-8", "surrogateescape") + b"\0" for name in names)
+        case XattrVerb.SET:
+            await filesystem.setxattr(path, call.name, call.value, call.mode)
+        case XattrVerb.REMOVE:
+            await filesystem.removexattr(path, call.name)
+    return b""

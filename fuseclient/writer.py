@@ -6,26 +6,27 @@ server is told once, by whichever of the two comes next: a program that closes, 
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
 from fuseclient.gather import Gather, Piece
+from pfs.api import Part
 from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT_MAX = 6
+IN_FLIGHT_MAX = 4
 AWAY = (Kind.TIMED_OUT, Kind.UNREACHABLE)
 
-Send = Callable[[int, bytes], Awaitable[None]]
+Send = Callable[[int, Sequence[Part]], Awaitable[None]]
 
 
 class Writer:
     """The way of one open file's bytes to the server.
 
     Args:
-        send: writes at an offset.
+        send: writes at an offset the parts that join one another there.
         nursery: where pieces are sent.
         in_order: one piece after the other: the server adds each at the end of the file.
     """
@@ -44,7 +45,16 @@ class Writer:
     @property
     def dirty(self) -> bool:
         """True while the server does not have everything."""
-        return self._gather.dirty_bytes > 0
+        return self.dirty_bytes > 0
+
+    @property
+    def dirty_bytes(self) -> int:
+        """How many bytes the server does not have."""
+        return self._gather.dirty_bytes
+
+    def begin(self) -> None:
+        """Note that the server has the first bytes already."""
+        self._begun = True
 
     async def add(self, offset: int, data: bytes) -> None:
         """Take what a program writes; wait where too much is under way.
@@ -53,6 +63,8 @@ class Writer:
             PfsError: an earlier piece could not be written.
         """
         self._tell()
+        if len(self._unsent) >= IN_FLIGHT_MAX:  # who goes on writing to a server that is away must not fill the memory
+            await self.flush()
         pieces = self._gather.add(offset, data)
         if self._begun:
             await self._start(pieces)
@@ -94,7 +106,7 @@ class Writer:
         try:
             for event in waits:
                 await event.wait()
-            await self._send(piece.offset, piece.data)
+            await self._send(piece.offset, piece.parts)
         except PfsError as error:
             self._error = error
             if error.kind in AWAY and not self._in_order:
@@ -102,7 +114,7 @@ class Writer:
                 return
             self._gather.done(piece)
         except Exception:
-            log.exception("writing %d bytes at %d", len(piece.data), piece.offset)
+            log.exception("writing %d bytes at %d", piece.size, piece.offset)
             self._error = PfsError(Kind.INTERNAL, "a defect of the mount; its log has more")
             self._gather.done(piece)
         except BaseException:

@@ -32,8 +32,10 @@ import functools, json, os, signal, sys
 import trio
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
-from pfs import guard
+from starlette.routing import Route
+from pfs import guard, websocket
+from pfs.errors import PfsError
+from pfs.takeover import accept_websocket, response_head
 
 left = {"http": 0, "websocket": 0}
 
@@ -68,17 +70,31 @@ async def who(request):
     der = extensions["tls"]["client_cert_der"]
     return JSONResponse({"cert": der and der.hex(), "peer": extensions.get("peer")})
 
-async def echo(socket):
-    await socket.accept()
+async def echo(taken):
     try:
-        while True:
-            await socket.send_bytes(await socket.receive_bytes())
-    finally:
-        left["websocket"] += 1
+        await accept_websocket(taken)
+    except PfsError:
+        await taken.send(response_head(400, [(b"connection", b"close")]))
+        return
+    transport = websocket.WebSocketTransport(taken.stream, dialled=False, early=taken.early)
+
+    async def keep():
+        while (data := await transport.pulse()) is not None:
+            await transport.send_rest(data)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep)
+        try:
+            while (message := await transport.receive()) is not None:
+                await transport.send_rest(transport.frame(message))
+        finally:
+            await transport.close()
+            left["websocket"] += 1
+            nursery.cancel_scope.cancel()
 
 app = Starlette(routes=[
     Route("/state", state), Route("/drain", drain, methods=["POST"]), Route("/late", late, methods=["POST"]),
-    Route("/big", big), Route("/wait", wait), Route("/who", who), WebSocketRoute("/echo", echo),
+    Route("/big", big), Route("/wait", wait), Route("/who", who),
 ])
 
 async def main():
@@ -86,7 +102,8 @@ async def main():
     tls = guard.Tls(certfile, keyfile, client_ca)
     ended = trio.Event()
     async with trio.open_nursery() as nursery:
-        start = functools.partial(guard.serve, app, host="127.0.0.1", port=0, shutdown=ended.wait)
+        takers = {"/echo": echo}
+        start = functools.partial(guard.serve, app, host="127.0.0.1", port=0, takers=takers, shutdown=ended.wait)
         plain = await nursery.start(functools.partial(start, unix_path=unix_path))
         secure = await nursery.start(functools.partial(start, tls=tls))
         with trio.open_signal_receiver(signal.SIGTERM) as signals:
@@ -237,8 +254,8 @@ H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A
 # name: what is sent in one write, and how the answer starts (b"" where nothing has to come)
 PROBES: dict[str, tuple[bytes, bytes]] = {
     # each of these ends an unguarded server: its process is gone
-    "websocket upgrade with a trailing byte": (UPGRADE + b"\r\n" + b"x", b"HTTP/1.1 400"),
-    "websocket upgrade with a frame behind": (UPGRADE + b"\r\n" + frame(2, b"early"), b"HTTP/1.1 400"),
+    "websocket upgrade with a trailing byte": (UPGRADE + b"\r\n" + b"x", b"HTTP/1.1 101"),
+    "websocket upgrade with a frame behind": (UPGRADE + b"\r\n" + frame(2, b"early"), b"HTTP/1.1 101"),
     "websocket subprotocol not ascii": (UPGRADE + b"Sec-WebSocket-Protocol: \xff\r\n\r\n", b"HTTP/1.1 400"),
     "websocket extension with a bad number": (
         UPGRADE + b"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=x\r\n\r\n",
@@ -300,7 +317,7 @@ PROBES: dict[str, tuple[bytes, bytes]] = {
     "websocket without a key": (UPGRADE.replace(b"Sec-WebSocket-Key", b"X-Key") + b"\r\n", b"HTTP/1.1 400"),
     "websocket of an old version": (UPGRADE.replace(b": 13", b": 7") + b"\r\n", b"HTTP/1.1 400"),
     "websocket over http/1.0": (UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n", b"HTTP/1.1 400"),
-    "websocket to no such path": (UPGRADE.replace(b"/echo", b"/nothing") + b"\r\n", b"HTTP/1.1 403"),
+    "websocket to no such path": (UPGRADE.replace(b"/echo", b"/nothing") + b"\r\n", b"HTTP/1.1 404"),
     "websocket by post": (UPGRADE.replace(b"GET /echo", b"POST /drain") + b"\r\n", b"HTTP/1.1 200"),
 }
 

@@ -53,8 +53,18 @@ class WebSocketTransport:
                 await self._stream.send_all(self._ws.send(answer))
                 return right
 
-    async def send(self, message: bytes) -> None:
-        await self._stream.send_all(self._ws.send(BytesMessage(data=message)))
+    def frame(self, message: bytes) -> bytes:
+        return self._ws.send(BytesMessage(data=message))
+
+    def send_now(self, data: bytes) -> int:
+        return 0
+
+    async def send_rest(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+    async def pulse(self) -> bytes | None:
+        await trio.sleep_forever()
+        return None
 
     async def receive(self) -> bytes | None:
         while not self._messages and not self._over:

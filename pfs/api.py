@@ -7,10 +7,10 @@ over the network (`pfs.client`); the mount is written against the Protocol alone
     FileSystem.open ──▶ OpenFile ──▶ read, write, flush, release
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Flag, StrEnum, auto
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class NodeType(StrEnum):
@@ -138,6 +138,30 @@ class XattrMode(StrEnum):
     REPLACE = "replace"
 
 
+class XattrVerb(StrEnum):
+    """What is asked about extended attributes."""
+
+    GET = "get"
+    LIST = "list"
+    SET = "set"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class XattrCall:
+    """A question about the extended attributes of an open file; `value` and `mode` count for SET."""
+
+    verb: XattrVerb
+    name: str = ""
+    value: bytes = b""
+    mode: XattrMode = XattrMode.EITHER
+
+    @property
+    def changes(self) -> bool:
+        """True when it asks for a change."""
+        return self.verb in (XattrVerb.SET, XattrVerb.REMOVE)
+
+
 class Closing(StrEnum):
     """How things stand with a writer when it closes a descriptor (only asked where `Attr.commits`)."""
 
@@ -167,6 +191,13 @@ class OpenFile(Protocol):
 
     async def getattr(self) -> Attr:
         """Tell what is open, as of now, also when its name is gone."""
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        """Answer about extended attributes of what is open, also when its name is gone.
+
+        Returns:
+            The value for GET; for LIST the names, each ended by a NUL, as listxattr(2) has them; else nothing.
+        """
 
     async def flush(self, closing: Closing) -> None:
         """A descriptor was closed: everything written is with the server when this returns."""
@@ -226,8 +257,18 @@ class FileSystem(Protocol):
 
     async def statfs(self, path: str) -> Space: ...
 
+    async def fsyncdir(self, path: str) -> None:
+        """The names in a directory are on the server's disk when this returns."""
+
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         """Open, or with CREATE make, a file. `mode` counts only when it is made."""
+
+    async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
+        """Make an ordinary file with all its bytes in one step; EXISTS where there is something.
+
+        Args:
+            changes: of the new file's attributes, such as its times.
+        """
 
     async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> OpenFile:
         """Open the very node that was open before the server was restarted, also when its name is gone.
@@ -240,12 +281,59 @@ class FileSystem(Protocol):
         """
 
 
+Part = bytes | bytearray | memoryview  # some of the bytes that are written together
+
+
+def cut(parts: Iterable[Part], size: int) -> Iterator[tuple[Part, ...]]:
+    """Give the same bytes in groups of `size` bytes, the last of which may be smaller; nothing is copied."""
+    group: list[Part] = []
+    room = size
+    for part in parts:
+        view = memoryview(part)
+        while view:
+            group.append(part if len(view) == len(part) <= room else view[:room])
+            view, room = view[len(group[-1]) :], room - len(group[-1])
+            if room == 0:
+                yield tuple(group)
+                group, room = [], size
+    if group:
+        yield tuple(group)
+
+
+@runtime_checkable
+class InParts(Protocol):
+    """What an open file of a server offers besides `OpenFile`."""
+
+    async def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        """Write all of the parts, one after the other; at most 8 MiB."""
+
+
 Name = tuple[int, str]  # a directory's node id, and a name in it
 Broken = Callable[[Collection[int], Collection[Name]], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How it stands with a server.
+
+    Attributes:
+        url: where it is.
+        connected: whether there is a connection now.
+        since_s: for how many seconds that has been so.
+        admin: it knows us as an administrator.
+    """
+
+    url: str
+    connected: bool
+    since_s: float
+    admin: bool
+
+
 class LeasingFileSystem(FileSystem, Protocol):
     """A file system whose server leases nodes (`Attr.leased`) and takes the leases back."""
+
+    def standing(self) -> Standing:
+        """Tell how it stands with the server."""
 
     def trusted(self) -> bool:
         """Tell whether leases hold: the server has been heard a short while ago."""
@@ -253,11 +341,18 @@ class LeasingFileSystem(FileSystem, Protocol):
     def is_near(self) -> bool:
         """Tell whether files are read from the server's own disk, on this machine: no copy could be any faster."""
 
-    def listen(self, broken: Broken, lapsed: Callable[[], None]) -> None:
+    def is_away(self) -> bool:
+        """Tell whether the server is missed for so long that what was known of it may be told as it was."""
+
+    async def look_out(self) -> None:
+        """Return when it is known whether leases hold or the server is away: at most a few seconds."""
+
+    def listen(self, broken: Broken, lapsed: Callable[[], None], returned: Callable[[], None]) -> None:
         """Say what to do when leases end.
 
         Args:
             broken: called with the nodes whose leases the server wants back, and with the names that change in
                 those that are directories; when it returns, no copy of them is used any more.
             lapsed: called when all leases have ended because the server is not heard.
+            returned: called when it is heard again, before anything is leased: nothing that was known holds.
         """

@@ -9,43 +9,57 @@ it; a range over HTTP is not. `<session>` is the random secret that the channel'
 and a token of the same account. What is asked for passes through the session's own open files, so that whatever
 watches over them (rights, leases) watches over this as well.
 
-A range goes in pieces, so that a slow reader costs the server one piece of memory and not the range. When a file
+The connections of these requests are handed over whole (`pfs.takeover`), and served as `pfs.line` says. When a file
 shrinks or fails while it is sent, the answer is cut short of its Content-Length: the client asks again from there, and
 is told then.
 """
 
-import json
 import logging
+import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from math import inf
+from http import HTTPStatus
+from typing import Protocol, TypeVar, runtime_checkable
+from urllib.parse import parse_qs
 
+import h11
 import trio
-from starlette.datastructures import Headers, QueryParams
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import Message, Receive, Scope, Send
 
 from pfs.accounts import Identity, KeyKind
 from pfs.api import OpenFile
+from pfs.diskfile import Runner
 from pfs.errors import Kind, PfsError
+from pfs.line import LOOP_PIECE_BYTES, PIECE_BYTES, GoneError, Line
 from pfs.nearby import name_of
 from pfs.perm import Subject
 from pfs.routes import error_response
-from pfs.transfer import OPEN_PATH, RANGE_BYTES_MAX
+from pfs.system import start_writing, translate
+from pfs.takeover import Taken, Taker
+from pfs.wire import OPEN_PATH, RANGE_BYTES_MAX
 
-PIECE_BYTES = 1024 * 1024
-AT_ONCE_MAX = 8  # per session: with PIECE_BYTES, what one mount can make the server hold
-BODY_SILENCE_S = 30.0
+AT_ONCE_MAX = 8  # requests of one session
+THREADS_MAX = 16  # of a server; each has PIECE_BYTES of memory
 OFFSET_MAX = 2**63 - 1
 
 log = logging.getLogger(__name__)
 
 Lookup = Callable[[int], OpenFile | None]
 Identify = Callable[[dict[str, str]], Awaitable[Identity]]
+T = TypeVar("T")
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """What an open file of a data domain offers besides `pfs.api.OpenFile`."""
+
+    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, changes: bool) -> T | None:
+        """Run `work` with the file's descriptor in one of `threads`; None where the file has no descriptor.
+
+        Args:
+            changes: it writes.
+        """
 
 
 @dataclass(slots=True)
@@ -92,70 +106,114 @@ class BulkSessions:
         secret = self._secrets.get(name)
         return None if secret is None else (secret, self._sessions[secret].files)
 
-    def routes(self, identify: Identify) -> list[BaseRoute]:
-        """Return the routes of this module's docstring.
+    def taker(self, identify: Identify) -> Taker:
+        """Return what answers the requests of this module's docstring.
 
         Args:
             identify: tells whom a request's headers (small letters) prove; raises UNAUTHENTICATED.
         """
-        return [Route(OPEN_PATH + "/{secret}/{handle}", _Door(self._sessions, identify), methods=["GET", "PUT"])]
+        return _Door(self._sessions, identify)
+
+
+class _Workers:
+    """Threads that move bytes between files and sockets, apart from those for the disk's small questions."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(THREADS_MAX)
+        self._memory: list[bytearray] = []
+
+    async def run(self, work: Callable[[], T], *, long: bool = True) -> T:
+        """Run `work` in a worker thread; its OSErrors come out as `PfsError`."""
+        try:
+            return await trio.to_thread.run_sync(work, limiter=self._limiter)
+        except OSError as error:
+            raise translate(error) from None
+
+    def with_memory(self, work: Callable[[bytearray], T]) -> T:
+        """Run `work` with PIECE_BYTES of memory, which is used again. For a worker thread."""
+        try:
+            memory = self._memory.pop()
+        except IndexError:
+            memory = bytearray(PIECE_BYTES)
+        try:
+            return work(memory)
+        finally:
+            self._memory.append(memory)
 
 
 class _Door:
-    """Answers requests. It is ASGI itself: what Starlette's requests and streams would add costs more than it gives."""
+    """Answers the requests of connections."""
 
     def __init__(self, sessions: dict[str, _Session], identify: Identify) -> None:
         self._sessions = sessions
         self._identify = identify
+        self._workers = _Workers()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+    async def __call__(self, taken: Taken) -> None:
+        with Line(taken) as line:
+            try:
+                request: h11.Request | None = line.first()
+                while request is not None:
+                    await self._answer_or_refuse(request, line)
+                    request = await self._next(line)
+            except GoneError:
+                log.debug("a client left in the middle of something")
 
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
+    async def _next(self, line: Line) -> h11.Request | None:
+        if not line.kept:
+            return None
         try:
-            await self._answer(scope, receive, sending)
-            return
-        except ClientDisconnect:
+            return await line.next()
+        except PfsError as error:
+            await _refuse(line, error)
+            return None
+
+    async def _answer_or_refuse(self, request: h11.Request, line: Line) -> None:
+        try:
+            await self._answer(request, line)
             return
         except PfsError as error:
             failure = error
+        except GoneError:
+            raise
         except Exception:
-            log.exception("defect while answering a bulk %s", scope["method"])
+            log.exception("defect while answering a bulk %s", request.method.decode())
             failure = PfsError(Kind.INTERNAL, "a defect of the server; its log has more")
-        if begun:
+        if line.begun:
             log.info("an answer is cut: %s", failure)
-        else:
-            await error_response(failure)(scope, receive, send)
+            raise GoneError
+        await _refuse(line, failure)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        session = await self._session(scope["path_params"]["secret"], headers)
-        file = session.files(_number(scope["path_params"]["handle"], "handle"))
+    async def _answer(self, request: h11.Request, line: Line) -> None:
+        headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
+        path, _, query = request.target.decode("ascii").partition("?")
+        secret, _, handle = path.removeprefix(f"{OPEN_PATH}/").partition("/")
+        session = await self._session(secret, headers)
+        file = session.files(_number(handle, "handle"))
         if file is None:
             raise PfsError(Kind.BAD_HANDLE, "this file is not open here (any more)")
-        if scope["method"] == "PUT":
-            offset = _number(QueryParams(scope["query_string"]).get("offset", ""), "offset")
-            length = _length(headers)
+        if request.method == b"PUT":
+            offset = _number(parse_qs(query).get("offset", [""])[0], "offset")
+            size = _length(headers)
             async with session.places:
-                size = await _take(file, offset, length, receive)
-            await Response(json.dumps({"size": size}), media_type="application/json")(scope, receive, send)
-            return
-        start, size = _wanted(headers.get("range", ""))
-        if file.attr.stream:
-            raise PfsError(Kind.UNSUPPORTED, "a stream has no ranges; read it over the channel")
-        async with session.places:
-            await _give(file, start, size, send)
+                await line.invite()
+                await self._take(file, offset, size, line)
+            await _say(line, HTTPStatus.OK, b'{"size":%d}' % size)
+        elif request.method == b"GET":
+            start, size = _wanted(headers.get("range", ""))
+            if file.attr.stream:
+                raise PfsError(Kind.UNSUPPORTED, "a stream has no ranges; read it over the channel")
+            async with session.places:
+                await self._give(file, start, size, line)
+        else:
+            raise PfsError(Kind.UNSUPPORTED, "only GET and PUT are answered here")
 
-    async def _session(self, secret: str, headers: Headers) -> _Session:
+    async def _session(self, secret: str, headers: dict[str, str]) -> _Session:
         session = self._sessions.get(secret)
         shown = headers.get("authorization", "")
         if session is not None and shown and secrets.compare_digest(session.proven.encode(), shown.encode()):
             return session
-        identity = await self._identify(dict(headers))
+        identity = await self._identify(headers)
         if identity.kind is not KeyKind.USER:
             raise PfsError(Kind.UNAUTHENTICATED, "this is a node's key; files are for users' tokens")
         # somebody else's session looks as if there were none
@@ -164,38 +222,80 @@ class _Door:
         session.proven = shown
         return session
 
+    async def _take(self, file: OpenFile, offset: int, size: int, line: Line) -> None:
+        """Write a request's body.
 
-async def _give(file: OpenFile, start: int, size: int, send: Send) -> None:
-    """Answer with a range, piece by piece.
+        Raises:
+            PfsError: what the file refuses with; TIMED_OUT when the body falls silent.
+            GoneError: the client left before all of it had come. What had come may be written.
+        """
 
-    Raises:
-        PfsError: what the file refuses with, or that it became shorter; once the answer has begun, it stays cut.
-    """
-    piece = await _exactly(file, start, min(size, PIECE_BYTES))
-    if len(piece) == PIECE_BYTES < size:
-        size = max(PIECE_BYTES, min(size, (await file.getattr()).size - start))
+        def work(fd: int) -> int:
+            done = self._workers.with_memory(lambda memory: line.receive_into_file(fd, offset, memory))
+            if done >= PIECE_BYTES:
+                start_writing(fd, offset, done)
+            return done
+
+        done = 0
+        if line.direct and size and isinstance(file, OnDisk):
+            done = await file.on_descriptor(work, self._workers, changes=True) or 0
+        while done < size:
+            data = await line.receive(min(size - done, LOOP_PIECE_BYTES))
+            await file.write(offset + done, data)
+            done += len(data)
+
+    async def _give(self, file: OpenFile, start: int, size: int, line: Line) -> None:
+        """Answer with a range.
+
+        Raises:
+            PfsError: what the file refuses with, or that it became shorter; once the answer has begun, it stays cut.
+        """
+
+        def work(fd: int) -> tuple[int, int]:
+            there = max(0, min(size, os.fstat(fd).st_size - start))
+            return there, line.send_from_file(_head(line, start, there), fd, start, there)
+
+        moved = None
+        if line.direct and isinstance(file, OnDisk):
+            moved = await file.on_descriptor(work, self._workers, changes=False)
+        there, sent = moved or await _begin(file, start, size, line)
+        while sent < there:
+            wanted = min(LOOP_PIECE_BYTES, there - sent)
+            piece = await _exactly(file, start + sent, wanted)
+            if len(piece) < wanted:
+                raise PfsError(Kind.STALE, "the file became shorter while it was read")
+            sent += wanted
+            await line.send(piece)
+        await line.send(b"")
+
+
+async def _begin(file: OpenFile, start: int, size: int, line: Line) -> tuple[int, int]:
+    """Send the head of an answer with the first piece; return how many bytes it will have, and has."""
+    piece = await _exactly(file, start, min(size, LOOP_PIECE_BYTES))
+    if len(piece) == LOOP_PIECE_BYTES < size:
+        size = max(LOOP_PIECE_BYTES, min(size, (await file.getattr()).size - start))
     else:
         size = len(piece)
-    await send({"type": "http.response.start", "status": 206 if piece else 416, "headers": _told(start, size)})
-    sent = len(piece)
-    await send({"type": "http.response.body", "body": piece, "more_body": sent < size})
-    while sent < size:
-        wanted = min(PIECE_BYTES, size - sent)
-        piece = await _exactly(file, start + sent, wanted)
-        if len(piece) < wanted:
-            raise PfsError(Kind.STALE, "the file became shorter while it was read")
-        sent += wanted
-        await send({"type": "http.response.body", "body": piece, "more_body": sent < size})
+    await line.send(_head(line, start, size) + piece)
+    return size, len(piece)
 
 
-def _told(start: int, size: int) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer with so many bytes; none means that the file ends before them."""
+def _head(line: Line, start: int, size: int) -> bytes:
+    """Return the head of an answer with so many bytes; none means that the file ends before them."""
     which = b"bytes %d-%d/*" % (start, start + size - 1) if size else b"bytes */*"
-    return [
-        (b"content-type", b"application/octet-stream"),
-        (b"content-length", b"%d" % size),
-        (b"content-range", which),
-    ]
+    headers = [(b"content-type", b"application/octet-stream"), (b"content-range", which)]
+    status = HTTPStatus.PARTIAL_CONTENT if size else HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    return line.head(status, [*headers, (b"content-length", b"%d" % size)])
+
+
+async def _say(line: Line, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await line.answer(status, headers, body)
+
+
+async def _refuse(line: Line, error: PfsError) -> None:
+    response = error_response(error)
+    await line.answer(response.status_code, response.raw_headers, bytes(response.body))
 
 
 async def _exactly(file: OpenFile, offset: int, size: int) -> bytes:
@@ -209,38 +309,7 @@ async def _exactly(file: OpenFile, offset: int, size: int) -> bytes:
     return data
 
 
-async def _take(file: OpenFile, offset: int, length: int, receive: Receive) -> int:
-    """Write a request's body piece by piece; return its size.
-
-    Raises:
-        PfsError: what the file refuses with; TIMED_OUT when the body falls silent.
-        ClientDisconnect: the client left before all of it had come. What had come may be written.
-    """
-    parts: list[bytes] = []
-    held = done = 0
-    more = True
-    with trio.CancelScope() as silence:
-        while more:
-            silence.deadline = trio.current_time() + BODY_SILENCE_S
-            message = await receive()
-            silence.deadline = inf
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            parts.append(message.get("body", b""))
-            held += len(parts[-1])
-            more = message.get("more_body", False)
-            if held >= PIECE_BYTES or (held and not more):
-                await file.write(offset + done, b"".join(parts))
-                done += held
-                parts, held = [], 0
-    if silence.cancelled_caught:
-        raise PfsError(Kind.TIMED_OUT, f"the upload was silent for {BODY_SILENCE_S:.0f} s")
-    if done != length:
-        raise PfsError(Kind.INVALID, f"{length} bytes were announced and {done} came")
-    return done
-
-
-def _length(headers: Headers) -> int:
+def _length(headers: dict[str, str]) -> int:
     """Return the size of a body, which must be told before it comes."""
     told = headers.get("content-length", "")
     if not re.fullmatch(r"[0-9]{1,19}", told):

@@ -12,6 +12,17 @@ from contextlib import asynccontextmanager
 import trio
 
 from pfs import nearby
+from pfs.answers import (
+    decode_attr,
+    decode_contents,
+    decode_opening,
+    decode_outcomes,
+    decode_page,
+    decode_piece,
+    decode_space,
+    decode_target,
+    decode_xattrs,
+)
 from pfs.api import (
     Attr,
     Broken,
@@ -23,24 +34,23 @@ from pfs.api import (
     OpenFile,
     OpenFlags,
     Owner,
+    Part,
     RenameMode,
     Space,
+    Standing,
+    XattrCall,
     XattrMode,
 )
 from pfs.connection import Connection, only
 from pfs.errors import Kind, PfsError
-from pfs.path import check_name, check_target
+from pfs.steps import Outcome, Step, encode_steps
 from pfs.transfer import Transfer
 from pfs.wire import (
     Json,
-    decode_attr,
-    decode_entries,
-    decode_space,
     encode_changes,
     encode_flags,
     encode_owner,
 )
-from pfs.xattr import check_xattr
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +97,17 @@ class RemoteFileSystem:
     def is_near(self) -> bool:
         return self._connection.near
 
-    def listen(self, broken: Broken, lapsed: Callable[[], None]) -> None:
-        self._connection.listen(broken, lapsed)
+    def standing(self) -> Standing:
+        return self._connection.standing()
+
+    def is_away(self) -> bool:
+        return self._connection.is_away()
+
+    async def look_out(self) -> None:
+        await self._connection.look_out()
+
+    def listen(self, broken: Broken, lapsed: Callable[[], None], returned: Callable[[], None]) -> None:
+        self._connection.listen(broken, lapsed, returned)
 
     async def _ask(self, op: str, args: Json, *, again: bool) -> Json:
         return (await self._connection.ask(op, args, again=again))[0]
@@ -100,19 +119,18 @@ class RemoteFileSystem:
         entries: list[Entry] = []
         more = True
         while more:
-            args = {"path": path, "after": entries[-1].name if entries else ""}
-            result = await self._ask("listdir", args, again=True)
-            page = decode_entries(result)
+            after = entries[-1].name if entries else ""
+            args = {"path": path, "after": after}
+            page, more = decode_page(*await self._connection.ask("listdir", args, again=True), after, len(entries))
             entries += page
-            more = bool(page) and result.get("more") is True
         return entries
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         args = {"path": path, "names": list(names), "size_max": size_max}
-        return _contents(*await self._connection.ask("contents", args, again=True))
+        return decode_contents(*await self._connection.ask("contents", args, again=True))
 
     async def readlink(self, path: str) -> str:
-        return check_target(str((await self._ask("readlink", {"path": path}, again=True)).get("target", "")))
+        return decode_target(await self._ask("readlink", {"path": path}, again=True))
 
     async def mkdir(self, path: str, mode: int, owner: Owner | None = None) -> Attr:
         args = {"path": path, "mode": mode, "owner": encode_owner(owner)}
@@ -125,6 +143,14 @@ class RemoteFileSystem:
     async def mknod(self, path: str, type_: NodeType, mode: int, owner: Owner | None = None) -> Attr:
         args = {"path": path, "type": type_.value, "mode": mode, "owner": encode_owner(owner)}
         return decode_attr(await self._ask("mknod", args, again=False))
+
+    async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
+        args = {"path": path, "mode": mode, "changes": encode_changes(changes)}
+        return decode_attr((await self._connection.ask("make_file", args, data, again=False))[0])
+
+    async def batch(self, steps: Sequence[Step]) -> Sequence[Outcome]:
+        args, body = encode_steps(steps)
+        return decode_outcomes((await self._connection.ask("batch", args, body, again=False))[0], len(steps))
 
     async def link(self, source: str, target: str) -> Attr:
         return decode_attr(await self._ask("link", {"path": source, "target": target}, again=False))
@@ -146,13 +172,7 @@ class RemoteFileSystem:
         return (await self._connection.ask("getxattr", {"path": path, "name": name}, again=True))[1]
 
     async def listxattr(self, path: str) -> Sequence[str]:
-        names = (await self._ask("listxattr", {"path": path}, again=True)).get("names")
-        if not isinstance(names, list):
-            raise PfsError(Kind.INVALID, "extended attributes without names")
-        try:
-            return [check_xattr(str(name)) for name in names]
-        except PfsError as error:
-            raise PfsError(Kind.INVALID, f"an extended attribute without a proper name: {error.message}") from None
+        return decode_xattrs(await self._ask("listxattr", {"path": path}, again=True))
 
     async def setxattr(self, path: str, name: str, value: bytes, mode: XattrMode) -> None:
         args = {"path": path, "name": name, "mode": mode.value}
@@ -164,6 +184,9 @@ class RemoteFileSystem:
     async def statfs(self, path: str) -> Space:
         return decode_space(await self._ask("statfs", {"path": path}, again=True))
 
+    async def fsyncdir(self, path: str) -> None:
+        await self._ask("fsyncdir", {"path": path}, again=True)
+
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         args = {"path": path, "flags": encode_flags(flags), "mode": mode, "owner": encode_owner(owner)}
         return self._opened(await self._ask("open", args, again=OpenFlags.EXCLUSIVE not in flags), flags)
@@ -173,26 +196,7 @@ class RemoteFileSystem:
         return self._opened(await self._ask("reopen", args, again=True), flags)
 
     def _opened(self, result: Json, flags: OpenFlags) -> OpenFile:
-        handle = result.get("handle")
-        if not isinstance(handle, int):
-            raise PfsError(Kind.INVALID, "an opening without a handle")
-        return RemoteFile(self._connection, handle, decode_attr(result.get("attr")), flags)
-
-
-def _contents(result: Json, body: bytes) -> list[Content]:
-    """Cut a body into the files that it holds."""
-    found = []
-    offset = 0
-    try:
-        for file in result["files"]:
-            size = int(file["size"])
-            if not 0 <= size <= len(body) - offset:
-                raise ValueError(f"size: {size}")
-            found.append(Content(check_name(file["name"]), decode_attr(file["attr"]), body[offset : offset + size]))
-            offset += size
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PfsError(Kind.INVALID, f"files without a proper {error}") from None
-    return found
+        return RemoteFile(self._connection, *decode_opening(result), flags)
 
 
 class RemoteFile:
@@ -224,7 +228,8 @@ class RemoteFile:
                 if error.kind is not Kind.UNREACHABLE:
                     raise  # else the channel knows better: it waits for the server
         patient = wait and self.attr.stream
-        return (await self._ask("read", {"offset": offset, "size": size, "wait": wait}, patient=patient))[1]
+        args = {"offset": offset, "size": size, "wait": wait}
+        return decode_piece((await self._ask("read", args, patient=patient))[1], size)
 
     async def _own_descriptor(self) -> int | None:
         """Return a descriptor of the server's file, where the server is on this machine."""
@@ -239,20 +244,28 @@ class RemoteFile:
         return self._descriptor
 
     async def write(self, offset: int, data: bytes) -> int:
-        if self._bulk_writes and len(data) > MESSAGE_BYTES_MAX:
+        await self.write_parts(offset, (data,))
+        return len(data)
+
+    async def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        if self._bulk_writes and sum(map(len, parts)) > MESSAGE_BYTES_MAX:
             try:
-                return await self._connection.transfer.write(self._secret, self._handle, offset, data)
+                await self._connection.transfer.write(self._secret, self._handle, offset, *parts)
+                return
             except PfsError as error:
                 if error.kind is not Kind.UNREACHABLE:
                     raise
-        await self._ask("write", {"offset": offset}, data)
-        return len(data)
+        await self._ask("write", {"offset": offset}, b"".join(parts))
 
     async def setattr(self, changes: Changes) -> Attr:
         return decode_attr((await self._ask("fsetattr", {"changes": encode_changes(changes)}))[0])
 
     async def getattr(self) -> Attr:
         return decode_attr((await self._ask("fgetattr", {}))[0])
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        args = {"verb": call.verb.value, "name": call.name, "mode": call.mode.value}
+        return (await self._ask("fxattr", args, call.value))[1]
 
     async def flush(self, closing: Closing) -> None:
         await self._ask("flush", {"closing": closing.value})

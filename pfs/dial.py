@@ -5,27 +5,20 @@ from urllib.parse import urlsplit
 
 import trio
 from wsproto import ConnectionType, WSConnection
-from wsproto.events import (
-    AcceptConnection,
-    BytesMessage,
-    CloseConnection,
-    Ping,
-    RejectConnection,
-    Request,
-    TextMessage,
-)
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.events import AcceptConnection, RejectConnection, Request
+from wsproto.utilities import RemoteProtocolError
 
 from pfs.errors import Kind, PfsError
 from pfs.exchange import why_of
 from pfs.keys import address_of, bearer
-from pfs.wire import CHANNEL_PATH, FRAME_BYTES_MAX
+from pfs.websocket import WebSocketTransport
+from pfs.wire import CHANNEL_PATH
 
-SILENCE_MAX_S = 60.0  # the server pings every 20 s: longer silence is a dead peer
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024
+HEAD_END, HEAD_BYTES_MAX = b"\r\n\r\n", 64 * 1024
 
 
-async def dial(url: str, token: str, ca: str | None) -> "DialledTransport":
+async def dial(url: str, token: str, ca: str | None) -> WebSocketTransport:
     """Connect to the server at `url`, show the token, and return what carries messages.
 
     Raises:
@@ -41,14 +34,13 @@ async def dial(url: str, token: str, ca: str | None) -> "DialledTransport":
         if context is not None:
             stream = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
             await stream.do_handshake()
-        transport = DialledTransport(stream)
-        await transport.handshake(urlsplit(url).netloc.rpartition("@")[2], header, url)
+        early = await _handshake(stream, urlsplit(url).netloc.rpartition("@")[2], header, url)
     except BaseException as error:
         await trio.aclose_forcefully(stream)
         if isinstance(error, OSError | trio.BrokenResourceError):
             raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {why_of(error)}") from None
         raise
-    return transport
+    return WebSocketTransport(stream, dialled=True, early=early)
 
 
 def trust(ca: str | None) -> ssl.SSLContext:
@@ -63,81 +55,35 @@ def trust(ca: str | None) -> ssl.SSLContext:
         raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {why_of(error)}") from None
 
 
-class DialledTransport:
-    """Carries messages over a WebSocket, the asking side."""
+async def _handshake(stream: trio.abc.Stream, host: str, header: str, url: str) -> bytes:
+    """Ask for a WebSocket; return what came behind the server's agreement."""
+    ws = WSConnection(ConnectionType.CLIENT)
+    request = Request(host=host, target=CHANNEL_PATH, extra_headers=[(b"authorization", header.encode())])
+    await stream.send_all(ws.send(request))
+    head, early = await _head(stream, url)
+    try:
+        ws.receive_data(head)
+        for event in ws.events():
+            if isinstance(event, AcceptConnection):
+                return early
+            if isinstance(event, RejectConnection):
+                raise _rejection(event.status_code, url)
+    except RemoteProtocolError:
+        pass
+    raise PfsError(Kind.UNREACHABLE, f"what answers at {url} is not a pfs server")
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self._ws = WSConnection(ConnectionType.CLIENT)
-        self._parts: list[bytes] = []
-        self._messages: list[bytes] = []
-        self._sending = trio.Lock()
-        self._over = False
 
-    async def handshake(self, host: str, header: str, url: str) -> None:
-        """Ask for a WebSocket, and return when the server has agreed."""
-        headers = [(b"authorization", header.encode())]
-        await self._write(self._ws.send(Request(host=host, target=CHANNEL_PATH, extra_headers=headers)))
-        while data := await self._stream.receive_some(RECEIVE_BYTES):
-            try:
-                self._ws.receive_data(bytes(data))
-                for event in self._ws.events():
-                    if isinstance(event, AcceptConnection):
-                        return
-                    if isinstance(event, RejectConnection):
-                        raise _rejection(event.status_code, url)
-            except RemoteProtocolError:
-                raise PfsError(Kind.UNREACHABLE, f"what answers at {url} is not a pfs server") from None
-        raise PfsError(Kind.UNREACHABLE, f"the server at {url} hung up")
-
-    async def send(self, message: bytes) -> None:
-        """Send a message."""
-        try:
-            await self._write(self._ws.send(BytesMessage(data=message)))
-        except LocalProtocolError:
-            raise trio.ClosedResourceError from None
-
-    async def receive(self) -> bytes | None:
-        """Return the next message, None when there will be no more."""
-        while True:
-            try:
-                for event in self._ws.events():  # some may have come with the answer to the handshake
-                    await self._take(event)
-                if self._messages:
-                    return self._messages.pop(0)
-                if self._over:
-                    return None
-                with trio.move_on_after(SILENCE_MAX_S) as scope:
-                    data = await self._stream.receive_some(RECEIVE_BYTES)
-                if scope.cancelled_caught or not data:
-                    return None
-                self._ws.receive_data(bytes(data))
-            except (RemoteProtocolError, LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
-                return None
-
-    async def _take(self, event: object) -> None:
-        match event:
-            case BytesMessage():
-                self._parts.append(bytes(event.data))
-                if sum(map(len, self._parts)) > FRAME_BYTES_MAX:
-                    self._over = True
-                elif event.message_finished:
-                    self._messages.append(b"".join(self._parts))
-                    self._parts.clear()
-            case Ping():
-                await self._write(self._ws.send(event.response()))
-            case CloseConnection() | TextMessage():
-                self._over = True
-            case _:
-                return
-
-    async def close(self) -> None:
-        """Hang up."""
-        await trio.aclose_forcefully(self._stream)
-
-    async def _write(self, data: bytes) -> None:
-        async with self._sending:
-            await self._stream.send_all(data)
+async def _head(stream: trio.abc.Stream, url: str) -> tuple[bytes, bytes]:
+    """Return the head of the server's answer, and what came behind it."""
+    came = b""
+    while HEAD_END not in came and len(came) < HEAD_BYTES_MAX:
+        data = await stream.receive_some(RECEIVE_BYTES)
+        if not data:
+            why = f"what answers at {url} is not a pfs server" if came else f"the server at {url} hung up"
+            raise PfsError(Kind.UNREACHABLE, why)
+        came += bytes(data)
+    head, end, early = came.partition(HEAD_END)
+    return head + end, early
 
 
 def _rejection(status: int, url: str) -> PfsError:

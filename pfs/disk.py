@@ -10,6 +10,8 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
+import trio
+
 from pfs.api import Attr, Changes, Content, Entry, NodeType, OpenFlags, Owner, RenameMode, Space, XattrMode
 from pfs.diskattr import (
     MADE_TYPES,
@@ -27,7 +29,17 @@ from pfs.diskattr import (
     remove_xattr,
     set_xattr,
 )
-from pfs.diskfile import DiskFile, check_ordinary, open_bits, open_or_make, read_whole
+from pfs.diskfile import (
+    DiskFile,
+    check_ordinary,
+    held,
+    large_file,
+    make_whole,
+    open_bits,
+    open_or_make,
+    open_silently,
+    read_whole,
+)
 from pfs.diskroot import DiskRoot
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name, parent_and_name
@@ -66,12 +78,18 @@ class DiskDomain:
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
         parent, name = parent_and_name(path)
         check_name(name)
+        with self._directory(parent) as fd:
+            yield fd, name
+
+    @contextlib.contextmanager
+    def _directory(self, path: str, bits: int = os.O_PATH) -> Iterator[int]:
+        """Hold a directory of the domain open."""
         with self._disk.directory(self.path) as domain_fd:
-            fd = open_beneath(domain_fd, parent, os.O_PATH | os.O_DIRECTORY)
-            try:
-                yield fd, name
-            finally:
-                os.close(fd)
+            fd = open_beneath(domain_fd, path, bits | os.O_DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     @contextlib.contextmanager
     def _node(self, path: str) -> Iterator[int]:
@@ -80,7 +98,7 @@ class DiskDomain:
             with self._disk.directory(self.path) as fd:
                 yield fd
             return
-        with self._parent(path) as (parent_fd, name), _held(parent_fd, name) as fd:
+        with self._parent(path) as (parent_fd, name), held(parent_fd, name) as fd:
             yield fd
 
     def _look(self, path: str) -> Attr:
@@ -96,7 +114,7 @@ class DiskDomain:
         info = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         if not watched or (info.st_nlink == 1 and not stat.S_ISDIR(info.st_mode)):
             return attr_of(info, watched=watched)
-        with _held(parent_fd, name) as fd:
+        with held(parent_fd, name) as fd:
             watched = self._disk.watch(fd)
             return attr_of(os.fstat(fd), watched=watched)
 
@@ -121,7 +139,7 @@ class DiskDomain:
             with self._parent(path) as (fd, name):
                 watched = self._disk.watch(fd)
                 make(name, fd)
-                with _held(fd, name) as node:
+                with held(fd, name) as node:
                     info = self._settle(anew(node), fd, mode, owner)
                     if watched and stat.S_ISDIR(info.st_mode):
                         watched = self._disk.watch(node)
@@ -137,32 +155,24 @@ class DiskDomain:
         """List a directory, sorted by name."""
 
         def work() -> list[Entry]:
-            with self._disk.directory(self.path) as domain_fd:
-                fd = open_beneath(domain_fd, path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
+            with self._directory(path, os.O_RDONLY) as fd:
                 watched = self._disk.watch(fd)
                 found = []
                 for name in os.listdir(fd):
                     with contextlib.suppress(FileNotFoundError):  # removed while we were listing
                         found.append(Entry(name, self._look_at(name, fd, watched)))
                 return sorted(found, key=lambda entry: entry.name)
-            finally:
-                os.close(fd)
 
-        return await self._disk.run(work)
+        return await self._disk.run(work, long=True)
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         """Return small files of a directory, whole, each as of one moment."""
 
         def work() -> list[Content]:
-            with self._disk.directory(self.path) as domain_fd:
-                fd = open_beneath(domain_fd, path, os.O_PATH | os.O_DIRECTORY)
-            try:
+            with self._directory(path) as fd:
                 return read_whole(fd, names, size_max, watched=self._disk.watch(fd))
-            finally:
-                os.close(fd)
 
-        return await self._disk.run(work)
+        return await self._disk.run(work, long=True)
 
     async def readlink(self, path: str) -> str:
         """Return where a link points."""
@@ -189,6 +199,24 @@ class DiskDomain:
         bits = mode & self._powers.mode_mask | MADE_TYPES[type_]
         return await self._make(path, mode, owner, lambda name, fd: os.mknod(name, bits, dir_fd=fd))
 
+    async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
+        """Make a file with all its bytes, or none."""
+        check_powers(changes, self._powers)
+
+        def work() -> Attr:
+            with self._parent(path) as (fd, name):
+                watched = self._disk.watch(fd)
+                file = make_whole(name, fd, mode & self._powers.mode_mask, data)
+                try:
+                    info = self._settle(file, fd, mode, None)
+                    if changes != Changes():
+                        info = change(file, changes, self._powers)
+                finally:
+                    os.close(file)
+                return attr_of(info, watched=watched)
+
+        return await self._disk.run(work)
+
     async def link(self, source: str, target: str) -> Attr:
         """Give a node a second name; of a link it is the link itself."""
 
@@ -204,11 +232,18 @@ class DiskDomain:
         """Remove a name that is no directory; an open file stays what it is."""
         nodes = self._disk.nodes
 
-        def work() -> None:
-            with self._parent(path) as (fd, name), nodes.holding(name):
+        def work() -> int | None:
+            with self._parent(path) as (fd, name), nodes.holding(name), large_file(fd, name) as large:
                 nodes.remove(self.path, fd, name, lambda: os.unlink(name, dir_fd=fd))
+                return large()
 
-        await self._disk.run(work)
+        await self._free(await self._disk.run(work))
+
+    async def _free(self, fd: int | None) -> None:
+        """Let go of what was removed."""
+        if fd is not None:
+            with trio.CancelScope(shield=True):
+                await self._disk.run(lambda: os.close(fd), long=True)
 
     async def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
@@ -223,18 +258,20 @@ class DiskDomain:
         """Rename within the domain, at once for everybody; an open file that is replaced stays what it is."""
         nodes = self._disk.nodes
 
-        def work() -> None:
+        def work() -> int | None:
             with (
                 self._parent(source) as (old_fd, old),
                 self._parent(target) as (new_fd, new),
                 nodes.holding_both(old, new),
             ):
-                if mode is RenameMode.REPLACE:
-                    nodes.remove(self.path, new_fd, new, lambda: rename_at(old_fd, old, new_fd, new, 0))
-                else:
+                if mode is not RenameMode.REPLACE:
                     rename_at(old_fd, old, new_fd, new, RENAME_FLAGS[mode])
+                    return None
+                with large_file(new_fd, new) as large:
+                    nodes.remove(self.path, new_fd, new, lambda: rename_at(old_fd, old, new_fd, new, 0))
+                    return large()
 
-        await self._disk.run(work)
+        await self._free(await self._disk.run(work))
 
     async def setattr(self, path: str, changes: Changes) -> Attr:
         """Change mode, times, size or owner of what stands at `path`."""
@@ -246,7 +283,7 @@ class DiskDomain:
                     return change_link(anew(node), changes)
                 return change(anew(node), changes, self._powers)
 
-        return attr_of(await self._disk.run(work))
+        return attr_of(await self._disk.run(work, long=changes.size is not None))
 
     def _own_node(self, path: str) -> contextlib.AbstractContextManager[int]:
         if path == "":
@@ -289,6 +326,15 @@ class DiskDomain:
 
         await self._disk.run(work)
 
+    async def fsyncdir(self, path: str) -> None:
+        """Return when the disk has the names in a directory."""
+
+        def work() -> None:
+            with self._directory(path, os.O_RDONLY) as fd:
+                os.fsync(fd)
+
+        await self._disk.run(work, long=True)
+
     async def statfs(self) -> Space:
         """Tell the room on the file system that holds the domain."""
 
@@ -321,7 +367,7 @@ class DiskDomain:
                 nodes.opened(info)
                 return DiskFile(self._disk, nodes, fd, info, self._powers, watched=watched)
 
-        return await self._disk.run(work)
+        return await self._disk.run(work, long=OpenFlags.TRUNCATE in flags)
 
     async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> DiskFile:
         """Open the very node with this number, at `path` or among the orphans; nothing is made or cut."""
@@ -340,7 +386,7 @@ class DiskDomain:
             with self._parent(path) as (parent_fd, name), self._disk.nodes.holding(name):
                 if node_id_of(os.stat(name, dir_fd=parent_fd, follow_symlinks=False)) != node_id:
                     return None
-                fd = os.open(name, bits, dir_fd=parent_fd)
+                fd = open_silently(name, bits, parent_fd)
                 info = os.fstat(fd)
                 if node_id_of(info) != node_id or not stat.S_ISREG(info.st_mode):
                     os.close(fd)
@@ -349,12 +395,3 @@ class DiskDomain:
                 return fd, info
         except (FileNotFoundError, NotADirectoryError):
             return None
-
-
-@contextlib.contextmanager
-def _held(parent_fd: int, name: str) -> Iterator[int]:
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -10,13 +10,15 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pfs.api import Attr, Changes, NodeType, XattrMode
+from pfs.api import Attr, Changes, NodeType, XattrCall, XattrMode, XattrVerb
 from pfs.errors import Kind, PfsError
 from pfs.system import anew
 from pfs.xattr import PREFIX, check_xattr
 
 VALID_S = 1.0
+LEASED_VALID_S = 60.0  # who is told when it ends may count on it for longer
 SPECIAL = stat.S_ISUID | stat.S_ISGID
+_TYPE_BITS = 0o170000
 _TYPES = {
     stat.S_IFDIR: NodeType.DIRECTORY,
     stat.S_IFLNK: NodeType.SYMLINK,
@@ -56,16 +58,17 @@ def attr_of(info: os.stat_result, hidden: int = 0, *, watched: bool = False) -> 
         hidden: how many of its names are the server's own, and not told.
         watched: since before `info` was taken, the kernel tells when somebody else changes the node.
     """
+    mode = info.st_mode
     return Attr(
-        type=_TYPES.get(stat.S_IFMT(info.st_mode), NodeType.FILE),
-        node_id=node_id_of(info),
-        mode=stat.S_IMODE(info.st_mode),
-        size=info.st_size,
-        nlink=info.st_nlink - hidden,
-        mtime_ns=info.st_mtime_ns,
-        ctime_ns=info.st_ctime_ns,
-        atime_ns=info.st_atime_ns,
-        valid_s=VALID_S,
+        _TYPES.get(mode & _TYPE_BITS, NodeType.FILE),
+        node_id(info.st_dev, info.st_ino),
+        mode & 0o7777,
+        info.st_size,
+        info.st_nlink - hidden,
+        info.st_mtime_ns,
+        info.st_ctime_ns,
+        info.st_atime_ns,
+        valid_s=LEASED_VALID_S if watched else VALID_S,
         uid=info.st_uid,
         gid=info.st_gid,
         blocks=info.st_blocks,
@@ -151,6 +154,20 @@ def set_xattr(fd: int, name: str, value: bytes, mode: XattrMode) -> None:
 def remove_xattr(fd: int, name: str) -> None:
     """Remove an extended attribute."""
     os.removexattr(anew(fd), check_xattr(name))
+
+
+def answer_xattr(fd: int, call: XattrCall) -> bytes:
+    """Answer about the extended attributes of what a descriptor stands for, as `OpenFile.xattr` says."""
+    match call.verb:
+        case XattrVerb.GET:
+            return get_xattr(fd, call.name)
+        case XattrVerb.LIST:
+            return b"".join(os.fsencode(name) + b"\0" for name in list_xattrs(fd))
+        case XattrVerb.SET:
+            set_xattr(fd, call.name, call.value, call.mode)
+        case XattrVerb.REMOVE:
+            remove_xattr(fd, call.name)
+    return b""
 
 
 def _ids(changes: Changes) -> tuple[int, int]:

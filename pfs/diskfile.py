@@ -3,13 +3,13 @@
 import contextlib
 import os
 import stat
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import trio
 
-from pfs.api import Attr, Changes, Closing, Content, OpenFlags
-from pfs.diskattr import Powers, attr_of, change, check_powers, drop_special
+from pfs.api import Attr, Changes, Closing, Content, OpenFlags, XattrCall
+from pfs.diskattr import Powers, answer_xattr, attr_of, change, check_powers, drop_special
 from pfs.errors import Kind, PfsError
 from pfs.orphans import OpenNodes, key_of
 from pfs.path import check_name
@@ -18,14 +18,15 @@ from pfs.system import anew
 T = TypeVar("T")
 
 READ_BYTES_MAX = 4 * 1024 * 1024
+AT_ONCE_BYTES_MAX = 64 * 1024  # more is moved in a thread
+FREED_AT_ONCE_BYTES_MAX = 4 * 1024 * 1024
 WHOLE_BYTES_MAX = 8 * 1024 * 1024
 
 
-class Threads(Protocol):
-    """Runs calls that may have to wait for a disk."""
+class Runner(Protocol):
+    """Runs calls that touch a disk."""
 
-    def run(self, work: Callable[[], T]) -> Awaitable[T]:
-        """Run `work` in a worker thread; its OSErrors come out as `PfsError`."""
+    async def run(self, work: Callable[[], T], *, long: bool = False) -> T: ...
 
 
 class DiskFile:
@@ -43,9 +44,9 @@ class DiskFile:
     """
 
     def __init__(
-        self, threads: Threads, nodes: OpenNodes, fd: int, info: os.stat_result, powers: Powers, *, watched: bool
+        self, disk: Runner, nodes: OpenNodes, fd: int, info: os.stat_result, powers: Powers, *, watched: bool
     ) -> None:
-        self._threads = threads
+        self._disk = disk
         self._nodes = nodes
         self._fd = fd
         self._key = key_of(info)
@@ -59,20 +60,33 @@ class DiskFile:
     def _attr_of(self, info: os.stat_result) -> Attr:
         return attr_of(info, self._nodes.hidden(self._key), watched=self._watched and info.st_nlink == 1)
 
-    async def _run(self, work: Callable[[int], T]) -> T:
+    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, changes: bool) -> T:
+        """Run `work` with the descriptor in one of `threads`; see `pfs.bulk.OnDisk`."""
+
+        def working(fd: int) -> T:
+            try:
+                return work(fd)
+            finally:
+                if changes:
+                    drop_special(fd, self._powers)
+
+        return await self._run(working, long=True, threads=threads)
+
+    async def _run(self, work: Callable[[int], T], *, long: bool = False, threads: Runner | None = None) -> T:
         if self._released:
             raise PfsError(Kind.BAD_HANDLE, "this file is not open any more")
         self._users += 1
         try:
-            return await self._threads.run(lambda: work(self._fd))
+            return await (threads or self._disk).run(lambda: work(self._fd), long=long)
         finally:
             await self._let_go()
 
     async def _let_go(self) -> None:
         self._users -= 1
         if self._users == 0:
+            # the last one to close a large file that was removed waits until its room is free
             with trio.CancelScope(shield=True):
-                await self._threads.run(self._close)
+                await self._disk.run(self._close, long=os.fstat(self._fd).st_size > AT_ONCE_BYTES_MAX)
 
     def _close(self) -> None:
         self._nodes.released(self._key, lost=self._lost)
@@ -80,7 +94,8 @@ class DiskFile:
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return up to `size` bytes."""
-        return await self._run(lambda fd: os.pread(fd, min(size, READ_BYTES_MAX), offset))
+        long = size > AT_ONCE_BYTES_MAX
+        return await self._run(lambda fd: os.pread(fd, min(size, READ_BYTES_MAX), offset), long=long)
 
     async def write(self, offset: int, data: bytes) -> int:
         """Write all of `data`; with APPEND the kernel puts it at the end, whatever the offset."""
@@ -92,16 +107,23 @@ class DiskFile:
             drop_special(fd, self._powers)
             return done
 
-        return await self._run(work)
+        return await self._run(work, long=len(data) > AT_ONCE_BYTES_MAX)
 
     async def setattr(self, changes: Changes) -> Attr:
         """Change mode, size, times or owner of what is open."""
         check_powers(changes, self._powers)
-        return await self._run(lambda fd: self._attr_of(change(fd, changes, self._powers)))
+        long = changes.size is not None
+        return await self._run(lambda fd: self._attr_of(change(fd, changes, self._powers)), long=long)
 
     async def getattr(self) -> Attr:
         """Tell what is open."""
         return await self._run(lambda fd: self._attr_of(os.fstat(fd)))
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        """Answer about the extended attributes of what is open."""
+        if call.changes:
+            check_powers(Changes(), self._powers)
+        return await self._run(lambda fd: answer_xattr(fd, call))
 
     async def flush(self, closing: Closing) -> None:
         """Nothing is held back here; but who is cut off may come back for what was open."""
@@ -109,11 +131,11 @@ class DiskFile:
 
     async def fsync(self) -> None:
         """Return when the disk has it."""
-        await self._run(os.fsync)
+        await self._run(os.fsync, long=True)
 
     async def descriptor(self) -> int | None:
         """Return a descriptor of its own, for reading only; whoever asked closes it."""
-        return await self._run(lambda fd: os.open(anew(fd), os.O_RDONLY | os.O_CLOEXEC))
+        return await self._run(lambda fd: open_silently(anew(fd), os.O_RDONLY | os.O_CLOEXEC))
 
     async def release(self) -> None:
         """Close, also for a caller who is being cancelled."""
@@ -126,15 +148,40 @@ def open_or_make(name: str, parent_fd: int, flags: OpenFlags, mode: int) -> tupl
     """Open `name`, making it where the flags say so; tells whether it was made."""
     bits = open_bits(flags)
     if OpenFlags.CREATE not in flags:
-        return os.open(name, bits, dir_fd=parent_fd), False
+        return open_silently(name, bits, parent_fd), False
     while True:
         try:
-            return os.open(name, bits | os.O_CREAT | os.O_EXCL, mode, dir_fd=parent_fd), True
+            return open_silently(name, bits | os.O_CREAT | os.O_EXCL, parent_fd, mode), True
         except FileExistsError:
             if OpenFlags.EXCLUSIVE in flags:
                 raise
         with contextlib.suppress(FileNotFoundError):  # removed between the two: try to make it again
-            return os.open(name, bits, dir_fd=parent_fd), False
+            return open_silently(name, bits, parent_fd), False
+
+
+def make_whole(name: str, parent_fd: int, mode: int, data: bytes) -> int:
+    """Make a file that is not there with all its bytes, and return its descriptor; without room there is none after."""
+    fd, _ = open_or_make(name, parent_fd, OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE, mode)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(fd, data[done:], done)
+    except BaseException:
+        os.unlink(name, dir_fd=parent_fd)
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_silently(name: str, bits: int, parent_fd: int | None = None, mode: int = 0) -> int:
+    """Open so that reading moves no time of access: a copy would not move it either, and the disk has less to write.
+
+    Only who owns a file may ask for that; others are let in as ever.
+    """
+    try:
+        return os.open(name, bits | os.O_NOATIME, mode, dir_fd=parent_fd)
+    except PermissionError:
+        return os.open(name, bits, mode, dir_fd=parent_fd)
 
 
 def open_bits(flags: OpenFlags) -> int:
@@ -172,7 +219,7 @@ def read_whole(directory_fd: int, names: Sequence[str], size_max: int, *, watche
 def _whole(directory_fd: int, name: str, size_max: int, *, watched: bool) -> Content | None:
     if not stat.S_ISREG(os.stat(name, dir_fd=directory_fd, follow_symlinks=False).st_mode):
         return None  # opening it would be noticed by whoever is at the other end of a FIFO
-    fd = os.open(name, open_bits(OpenFlags.READ), dir_fd=directory_fd)
+    fd = open_silently(name, open_bits(OpenFlags.READ), directory_fd)
     try:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode) or info.st_size > min(size_max, WHOLE_BYTES_MAX):
@@ -194,3 +241,30 @@ def check_ordinary(fd: int) -> os.stat_result:
     if not stat.S_ISREG(info.st_mode):
         raise PfsError(Kind.UNSUPPORTED, "only ordinary files can be opened")
     return info
+
+
+@contextlib.contextmanager
+def large_file(parent_fd: int, name: str) -> Iterator[Callable[[], int | None]]:
+    """Hold a large file while its name is removed, so that what it takes on the disk is freed in a thread.
+
+    Yields what gives the descriptor away, if there is one; otherwise it is closed when the block ends.
+    """
+    fds: list[int] = []
+    with contextlib.suppress(OSError):  # whoever removes the name is told why that cannot be
+        if os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_size > FREED_AT_ONCE_BYTES_MAX:
+            fds.append(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd))
+    try:
+        yield lambda: fds.pop() if fds else None
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def held(parent_fd: int, name: str) -> Iterator[int]:
+    """Hold what stands at a name, also a link, as an O_PATH descriptor."""
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,10 +1,12 @@
-"""The data root: what touches it, in threads of its own, and what the server makes in it for itself.
+"""The data root: what touches it, and what the server makes in it for itself.
 
-Calls are made in worker threads: a slow disk holds up one caller, not the server.
+Calls that may take long are made in worker threads: a slow disk holds up one caller, not the server. Short ones are
+made at once while the disk is quick (`pfs.quick`).
 """
 
 import contextlib
 import os
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import TypeVar
 
@@ -12,15 +14,17 @@ import trio
 
 from pfs.orphans import OpenNodes
 from pfs.path import parent_and_name
+from pfs.quick import Quickness, all_local, parse_mounts
 from pfs.system import anew, open_beneath, translate
 
 T = TypeVar("T")
 
 THREADS_MAX = 16
+MOUNTS_FILE = "/proc/self/mountinfo"
 
 
 class DiskRoot:
-    """The data root: runs what touches it in its own worker threads.
+    """The data root: runs what touches it.
 
     Args:
         root: the directory; domains are directories below it.
@@ -33,19 +37,36 @@ class DiskRoot:
     """
 
     def __init__(self, root: str) -> None:
-        self.root = root
+        self.root = os.path.realpath(root)
         self._root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._threads = trio.CapacityLimiter(THREADS_MAX)
+        self._quickness = Quickness()
         self.nodes = OpenNodes(self._root_fd)
         self.watch: Callable[[int], bool] = lambda fd: False
         self.changed: Callable[[Collection[int]], Awaitable[None]] = _nobody_has_copies
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run `work` in a worker thread; its OSErrors come out as `PfsError`."""
+    async def run(self, work: Callable[[], T], *, long: bool = False) -> T:
+        """Run `work`, at once or in a worker thread; its OSErrors come out as `PfsError`.
+
+        Args:
+            long: it moves much data, waits for the platters, or does many things: a thread is made use of in any case.
+        """
+        begun_ns = time.monotonic_ns()
         try:
-            return await trio.to_thread.run_sync(work, limiter=self._threads)
+            if long or not self._is_quick(begun_ns):
+                return await trio.to_thread.run_sync(work, limiter=self._threads)
+            try:
+                return work()
+            finally:
+                self._quickness.took(begun_ns, time.monotonic_ns())
         except OSError as error:
             raise translate(error) from None
+
+    def _is_quick(self, now_ns: int) -> bool:
+        if self._quickness.wants_look(now_ns):
+            with open(MOUNTS_FILE, encoding="utf-8", errors="surrogateescape") as file:
+                self._quickness.looked(all_local(self.root, parse_mounts(file.read())), now_ns)
+        return self._quickness.is_quick(now_ns)
 
     async def sweep_orphans(self, now_ns: int) -> None:
         """Let go of what was open when its connection, or an earlier server, went, and nobody came back for.
@@ -53,7 +74,7 @@ class DiskRoot:
         Args:
             now_ns: nanoseconds of any clock that does not go back; to be called from the start on, each minute or so.
         """
-        await self.run(lambda: self.nodes.sweep(now_ns))
+        await self.run(lambda: self.nodes.sweep(now_ns), long=True)
 
     @contextlib.contextmanager
     def directory(self, path: str) -> Iterator[int]:

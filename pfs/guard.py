@@ -6,9 +6,11 @@ answered before the body had come. Here a connection is a task that fails alone:
 
     _Connection   one accepted stream. Whatever is raised in it is logged in one line and ends it alone. Every write
                   has a deadline; closing says everything that was written before it says goodbye.
-    _Http11       HTTP/1.1 and WebSocket and nothing else: HTTP/2 is ten times slower here and has most defects.
+    _Http11       HTTP/1.1 and nothing else: HTTP/2 is ten times slower here and has most defects.
     _Tasks        the applications that answer this connection, and the timers that must not outlive it.
     _Inbox        what one application still has to receive; it never blocks on "the client is gone".
+
+WebSockets, and whatever else is not to pass through an application, are handed over whole (`pfs.takeover`).
 
 Hypercorn's parts are reached by subclassing and by one replaced name (`_patch`), so the version is pinned. What the
 application must do itself: bound the size and the duration of a body that it reads. There is no read timeout here,
@@ -19,8 +21,7 @@ import contextlib
 import importlib.metadata
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
-from math import inf
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import h11
@@ -29,19 +30,17 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config, Sockets
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
-from hypercorn.protocol.ws_stream import ASGIWebsocketState, FrameTooLargeError, WebsocketBuffer, WSStream
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_socket_addr
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message
-from starlette.websockets import WebSocketDisconnect
 
 from pfs.errors import Kind, PfsError
 from pfs.sockets import GRACE_S, Deadlines, Tls, drop, extensions_of, listening, tls_context, transport_of
-from pfs.wire import FRAME_BYTES_MAX
+from pfs.takeover import Taken, Taker
 
 __all__ = ["Tls", "serve"]
 
@@ -53,9 +52,6 @@ LIFESPAN_END_TIMEOUT_S = 10.0
 LINGER_S = 2.0  # closing while the client still sends: a reset would take our last words from it
 KEEP_ALIVE_S = 75.0
 HANDSHAKE_TIMEOUT_S = 10.0
-PING_INTERVAL_S = 20.0
-SILENCE_MAX_S = 65.0  # a WebSocket whose peer left three pings without any sign of life is dead
-MESSAGE_BYTES_MAX = FRAME_BYTES_MAX + 64 * 1024
 
 _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
@@ -67,6 +63,7 @@ async def serve(
     port: int,
     tls: Tls | None = None,
     unix_path: str | None = None,
+    takers: Mapping[str, Taker] | None = None,
     shutdown: Callable[[], Awaitable[None]],
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -80,6 +77,7 @@ async def serve(
         host: a name or an address; port 0 takes a free one.
         tls: given, the port speaks TLS only. The Unix socket never does.
         unix_path: also listen there; anybody on this machine may connect, the folder's mode narrows that.
+        takers: who takes the connections that ask for a path with such a beginning.
         shutdown: returns when the server shall end.
         task_status: gets the URLs that are listened on, the port's first.
 
@@ -89,12 +87,12 @@ async def serve(
     _patch()
     context = None if tls is None else tls_context(tls)
     deadlines = Deadlines()
-    config = _Settings(deadlines, context)
+    config = _Settings(deadlines, context, takers or {})
 
     async def calm_app(scope: Any, receive: Any, send: Any) -> None:
         try:
             await app(scope, receive, send)
-        except* (ClientDisconnect, WebSocketDisconnect):
+        except* ClientDisconnect:
             log.debug("a client left before it was answered")
 
     async def trigger() -> None:
@@ -128,8 +126,9 @@ def _patch() -> None:
 class _Settings(Config):
     """Hypercorn's settings for one server, and what our connections share."""
 
-    def __init__(self, deadlines: Deadlines, context: ssl.SSLContext | None) -> None:
+    def __init__(self, deadlines: Deadlines, context: ssl.SSLContext | None, takers: Mapping[str, Taker]) -> None:
         self.deadlines = deadlines
+        self._takers = [(start.encode(), taker) for start, taker in takers.items()]
         self._context = context
         _hypercorn_log.setLevel(logging.WARNING)
         self.errorlog = _hypercorn_log
@@ -137,8 +136,10 @@ class _Settings(Config):
         self.graceful_timeout = GRACE_S
         self.shutdown_timeout = LIFESPAN_END_TIMEOUT_S
         self.keep_alive_timeout = KEEP_ALIVE_S
-        self.websocket_max_message_size = MESSAGE_BYTES_MAX
-        self.websocket_ping_interval = PING_INTERVAL_S
+
+    def taker(self, target: bytes) -> Taker | None:
+        """Return who takes connections that ask for `target`."""
+        return next((taker for start, taker in self._takers if target.startswith(start)), None)
 
     def create_ssl_context(self) -> ssl.SSLContext | None:
         return self._context
@@ -224,34 +225,25 @@ class _RefusedError(Exception):
     """A well-formed request that this server does not do; its argument is the status that says so."""
 
 
-class _Buffer(WebsocketBuffer):
-    """Gathers one WebSocket message and never holds more than its limit."""
-
-    def extend(self, event: Any) -> None:
-        if self.length + len(event.data) > self.max_length:
-            raise FrameTooLargeError
-        super().extend(event)
+class _TakenError(Exception):
+    """Somebody takes the connection; its arguments are who, and the request."""
 
 
 class _Http11(H11Protocol):
-    """HTTP/1.1 and WebSocket: no HTTP/2 by preface or upgrade, no tunnels, no compressed messages."""
+    """HTTP/1.1: no HTTP/2 by preface or upgrade, no tunnels; whoever takes a path takes its connection."""
+
+    config: _Settings
+    taken: tuple[Taker, h11.Request] | None = None
 
     async def handle(self, event: Event) -> None:
         try:
-            if isinstance(event, RawData) and event.data:
-                self._refuse_early_frames()
             await super().handle(event)
+        except _TakenError as taken:
+            self.taken = taken.args[0], taken.args[1]
+            return
         except _RefusedError as refusal:
             await self._send_error_response(refusal.args[0])
             await self.send(Closed())
-        if isinstance(self.stream, WSStream) and self.stream.closed:
-            # its handshake was refused; Hypercorn would keep the connection without a timer
-            await self.send(Closed())
-
-    def _refuse_early_frames(self) -> None:
-        if isinstance(self.stream, WSStream) and self.stream.state is ASGIWebsocketState.HANDSHAKE:
-            self.stream.closed = True  # or the application's answer would cross ours
-            raise _RefusedError(400)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         if event.http_version not in {b"1.0", b"1.1"}:
@@ -260,17 +252,13 @@ class _Http11(H11Protocol):
             raise _RefusedError(501)
 
     async def _create_stream(self, request: h11.Request) -> None:
-        kept = list(request.headers)
-        if (b"upgrade", b"websocket") in ((name, value.lower()) for name, value in kept):
-            # a few KiB of compressed message can unfold to 64 MiB
-            kept = [(name, value) for name, value in kept if name != b"sec-websocket-extensions"]
-            told = (value for name, value in kept if name == b"connection" or name.startswith(b"sec-websocket-"))
-            if self.connection.trailing_data[0] or not all(value.isascii() for value in told):
-                raise _RefusedError(400)
+        taker = self.config.taker(request.target)
+        if taker is not None:
+            raise _TakenError(taker, request)
+        # nothing else that this server speaks can be upgraded to: such a wish may be overheard
+        kept = [(name, value) for name, value in request.headers if name != b"upgrade"]
         method, target, version = request.method, request.target, request.http_version
         await super()._create_stream(h11.Request(method=method, target=target, headers=kept, http_version=version))
-        if isinstance(self.stream, WSStream):
-            self.stream.buffer = _Buffer(self.config.websocket_max_message_size)
 
     async def _send_h11_event(self, event: Any) -> None:
         answers = isinstance(event, h11.Response) and isinstance(self.connection, h11.Connection)
@@ -327,23 +315,31 @@ class _Connection(TCPServer):
             while (data := await self._receive()) is not None:
                 if not self._closing:
                     await self.protocol.handle(RawData(data))
-                if not data:
+                if not data or self.protocol.taken is not None:
                     break
+        if self.protocol.taken is not None:
+            await self._hand_over(*self.protocol.taken)
+            return
         if self._closing:
             await trio.aclose_forcefully(self.stream)
         await self.protocol.handle(Closed())
 
+    async def _hand_over(self, taker: Taker, request: h11.Request) -> None:
+        early = bytes(self.protocol.connection.trailing_data[0])
+        taken = Taken(self.stream, request, early, extensions_of(self.stream), self.config.deadlines)
+        try:
+            await taker(taken)
+        finally:
+            with contextlib.suppress(*_GONE):
+                await transport_of(self.stream).send_eof()
+            await trio.aclose_forcefully(self.stream)
+
     async def _receive(self) -> bytes | None:
         """Return what came, b"" at the end, None when the peer is gone or dead."""
-        websocket = isinstance(self.protocol.connection, H11WSConnection)
         try:
-            with trio.fail_after(SILENCE_MAX_S if websocket else inf):
-                return bytes(await self.stream.receive_some(MAX_RECV))
-        except trio.TooSlowError:
-            await self._cut()
+            return bytes(await self.stream.receive_some(MAX_RECV))
         except _GONE:
-            pass
-        return None
+            return None
 
     async def protocol_send(self, event: Event) -> None:
         # whole, whatever becomes of the caller: what is left out here is missing from what the client hears; an

@@ -1,151 +1,40 @@
 """The tree as one mount sees it, with leases: what others hold copies of is not changed before they have been told.
 
-A mount proves that it is there by saying `alive` every few seconds. The server keeps its promises for `LEASE_S`
-after it last heard that; a mount trusts its copies for less than that after it last *said* so and was answered.
-So when a mount does not answer, or its connection is gone, waiting out the rest of `LEASE_S` is enough, and
-whoever wants to change something waits no longer than that.
-
-What is read is leased where the attributes say `leased`: the disk can tell when such a node is changed by others.
+Who is told, and waited for how long, is the hub's (`pfs.leasehub`). Here stands which nodes and names each operation
+reads and changes. What is read is leased where the attributes say `leased`: the disk can tell when such a node is
+changed by others.
 """
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-
-import trio
+from dataclasses import replace
+from typing import TypeVar
 
 from pfs.api import (
     Attr,
-    Broken,
     Changes,
     Closing,
     Content,
     Entry,
     FileSystem,
-    Name,
     NodeType,
     OpenFile,
     OpenFlags,
     Owner,
     RenameMode,
     Space,
+    XattrCall,
     XattrMode,
 )
+from pfs.diskfile import Runner
 from pfs.errors import PfsError
-from pfs.leases import Leases
+from pfs.leasehub import NOBODY, Holder, LeaseHub
 from pfs.path import parent_and_name
 from pfs.service import TreeFileSystem
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-LEASE_S = 10.0
-NOBODY = 0
 WRITING = OpenFlags.CREATE | OpenFlags.TRUNCATE
-
-
-@dataclass(eq=False)
-class Holder:
-    """One mount.
-
-    Attributes:
-        tell: tells it which nodes change, and which names of which directories; returns when it has let go of them.
-        hang_up: ends its connection.
-        heard_s: when it last said that it is alive.
-        there: it is connected.
-    """
-
-    number: int
-    tell: Broken
-    hang_up: Callable[[], Awaitable[None]]
-    heard_s: float
-    there: bool = True
-
-
-class LeaseHub:
-    """All mounts of a server, and what they were promised."""
-
-    def __init__(self) -> None:
-        self.leases = Leases()
-        self._holders: dict[int, Holder] = {}
-        self._numbers = NOBODY
-
-    def join(self, tell: Broken, hang_up: Callable[[], Awaitable[None]]) -> Holder:
-        """Let a mount have leases."""
-        self._sweep()
-        self._numbers += 1
-        holder = Holder(self._numbers, tell, hang_up, trio.current_time())
-        self._holders[holder.number] = holder
-        self.leases.join(holder.number)
-        return holder
-
-    def heard(self, holder: Holder) -> None:
-        """A mount has said that it is alive."""
-        holder.heard_s = trio.current_time()
-
-    def lost(self, holder: Holder) -> None:
-        """The connection to a mount is gone: it may trust its copies for a while."""
-        holder.there = False
-
-    def leave(self, holder: Holder) -> None:
-        """A mount has said that it uses no copies any more."""
-        self.leases.leave(holder.number)
-        self._holders.pop(holder.number, None)
-
-    @asynccontextmanager
-    async def change(self, by: int, nodes: Collection[int], names: Collection[Name] = ()) -> AsyncIterator[None]:
-        """Hold all copies of `nodes` but those of `by` back while the block changes them.
-
-        Args:
-            names: the names that change in those of the nodes that are directories.
-        """
-        taken = self.leases.begin(by, nodes)
-        try:
-            if taken:
-                await self._tell(taken, names)
-            yield
-        finally:
-            self.leases.end(nodes)
-
-    async def changed_outside(self, nodes: Collection[int], names: Collection[Name]) -> None:
-        """Tell everybody of what was changed behind the service's back."""
-        async with self.change(NOBODY, nodes, names):
-            pass
-
-    async def all_changed_outside(self) -> None:
-        """Tell everybody that anything may have changed behind the service's back."""
-        self.leases.begin_anything(NOBODY)
-        try:
-            for holder in list(self._holders.values()):
-                self.leases.leave(holder.number)
-                self.leases.join(holder.number)
-                await holder.hang_up()
-        finally:
-            self.leases.end_anything(NOBODY)
-
-    async def _tell(self, taken: dict[int, set[int]], names: Collection[Name]) -> None:
-        async with trio.open_nursery() as nursery:
-            for number, nodes in taken.items():
-                holder = self._holders[number]
-                nursery.start_soon(self._tell_one, holder, nodes, [each for each in names if each[0] in nodes])
-
-    async def _tell_one(self, holder: Holder, nodes: set[int], names: Collection[Name]) -> None:
-        if holder.there:
-            with trio.move_on_after(LEASE_S):
-                try:
-                    await holder.tell(nodes, names)
-                    return
-                except PfsError as error:  # whatever it says, it has not let go
-                    log.warning("a mount is cut off, it does not give its leases back: %s", error)
-        self.leases.leave(holder.number)
-        await holder.hang_up()
-        await trio.sleep_until(holder.heard_s + LEASE_S)
-
-    def _sweep(self) -> None:
-        now_s = trio.current_time()
-        for holder in list(self._holders.values()):
-            if not holder.there and holder.heard_s + LEASE_S <= now_s:
-                self.leave(holder)
 
 
 class LeasedFileSystem:
@@ -158,11 +47,13 @@ class LeasedFileSystem:
 
     async def getattr(self, path: str) -> Attr:
         """Tell what stands at `path`."""
+        await self._hub.make_room(self._by)
         since = self._hub.leases.now
         return self._granted(await self._inner.getattr(path), since)
 
     async def listdir(self, path: str) -> Sequence[Entry]:
         """List a directory; the names are leased with the directory itself, which is not asked for here."""
+        await self._hub.make_room(self._by)
         since = self._hub.leases.now
         entries = await self._inner.listdir(path)
         nodes = {entry.attr.node_id for entry in entries if entry.attr.leased}
@@ -174,6 +65,7 @@ class LeasedFileSystem:
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         """Return small files of one directory, whole."""
+        await self._hub.make_room(self._by)
         since = self._hub.leases.now
         found = await self._inner.contents(path, names, size_max)
         return [replace(each, attr=self._granted(each.attr, since)) for each in found]
@@ -193,6 +85,10 @@ class LeasedFileSystem:
     async def mknod(self, path: str, type_: NodeType, mode: int, owner: Owner | None = None) -> Attr:
         """Make a file, FIFO or socket without opening it."""
         return await self._made(path, lambda: self._inner.mknod(path, type_, mode, owner))
+
+    async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
+        """Make a file with all its bytes."""
+        return await self._made(path, lambda: self._inner.make_file(path, mode, data, changes))
 
     async def link(self, source: str, target: str) -> Attr:
         """Give a node a second name."""
@@ -241,9 +137,14 @@ class LeasedFileSystem:
         """Tell the room."""
         return await self._inner.statfs(path)
 
+    async def fsyncdir(self, path: str) -> None:
+        """Return when the disk has the names in a directory."""
+        await self._inner.fsyncdir(path)
+
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         """Open, or with CREATE make, a file."""
         if not flags & WRITING:
+            await self._hub.make_room(self._by)
             since = self._hub.leases.now
             return self._opened(await self._inner.open(path, flags, mode, owner), since)
         async with self._change([path] if OpenFlags.CREATE in flags else [], [path]):
@@ -272,8 +173,9 @@ class LeasedFileSystem:
     @asynccontextmanager
     async def _change(self, names: Sequence[str], nodes: Sequence[str] = ()) -> AsyncIterator[None]:
         """Hold back copies of what changes: the paths in `names`, with their directories, and those in `nodes`."""
+        await self._hub.make_room(self._by)
         leases = self._hub.leases
-        if not leases.others(self._by):  # then it need not be known which nodes these are
+        if not leases.others(self._by) and not self._hub.in_grace:  # then it need not be known which nodes these are
             leases.begin_anything(self._by)
             try:
                 yield
@@ -337,6 +239,14 @@ class LeasedFile:
         async with self._hub.change(self._by, (self.attr.node_id,)):
             return await self.inner.write(offset, data)
 
+    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, changes: bool) -> T | None:
+        """Run `work` with the file's descriptor, where it has one; see `pfs.bulk.OnDisk`."""
+        run: Callable[..., Awaitable[T]] | None = getattr(self.inner, "on_descriptor", None)
+        if run is None or not changes:
+            return None if run is None else await run(work, threads, changes=False)
+        async with self._hub.change(self._by, (self.attr.node_id,)):
+            return await run(work, threads, changes=True)
+
     async def setattr(self, changes: Changes) -> Attr:
         """Change attributes of what is open."""
         async with self._hub.change(self._by, (self.attr.node_id,)):
@@ -347,6 +257,11 @@ class LeasedFile:
         leases, since = self._hub.leases, self._hub.leases.now
         attr = await self.inner.getattr()
         return attr if leases.grant(self._by, (attr.node_id,), since) else _unleased(attr)
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        """Answer about the extended attributes of what is open."""
+        async with self._hub.change(self._by, (self.attr.node_id,) if call.changes else ()):
+            return await self.inner.xattr(call)
 
     async def flush(self, closing: Closing) -> None:
         """A descriptor was closed."""

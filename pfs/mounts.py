@@ -2,13 +2,15 @@
 
 Beside the operations of the tree (`pfs.session`) a mount asks
 
-    hello   once: {"bulk": secret, "socket": path}, where large ranges and descriptors are had
+    hello   once, with {"mount": name}: {"bulk": secret, "socket": path}, where large ranges and descriptors are had,
+            and "admin": whether its user is one; from then on it is leased what it looks at
     alive   every few seconds, so that its leases go on
     bye     it uses no copies any more
 
 and is asked
 
     break   {"nodes": [id …], "names": [[directory's id, name] …]}: it answers when it uses no copies of these any more
+    lapse   when the server ends: it answers when it uses no copies any more
 """
 
 from collections.abc import AsyncIterator, Callable, Collection
@@ -18,10 +20,15 @@ from pfs.accounts import Identity
 from pfs.api import Name
 from pfs.bulk import BulkSessions
 from pfs.channel import Channel, Handler
-from pfs.leased import Holder, LeasedTree, LeaseHub
+from pfs.errors import Kind, PfsError
+from pfs.leased import LeasedTree
+from pfs.leasehub import Holder, LeaseHub
+from pfs.promises import Promises
 from pfs.service import TreeFileSystem
 from pfs.session import FileSession, Reply
 from pfs.wire import Json
+
+NAME_MAX = 64
 
 
 class Mounts:
@@ -30,12 +37,15 @@ class Mounts:
     Args:
         filesystem: gives somebody a view of the tree.
         socket: the Unix socket that gives descriptors to mounts on this machine.
+        promises: who is promised to hear of changes, for the server after this one.
     """
 
-    def __init__(self, filesystem: Callable[[Identity], TreeFileSystem], socket: str) -> None:
+    def __init__(
+        self, filesystem: Callable[[Identity], TreeFileSystem], socket: str, promises: Promises | None = None
+    ) -> None:
         self._filesystem = filesystem
         self._socket = socket
-        self.hub = LeaseHub()
+        self.hub = LeaseHub(promises)
         self.bulk = BulkSessions()
 
     def view(self, identity: Identity) -> LeasedTree:
@@ -49,15 +59,24 @@ class Mounts:
         async def tell(nodes: Collection[int], names: Collection[Name]) -> None:
             await channel().ask("break", {"nodes": list(nodes), "names": [list(name) for name in names]})
 
+        async def lapse() -> None:
+            await channel().ask("lapse", {})
+
         async def hang_up() -> None:
             await channel().close()
 
-        holder = self.hub.join(tell, hang_up)
-        session = FileSession(LeasedTree(self._filesystem(identity), self.hub, holder))
+        holder = self.hub.join(tell, lapse, hang_up)
+        session = FileSession(LeasedTree(self._filesystem(identity), self.hub, holder), lambda: channel().drained())
         secret = self.bulk.register(identity.subject, session.opened)
 
         async def handle(op: str, args: Json, body: bytes) -> Reply:
-            answer = self._answer(op, holder, secret)
+            if op == "hello":
+                if holder.name is not None:
+                    raise PfsError(Kind.INVALID, "a mount says hello once")
+                name = args.get("mount")
+                await self.hub.enter(holder, name if isinstance(name, str) and len(name) <= NAME_MAX else secret)
+                return {"bulk": secret, "socket": self._socket, "admin": identity.subject.admin}, b""
+            answer = self._answer(op, holder)
             return await session.handle(op, args, body) if answer is None else (answer, b"")
 
         try:
@@ -67,10 +86,8 @@ class Mounts:
             self.bulk.unregister(secret)
             await session.end()
 
-    def _answer(self, op: str, holder: Holder, secret: str) -> Json | None:
+    def _answer(self, op: str, holder: Holder) -> Json | None:
         match op:
-            case "hello":
-                return {"bulk": secret, "socket": self._socket}
             case "alive":
                 self.hub.heard(holder)
                 return {}

@@ -5,7 +5,7 @@
     PUT    /api/v1/fs/<path>            a whole file; in jobs/ this submits: 201 and the job's address
     DELETE /api/v1/fs/<path>            a file, or an empty directory
     POST   /api/v1/fs/<path>?op=mkdir   a directory
-    WS     /api/v1/channel              everything else (`pfs.session`), one connection for all
+    WS     /api/v1/channel              everything else (`pfs.session`), one connection for all; taken over whole
 
 Who comes in shows a token: `Authorization: Bearer <token>`. Errors are `{"error": {"kind", "message", "path"}}`
 with the status of `STATUS_OF_KIND`.
@@ -17,11 +17,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from urllib.parse import quote, unquote
 
-import trio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.routing import BaseRoute, Route
 
 from pfs.accounts import Identity, KeyKind
 from pfs.api import NodeType, OpenFlags
@@ -30,7 +28,9 @@ from pfs.channel import Channel
 from pfs.errors import Kind, PfsError
 from pfs.leased import LeasedTree
 from pfs.path import join, parent_and_name
-from pfs.wire import CHANNEL_PATH, FILES_PATH, Json, encode_attr, encode_error
+from pfs.takeover import Taken, accept_websocket, response_head
+from pfs.websocket import WebSocketTransport
+from pfs.wire import FILES_PATH, Json, encode_attr, encode_error
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,6 @@ class Gate:
             Route(files, self._guarded(self._put), methods=["PUT"]),
             Route(files, self._guarded(self._delete), methods=["DELETE"]),
             Route(files, self._guarded(self._post), methods=["POST"]),
-            WebSocketRoute(CHANNEL_PATH, self._channel),
         ]
 
     def _guarded(
@@ -172,13 +171,17 @@ class Gate:
             raise PfsError(Kind.INVALID, f"op={op} is not known; there is op=mkdir")
         return _json(encode_attr(await fs.mkdir(await _own_links_followed(fs, path), 0o755)), 201)
 
-    async def _channel(self, websocket: WebSocket) -> None:
+    async def channel(self, taken: Taken) -> None:
+        """Talk over a WebSocket with whoever its request's token proves."""
+        headers = {name.decode(): value.decode("latin-1") for name, value in taken.request.headers}
         try:
-            identity = await self.identity(dict(websocket.headers))
+            identity = await self.identity(headers)
+            await accept_websocket(taken)
         except PfsError as error:
-            await websocket.send_denial_response(error_response(error))
+            response = error_response(error)
+            head = response_head(response.status_code, [*response.raw_headers, (b"connection", b"close")])
+            await taken.send(head + bytes(response.body))
             return
-        await websocket.accept()
         channel: Channel | None = None
 
         def talk() -> Channel:
@@ -186,7 +189,7 @@ class Gate:
             return channel
 
         async with self._conversations[identity.kind](identity, talk) as handler:
-            channel = Channel(_ServerTransport(websocket), handler)
+            channel = Channel(WebSocketTransport(taken.stream, dialled=False, early=taken.early), handler)
             self._channels.add(channel)
             try:
                 await channel.run()
@@ -215,28 +218,3 @@ async def _own_links_followed(fs: LeasedTree, path: str) -> str:
     """Follow the tree's own links on the way to `path`, not one at its end."""
     parent, name = parent_and_name(path)
     return join(await fs.follow(parent), name)
-
-
-class _ServerTransport:
-    """Carries messages over an accepted WebSocket."""
-
-    def __init__(self, websocket: WebSocket) -> None:
-        self._websocket = websocket
-
-    async def send(self, message: bytes) -> None:
-        try:
-            await self._websocket.send_bytes(message)
-        except (WebSocketDisconnect, RuntimeError):
-            raise trio.BrokenResourceError from None
-
-    async def receive(self) -> bytes | None:
-        try:
-            return await self._websocket.receive_bytes()
-        except (WebSocketDisconnect, RuntimeError, KeyError):
-            return None
-
-    async def close(self) -> None:
-        try:
-            await self._websocket.close()
-        except (WebSocketDisconnect, RuntimeError):
-            return

@@ -94,6 +94,13 @@ class TreeFileSystem:
             return await directory.domain.mknod(directory.path(name), type_, mode, owner)
         return await directory.mknod(self.subject, name, type_, mode)
 
+    async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
+        """Make an ordinary file with all its bytes; where the server makes files, it is opened and closed."""
+        directory, name = await self._parent(path)
+        if isinstance(directory, _Below):
+            return await directory.domain.make_file(directory.path(name), mode, data, changes)
+        raise PfsError(Kind.UNSUPPORTED, "files of the server are made by opening them", path)
+
     async def link(self, source: str, target: str) -> Attr:
         """Give what stands at `source` a second name in the same domain."""
         old, old_name = await self._parent(source)
@@ -172,6 +179,12 @@ class TreeFileSystem:
             await self._domain(place.node, Verb.WRITE).removexattr(place.rest, name)
         else:
             await place.node.removexattr(self.subject, name)
+
+    async def fsyncdir(self, path: str) -> None:
+        """Return when the disk has the names in a directory; what the server makes is kept without being asked."""
+        place = await self._find(path)
+        if isinstance(place.node, DomainDirectory):
+            await self._domain(place.node, Verb.READ).fsyncdir(place.rest)
 
     async def statfs(self, path: str) -> Space:
         """Tell the room where `path` leads; for the server's own nodes, that of the data root."""

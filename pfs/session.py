@@ -10,26 +10,30 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import trio
 
-from pfs.api import Closing, Entry, FileSystem, NodeType, OpenFile, RenameMode, XattrMode
+from pfs.api import Closing, Content, FileSystem, NodeType, OpenFile, RenameMode, XattrCall, XattrMode, XattrVerb
 from pfs.errors import Kind, PfsError
+from pfs.listing import pack_page
+from pfs.steps import decode_steps, encode_outcomes, take_steps
 from pfs.wire import (
     Json,
     decode_changes,
     decode_flags,
     decode_owner,
     encode_attr,
-    encode_entries,
     encode_space,
 )
 
 READ_BYTES_MAX = 4 * 1024 * 1024
 HANDLES_MAX = 65_536
+SMALL_BYTES = 16 * 1024  # so much may be answered to as many questions as there are
+LARGE, LARGE_AT_ONCE = frozenset({"listdir", "contents", "getxattr", "fxattr"}), 4
+WITH_BODY = frozenset({"write", "setxattr", "fxattr", "make_file", "batch"})
 PAGE_BYTES_MAX = 6 * 1024 * 1024
-ENTRY_BYTES_MAX, CHARACTER_BYTES_MAX = 448, 12  # what an entry, and a character of its name, need in a frame
+CONTENT_BYTES_MAX, CHARACTER_BYTES_MAX = 472, 12  # what the header tells of a file, and a character of its name
 MODE_MAX = 0o7777
 INT_MAX, NODE_ID_MAX = 2**63 - 1, 2**64 - 1
 
@@ -37,13 +41,20 @@ log = logging.getLogger(__name__)
 Word = TypeVar("Word", bound=StrEnum)
 
 Reply = tuple[Json, bytes]
+Drained = Callable[[], Awaitable[None]]
 
 
 class FileSession:
-    """Answers the questions of one mount."""
+    """Answers the questions of one mount.
 
-    def __init__(self, filesystem: FileSystem) -> None:
+    Args:
+        drained: returns when the mount has taken most of the answers that it was given.
+    """
+
+    def __init__(self, filesystem: FileSystem, drained: Drained = trio.lowlevel.checkpoint) -> None:
         self._fs = filesystem
+        self._drained = drained
+        self._large = trio.CapacityLimiter(LARGE_AT_ONCE)
         self._files: dict[int, OpenFile] = {}
         # numbers of an earlier connection, or of an earlier server, are never taken for ours
         self._numbers = itertools.count(secrets.randbits(46) << 16)
@@ -55,6 +66,8 @@ class FileSession:
             "mkdir": self._mkdir,
             "symlink": self._symlink,
             "mknod": self._mknod,
+            "make_file": self._make_file,
+            "batch": self._batch,
             "link": self._link,
             "unlink": self._unlink,
             "rmdir": self._rmdir,
@@ -65,12 +78,14 @@ class FileSession:
             "setxattr": self._setxattr,
             "removexattr": self._removexattr,
             "statfs": self._statfs,
+            "fsyncdir": self._fsyncdir,
             "open": self._open,
             "reopen": self._reopen,
             "read": self._read,
             "write": self._write,
             "fsetattr": self._fsetattr,
             "fgetattr": self._fgetattr,
+            "fxattr": self._fxattr,
             "flush": self._flush,
             "fsync": self._fsync,
             "release": self._release,
@@ -85,7 +100,20 @@ class FileSession:
         answer = self._ops.get(op)
         if answer is None:
             raise PfsError(Kind.UNSUPPORTED, f"the server does not know the operation {op[:80]!r}")
-        return await answer(args, body)
+        if body and op not in WITH_BODY:
+            raise PfsError(Kind.INVALID, f"the operation {op!r} takes no bytes")
+        if not self._is_large(op, args):
+            return await answer(args, body)
+        async with self._large:
+            await self._drained()
+            return await answer(args, body)
+
+    def _is_large(self, op: str, args: Json) -> bool:
+        """Tell whether an answer may be so large that only a few of them are made at once."""
+        if op != "read":
+            return op in LARGE
+        size, file = args.get("size"), self._files.get(args["handle"]) if _is_number(args.get("handle")) else None
+        return _is_number(size) and size > SMALL_BYTES and file is not None and not file.attr.stream
 
     async def end(self) -> None:
         """Release everything that is open."""
@@ -112,15 +140,15 @@ class FileSession:
         after = _text(args, "after")
         entries = await self._fs.listdir(_text(args, "path"))
         left = sorted((entry for entry in entries if entry.name > after), key=lambda entry: entry.name)
-        page = _page(left)
-        return {**encode_entries(page), "more": len(page) < len(left)}, b""
+        page, more = pack_page(left, PAGE_BYTES_MAX)
+        return {"more": more}, page
 
     async def _contents(self, args: Json, body: bytes) -> Reply:
         names = args.get("names")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise _wrong("names", names)
         found = await self._fs.contents(_text(args, "path"), names, _int(args, "size_max"))
-        shown = found[: len(_page([Entry(each.name, each.attr) for each in found]))]
+        shown = _with_room(found)
         files = [{"name": each.name, "attr": encode_attr(each.attr), "size": len(each.data)} for each in shown]
         return {"files": files}, b"".join(each.data for each in shown)
 
@@ -139,6 +167,13 @@ class FileSession:
         type_, mode = _word(NodeType, args, "type"), _int(args, "mode", MODE_MAX)
         owner = decode_owner(args.get("owner"))
         return encode_attr(await self._fs.mknod(_text(args, "path"), type_, mode, owner)), b""
+
+    async def _make_file(self, args: Json, body: bytes) -> Reply:
+        mode, changes = _int(args, "mode", MODE_MAX), decode_changes(args.get("changes"))
+        return encode_attr(await self._fs.make_file(_text(args, "path"), mode, body, changes)), b""
+
+    async def _batch(self, args: Json, body: bytes) -> Reply:
+        return encode_outcomes(await take_steps(self._fs, decode_steps(args, body))), b""
 
     async def _link(self, args: Json, body: bytes) -> Reply:
         return encode_attr(await self._fs.link(_text(args, "path"), _text(args, "target"))), b""
@@ -174,6 +209,10 @@ class FileSession:
 
     async def _statfs(self, args: Json, body: bytes) -> Reply:
         return encode_space(await self._fs.statfs(_text(args, "path"))), b""
+
+    async def _fsyncdir(self, args: Json, body: bytes) -> Reply:
+        await self._fs.fsyncdir(_text(args, "path"))
+        return {}, b""
 
     async def _open(self, args: Json, body: bytes) -> Reply:
         path, flags = _text(args, "path"), decode_flags(args.get("flags"))
@@ -214,6 +253,10 @@ class FileSession:
     async def _fgetattr(self, args: Json, body: bytes) -> Reply:
         return encode_attr(await self._file(args).getattr()), b""
 
+    async def _fxattr(self, args: Json, body: bytes) -> Reply:
+        verb, mode = _word(XattrVerb, args, "verb"), _word(XattrMode, args, "mode")
+        return {}, await self._file(args).xattr(XattrCall(verb, _text(args, "name"), body, mode))
+
     async def _flush(self, args: Json, body: bytes) -> Reply:
         await self._file(args).flush(_word(Closing, args, "closing"))
         return {}, b""
@@ -239,14 +282,14 @@ async def _quietly(closing: Awaitable[None]) -> None:
         log.exception("defect while closing what a mount left open")
 
 
-def _page(entries: Sequence[Entry]) -> list[Entry]:
-    """Return as many of the first entries as surely go into one frame."""
+def _with_room(files: Sequence[Content]) -> Sequence[Content]:
+    """Return as many of the first files as can surely be told of in one frame's header."""
     size_bytes = 0
-    for count, entry in enumerate(entries):
-        size_bytes += ENTRY_BYTES_MAX + CHARACTER_BYTES_MAX * len(entry.name)
+    for count, file in enumerate(files):
+        size_bytes += CONTENT_BYTES_MAX + CHARACTER_BYTES_MAX * len(file.name)
         if size_bytes > PAGE_BYTES_MAX:
-            return list(entries[:count])
-    return list(entries)
+            return files[:count]
+    return files
 
 
 def _wrong(name: str, value: object) -> PfsError:
@@ -260,9 +303,13 @@ def _text(args: Json, name: str) -> str:
     return value
 
 
+def _is_number(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _int(args: Json, name: str, most: int = INT_MAX) -> int:
     value = args.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+    if not _is_number(value) or not 0 <= value <= most:
         raise _wrong(name, value)
     return value
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import stat
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -178,12 +178,26 @@ class Deadlines:
     def __init__(self) -> None:
         self._last = inf
         self._writes: set[trio.CancelScope] = set()
+        self._idle: set[trio.CancelScope] = set()
 
     def end(self) -> None:
-        """The server ends: no write goes beyond the grace from now on."""
+        """The server ends: no write goes beyond the grace from now on, and nobody waits for the next request."""
         self._last = trio.current_time() + GRACE_S
+        for scope in self._idle:
+            scope.cancel()
         for scope in self._writes:
             scope.deadline = min(scope.deadline, self._last)
+
+    @contextlib.contextmanager
+    def idle(self, timeout_s: float) -> Iterator[None]:
+        """Wait in the block for a client to ask for something, no longer than that and than the server runs."""
+        ended = self._last < inf
+        with trio.CancelScope(deadline=-inf if ended else trio.current_time() + timeout_s) as scope:
+            self._idle.add(scope)
+            try:
+                yield
+            finally:
+                self._idle.discard(scope)
 
     async def send(self, stream: Stream, data: bytes) -> None:
         """Send all; a reader may be slow, but each piece has its deadline.

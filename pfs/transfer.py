@@ -1,29 +1,37 @@
 """Bulk bytes, the client's side: ranges of open files over a few kept connections (the server's side: `pfs.bulk`).
 
-A connection is used by one request at a time and belongs to its caller meanwhile: one that fails or is cancelled in
-the middle closes it, since nobody could tell what still comes on it. Whoever finds all connections in use waits.
+Each request runs in a thread (`pfs.exchange`). A connection is used by one request at a time and belongs to its caller
+meanwhile: one that fails or is cancelled in the middle closes it, since nobody could tell what still comes on it, and
+the thread ends with it. Whoever finds all connections in use waits.
 A request that met the end of a connection that had been idle is made again on a new one: the server closes those, and
 a range may be read or written twice.
 """
 
 import json
-from typing import Any
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, TypeVarTuple
 from urllib.parse import urlsplit
 
 import h11
 import trio
 
+from pfs import exchange
+from pfs.api import Part, cut
 from pfs.dial import trust
 from pfs.errors import Kind, PfsError
-from pfs.exchange import SILENCE_MAX_S, Answer, Connection, GoneError, Patience, Question, why_of
+from pfs.exchange import Answer, Connection, GoneError, Patience, Question, SecureConnection, SilentError, why_of
 from pfs.keys import address_of, bearer
-from pfs.wire import decode_error
+from pfs.wire import KEPT_FOR_BULK, OPEN_PATH, RANGE_BYTES_MAX, decode_error
 
-OPEN_PATH = "/api/v1/open"
-RANGE_BYTES_MAX = 8 * 1024 * 1024
 CONNECTIONS = 6
 CUTS_MAX = 4
 IDLE_MAX_S = 30.0  # well before the server lets go of it
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class Transfer:
@@ -42,10 +50,13 @@ class Transfer:
         self._url = url
         self._address = address_of(url)
         self._context = trust(ca) if self._address.secure else None
-        self._headers = [("host", urlsplit(url).netloc.rpartition("@")[2]), ("authorization", bearer(token))]
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        self._headers = [("host", host), ("authorization", bearer(token)), ("connection", KEPT_FOR_BULK.decode())]
         self._places = trio.Semaphore(CONNECTIONS)
+        self._threads = trio.CapacityLimiter(2 * CONNECTIONS)  # one whose caller was cancelled may not have ended yet
         self._idle: list[Connection] = []
-        self._moved_at = 0.0
+        self._under_way: set[Patience] = set()
+        self._moved_s = 0.0
         self._closed = False
 
     async def __aenter__(self) -> "Transfer":
@@ -53,7 +64,7 @@ class Transfer:
 
     async def __aexit__(self, *_: object) -> None:
         self._closed = True
-        await self._drop_idle()
+        self._drop_idle()
 
     async def read(self, secret: str, handle: int, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset`, fewer only at the file's end.
@@ -77,7 +88,7 @@ class Transfer:
                 break
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _range(self, target: str, offset: int, size: int) -> "Answer":
+    async def _range(self, target: str, offset: int, size: int) -> Answer:
         wanted = ("range", f"bytes={offset}-{offset + size - 1}")
         answer = await self._ask(Question("GET", target, [*self._headers, wanted], body_bytes_max=size))
         if answer.status == 416:
@@ -86,8 +97,8 @@ class Transfer:
             raise self._refusal(answer)
         return answer
 
-    async def write(self, secret: str, handle: int, offset: int, data: bytes) -> int:
-        """Write all of `data` at `offset`; return its size.
+    async def write(self, secret: str, handle: int, offset: int, *parts: Part) -> int:
+        """Write all of the parts, one after the other, at `offset`; return their size.
 
         It may be written in part when this raises, and twice when a connection breaks: not for files that are opened
         with APPEND.
@@ -95,90 +106,101 @@ class Transfer:
         Raises:
             PfsError: as `read` does.
         """
-        for start in range(0, len(data), RANGE_BYTES_MAX):
-            piece = data[start : start + RANGE_BYTES_MAX]
-            target = f"{OPEN_PATH}/{secret}/{handle}?offset={offset + start}"
-            answer = await self._ask(Question("PUT", target, self._headers, piece))
-            if answer.status != 200 or _json(answer.body).get("size") != len(piece):
+        done = 0
+        for group in cut(parts, RANGE_BYTES_MAX):
+            question = Question("PUT", f"{OPEN_PATH}/{secret}/{handle}?offset={offset + done}", self._headers, group)
+            answer = await self._ask(question)
+            if answer.status != 200 or _json(answer.body).get("size") != question.size:
                 raise self._refusal(answer)
-        return len(data)
+            done += question.size
+        return done
 
-    async def _ask(self, question: "Question") -> "Answer":
+    async def _ask(self, question: Question) -> Answer:
         await self._place()
+        patience = Patience(question.size + question.body_bytes_max, time.monotonic())
+        self._under_way.add(patience)
         try:
-            patience = Patience(len(question.data) + question.body_bytes_max, self._note)
-            with patience.scope:
-                return await self._asked(question, patience)
+            return await self._asked(question, patience)
         except h11.RemoteProtocolError:
             raise self._stranger() from None
+        except SilentError:
+            raise self._timed_out() from None
         finally:
+            self._under_way.discard(patience)
+            self._moved_s = max(self._moved_s, patience.moved_s)
             self._places.release()
-        raise self._timed_out()
 
-    async def _asked(self, question: "Question", patience: "Patience") -> "Answer":
+    async def _asked(self, question: Question, patience: Patience) -> Answer:
         while True:
-            connection = await self._idle_one()
+            connection = self._idle_one()
             kept = connection is not None
-            if connection is None:
-                connection = await self._connect()
             try:
-                answer = await connection.ask(question, patience.moved)
+                if connection is None:
+                    connection = await self._connect(patience)
+                connection.reusable = False  # until it has been answered; a thread may begin after we were cancelled
+                return await self._in_thread(connection.ask, question, patience)
             except GoneError as gone:
                 if not kept:
                     raise self._unreachable(str(gone)) from None
-                continue
             finally:
-                await self._give_back(connection)
-            return answer
+                if connection is not None:
+                    self._give_back(connection)
+
+    async def _in_thread(self, call: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        return await trio.to_thread.run_sync(call, *arguments, abandon_on_cancel=True, limiter=self._threads)
 
     async def _place(self) -> None:
         """Wait for a connection's turn, as long as those who have one get on with it."""
-        began = trio.current_time()
+        began_s = time.monotonic()
         while True:
-            with trio.CancelScope(deadline=max(began, self._moved_at) + SILENCE_MAX_S) as scope:
-                await self._places.acquire()
-            if not scope.cancelled_caught:
-                return
-            if trio.current_time() - max(began, self._moved_at) >= SILENCE_MAX_S:
+            moved_s = max([began_s, self._moved_s, *(each.moved_s for each in self._under_way)])
+            left_s = moved_s + exchange.SILENCE_MAX_S - time.monotonic()
+            if left_s <= 0:
                 raise self._timed_out()
+            with trio.move_on_after(left_s):
+                await self._places.acquire()
+                return
 
-    def _note(self, now: float) -> None:
-        self._moved_at = now
-
-    async def _idle_one(self) -> "Connection | None":
+    def _idle_one(self) -> Connection | None:
         if not self._idle:
             return None
-        if trio.current_time() - self._idle[-1].used_at > IDLE_MAX_S:  # the others are older still
-            await self._drop_idle()
+        if time.monotonic() - self._idle[-1].used_s > IDLE_MAX_S:  # the others are older still
+            self._drop_idle()
             return None
         return self._idle.pop()
 
-    async def _drop_idle(self) -> None:
+    def _drop_idle(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
-            await connection.close()
+            connection.close()
 
-    async def _give_back(self, connection: "Connection") -> None:
-        connection.used_at = trio.current_time()
+    def _give_back(self, connection: Connection) -> None:
+        connection.used_s = time.monotonic()
         if connection.reusable and not self._closed:
             self._idle.append(connection)
         else:
-            await connection.close()
+            connection.close()
 
-    async def _connect(self) -> Connection:
+    async def _connect(self, patience: Patience) -> Connection:
         host, port = self._address.host, self._address.port
         try:
-            transport = await trio.open_tcp_stream(host, port)
+            with trio.fail_after(exchange.SILENCE_MAX_S):
+                stream = await trio.open_tcp_stream(host, port)
+            sock = socket.socket(fileno=os.dup(stream.socket.fileno()))
+            await trio.aclose_forcefully(stream)
+            sock.setblocking(True)
             if self._context is None:
-                return Connection(transport)
-            stream = trio.SSLStream(transport, self._context, server_hostname=host, https_compatible=True)
+                return Connection(sock)
+            secure = SecureConnection(sock, self._context, host)
             try:
-                await stream.do_handshake()
+                await self._in_thread(secure.shake_hands, patience)
             except BaseException:
-                await trio.aclose_forcefully(stream)
+                secure.close()
                 raise
-            return Connection(stream)
-        except (OSError, UnicodeError, trio.BrokenResourceError) as error:
+            return secure
+        except trio.TooSlowError:
+            raise SilentError from None
+        except (OSError, UnicodeError) as error:
             raise self._unreachable(why_of(error)) from None
 
     def _unreachable(self, why: str) -> PfsError:

@@ -14,7 +14,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags, RenameMode, XattrMode
+from pfs.api import (
+    Attr,
+    Changes,
+    Closing,
+    Entry,
+    NodeType,
+    OpenFile,
+    OpenFlags,
+    RenameMode,
+    XattrCall,
+    XattrMode,
+    XattrVerb,
+)
 from pfs.disk import DiskDomain
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, Subject, Verb, allowed
@@ -272,6 +284,10 @@ class ReadOnlyFile:
         """Tell what was opened."""
         return self.attr
 
+    async def xattr(self, call: XattrCall) -> bytes:
+        """There are none."""
+        return no_xattrs(call)
+
     async def flush(self, closing: Closing) -> None:
         """Nothing was written."""
 
@@ -298,6 +314,16 @@ class OpenText(ReadOnlyFile):
             self.attr = replace(self.attr, size=len(self._content))
         self._fresh = False
         return self._content[offset : offset + size]
+
+
+def no_xattrs(call: XattrCall) -> bytes:
+    """Answer for an open file that has no extended attributes."""
+    match call.verb:
+        case XattrVerb.LIST:
+            return b""
+        case XattrVerb.SET:
+            raise PfsError(Kind.UNSUPPORTED, "what the server makes takes no extended attributes")
+    raise PfsError(Kind.NO_DATA, "there is no such extended attribute")
 
 
 def _refused(message: str) -> PfsError:

@@ -11,21 +11,25 @@ body (raw bytes, for what is read and written). Both ends may ask; a number ties
 A decoder trusts nothing: a frame that does not fit raises `PfsError(INVALID)`.
 """
 
+import functools
 import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pfs.api import Attr, Changes, Entry, NodeType, OpenFlags, Owner, Space
+from pfs.api import Attr, Changes, NodeType, OpenFlags, Owner, Space
 from pfs.errors import Kind, PfsError
-from pfs.path import check_name
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 HEADER_BYTES_MAX = 8 * 1024 * 1024
 VALID_S_MAX = 86_400.0
+MESSAGE_CHARACTERS_MAX = 4096  # of an error: logs and people are told it
 ID_MAX = 2**32 - 2  # the highest number stands for "not known"
 CHANNEL_PATH = "/api/v1/channel"
+OPEN_PATH = "/api/v1/open"  # ranges of open files (`pfs.bulk`)
+RANGE_BYTES_MAX = 8 * 1024 * 1024  # of one of them
+KEPT_FOR_BULK = b"pfs-bulk"  # in a Connection header: it carries ranges of open files, and nothing else
 FILES_PATH = "/api/v1/fs"
 
 Json = dict[str, Any]
@@ -145,7 +149,8 @@ def decode_error(value: Any) -> PfsError:
     except ValueError:
         kind = Kind.INTERNAL
     path = value.get("path")
-    return PfsError(kind, str(value.get("message", "")), path if isinstance(path, str) else None)
+    message = str(value.get("message", ""))[:MESSAGE_CHARACTERS_MAX]
+    return PfsError(kind, message, path[:MESSAGE_CHARACTERS_MAX] if isinstance(path, str) else None)
 
 
 # ---- nouns
@@ -175,27 +180,33 @@ def encode_attr(attr: Attr) -> Json:
 def decode_attr(value: Any) -> Attr:
     """Return the attributes in JSON, each field checked against its range."""
     try:
-        flags = value["flags"]
+        flags, mtime_ns = value["flags"], _time(value["mtime_ns"])
         return Attr(
             type=NodeType(value["type"]),
             node_id=_ranged(value["node_id"], 1, 2**64 - 1),
-            mode=_ranged(value["mode"], 0, 0o7777),
+            mode=_shared(_ranged(value["mode"], 0, 0o7777)),
             size=_ranged(value["size"], 0, 2**63 - 1),
             nlink=_ranged(value["nlink"], 0, 2**31 - 1),
-            mtime_ns=_time(value["mtime_ns"]),
-            ctime_ns=_time(value["ctime_ns"]),
-            atime_ns=_time(value["atime_ns"]),
+            mtime_ns=mtime_ns,
+            ctime_ns=mtime_ns if value["ctime_ns"] == mtime_ns else _time(value["ctime_ns"]),
+            atime_ns=mtime_ns if value["atime_ns"] == mtime_ns else _time(value["atime_ns"]),
             valid_s=_seconds(value["valid_s"]),
             volatile="volatile" in flags,
             stream="stream" in flags,
-            uid=_ranged(value["uid"], 0, ID_MAX),
-            gid=_ranged(value["gid"], 0, ID_MAX),
-            blocks=_ranged(value["blocks"], 0, 2**63 - 1),
+            uid=_shared(_ranged(value["uid"], 0, ID_MAX)),
+            gid=_shared(_ranged(value["gid"], 0, ID_MAX)),
+            blocks=_shared(_ranged(value["blocks"], 0, 2**63 - 1)),
             commits="commits" in flags,
             leased="leased" in flags,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise PfsError(Kind.INVALID, f"attributes without a proper {error}") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(number: int) -> int:
+    """Return one and the same object for equal numbers: a mount keeps the attributes of very many files."""
+    return number
 
 
 def _ranged(value: object, least: int, most: int) -> int:
@@ -214,23 +225,7 @@ def _time(value: object) -> int:
     return _ranged(value, *_TIME)
 
 
-def encode_entries(entries: list[Entry] | tuple[Entry, ...]) -> Json:
-    """Return a listing in JSON."""
-    return {"entries": [{"name": e.name, "attr": encode_attr(e.attr)} for e in entries]}
-
-
-def decode_entries(value: Mapping[str, Any]) -> list[Entry]:
-    """Return the listing in JSON; names are checked as a client must."""
-    entries = value.get("entries")
-    if not isinstance(entries, list):
-        raise PfsError(Kind.INVALID, "a listing without entries")
-    try:
-        return [Entry(check_name(e["name"]), decode_attr(e["attr"])) for e in entries]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise PfsError(Kind.INVALID, f"an entry without a proper {error}") from None
-
-
-_TIME = (-(2**63), 2**63 - 1)
+_TIME = (-(2**64), 2**64)  # file systems keep times to beyond 2400, more than 63 bits of nanoseconds
 _CHANGES = {
     "mode": (0, 0o7777),
     "size": (0, 2**63 - 1),

@@ -28,10 +28,14 @@ from pfs.api import (
     Owner,
     RenameMode,
     Space,
+    Standing,
+    XattrCall,
     XattrMode,
+    XattrVerb,
 )
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name, parent_and_name, split
+from pfs.steps import Outcome, Step, take_steps
 from tests.sparse import Sparse
 
 VALID_S = 1.0
@@ -218,11 +222,22 @@ class MemoryFileSystem(FileSystem):
         """Nothing is leased here, so that what is leased holds."""
         return True
 
+    def standing(self) -> Standing:
+        """There is no server that could be away."""
+        return Standing("memory:", True, 0.0, True)
+
     def is_near(self) -> bool:
         """There is no disk."""
         return False
 
-    def listen(self, broken: Broken, lapsed: Callable[[], None]) -> None:
+    def is_away(self) -> bool:
+        """It is always there."""
+        return False
+
+    async def look_out(self) -> None:
+        """It is always there."""
+
+    def listen(self, broken: Broken, lapsed: Callable[[], None], returned: Callable[[], None]) -> None:
         """Nothing is leased here."""
 
     async def getattr(self, path: str) -> Attr:
@@ -266,6 +281,18 @@ class MemoryFileSystem(FileSystem):
         node = self._make(path, self._new(type_, mode, owner))
         node.commits = type_ is NodeType.FILE and self._commits(path)
         return node.attr(self.valid_s)
+
+    async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
+        await self._asked("make_file")
+        node = self._make(path, self._new(NodeType.FILE, mode))
+        node.data = Sparse(data)
+        node.commits = self._commits(path)
+        if changes != Changes():
+            node.change(changes, self.clock())
+        return node.attr(self.valid_s)
+
+    async def batch(self, steps: Sequence[Step]) -> Sequence[Outcome]:
+        return await take_steps(self, steps)
 
     async def link(self, source: str, target: str) -> Attr:
         await self._asked("link")
@@ -357,6 +384,10 @@ class MemoryFileSystem(FileSystem):
         self._xattr(path, name)
         del node.xattrs[name]
         node.ctime_ns = self.clock()
+
+    async def fsyncdir(self, path: str) -> None:
+        await self._asked("fsyncdir")
+        self._directory(path)
 
     async def statfs(self, path: str) -> Space:
         await self._asked("statfs")
@@ -493,6 +524,18 @@ class MemoryFile:
     async def getattr(self) -> Attr:
         await self._asked("fgetattr")
         return self._node.attr(self._fs.valid_s)
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        await self._asked("fxattr")
+        xattrs = self._node.xattrs
+        if call.verb is XattrVerb.LIST:
+            return b"".join(name.encode() + b"\0" for name in xattrs)
+        if call.verb is XattrVerb.SET:
+            xattrs[call.name] = call.value
+            return b""
+        if call.name not in xattrs:
+            raise PfsError(Kind.NO_DATA, "it has no such attribute", self._path)
+        return xattrs[call.name] if call.verb is XattrVerb.GET else (xattrs.pop(call.name) and b"")
 
     async def flush(self, closing: Closing) -> None:
         await self._asked("flush")

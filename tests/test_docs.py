@@ -2,12 +2,14 @@
 
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 
 from cli.jobd import DEFAULT_PORT, jobd
+from cli.mountoptions import OPTIONS, Options, parse
 from cli.paddle import paddle
 from cli.pit import pit
 from jobd.spec import GROUP_SUPPORTED, SUPPORTED
@@ -68,6 +70,30 @@ def test_the_table_of_keys_is_what_the_parser_reads():
     keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
     assert keys == set(SUPPORTED)
     assert {"resources", "command"} <= set(GROUP_SUPPORTED)
+
+
+def test_the_table_of_options_is_what_the_mount_understands():
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", section("Mounting"), re.MULTILINE)
+    named = [(", ".join(f"`{word}`" for word in (str(each), each.opposite) if word), each.help) for each in OPTIONS]
+    assert [(names.replace(r"\|", "|"), text) for names, text in rows] == named
+
+
+def test_the_line_for_fstab_and_the_unit_are_understood_and_mean_the_same():
+    [line] = re.findall(r"```fstab\n(.*)\n```", section("Mounting"))
+    source, point, kind, options, *rest = line.split()
+    assert (kind, rest) == ("fuse.pfs", ["0", "0"])
+    assert parse([options]) == Options(config="/etc/pfs/config", allow_other=True)
+    [unit] = re.findall(r"```ini\n(.*?)```", section("Mounting"), re.DOTALL)
+    words = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    assert (words["What"], words["Where"], words["Type"]) == (source, point, kind)
+    assert parse([words["Options"]]) == parse([options])
+    assert f"`/etc/systemd/system/{point.strip('/').replace('/', '-')}.mount`" in section("Mounting")
+
+
+def test_the_helpers_of_mount_are_programs_of_the_distribution():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    helpers = set(re.findall(r"`(u?mount\.[a-z.]+)`", README))
+    assert helpers == {name for name in scripts if name.endswith(".fuse.pfs")}
 
 
 def test_the_table_of_packages_is_the_top_level():

@@ -9,16 +9,17 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 TRACING = Path("/sys/kernel/tracing")
-INSTANCE = TRACING / "instances/pfs-bench"
-REQUESTS, SENDS = "fuse/fuse_request_send", "syscalls/sys_enter_sendto"
+INSTANCE = TRACING / f"instances/pfs-bench-{os.getpid()}"
+REQUESTS = "fuse/fuse_request_send"
+SENDS = ("syscalls/sys_enter_sendto", "syscalls/sys_enter_write")  # a socket may be written to as a file
 BUFFER_KIB = 16384  # for each processor; a record takes about 50 bytes
 _REQUEST = re.compile(r" fuse_request_send: .* \(FUSE_(\w+)\) ")
-_SEND = re.compile(r" sys_sendto\(")
+_SEND = re.compile(r" sys_(?:sendto|write)\(")
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Cost:
     seconds: float = 0.0
     cpu_s: dict[str, float] = field(default_factory=dict)  # by process
     requests: Counter[str] = field(default_factory=Counter)  # by what they ask for
-    sends: int = 0  # what the mount hands to its sockets: each is about one message
+    sends: int = 0  # what the mount writes to its sockets: each is about one message
 
 
 @contextmanager
@@ -63,10 +64,10 @@ def measured(processes: Mapping[str, int], device: int | None, *, counted: bool)
     before = {name: _cpu_s(pid) for name, pid in processes.items()}
     if counted and device is not None:
         (INSTANCE / "trace").write_text("")
-        with (
-            _recorded(REQUESTS, f"connection == {device}"),
-            _recorded(SENDS, f"common_pid == {processes['mount']}"),
-        ):
+        with ExitStack() as recorded:
+            recorded.enter_context(_recorded(REQUESTS, f"connection == {device}"))
+            for event in SENDS:
+                recorded.enter_context(_recorded(event, f"common_pid == {processes['mount']}"))
             yield cost
         trace = (INSTANCE / "trace").read_text()
         cost.requests.update(name.lower() for name in _REQUEST.findall(trace))

@@ -23,7 +23,7 @@ class Bar:
     wanted: float | None = None
 
 
-BARS: Mapping[str, Sequence[Bar]] = {
+BARS: dict[str, Sequence[Bar]] = {
     "pfs": (
         Bar("seq_write", "sshfs", 2, 3),
         Bar("seq_read_cold", "sshfs", 2, 4),
@@ -37,14 +37,24 @@ BARS: Mapping[str, Sequence[Bar]] = {
         Bar("rmtree", "sshfs", 1),
     ),
     "pfs same machine": (Bar("seq_read_cold", "plain", 0.5),),
+    "pfs write-behind": (Bar("small_create", "sshfs", 2, 5), Bar("rmtree", "sshfs", 3)),
 }
+BARS["pfs TLS"] = BARS["pfs"]
 OTHERS = ("plain", "sshfs")
+ENCRYPTED = ("pfs TLS",)  # these have a table of their own: sshfs encrypts as well
 
 
 def ratio(row: Row, ours: Sequence[float], others: Sequence[float]) -> float:
     """Return how many times as fast we are."""
     pairs = zip(ours, others, strict=True)
     return statistics.median(a / b if row.more_is_better else b / a for a, b in pairs)
+
+
+def tables(found: Found) -> list[str]:
+    """Return a table of the mounts that do not encrypt, and one of those that do, as far as there are any."""
+    mounts = [target for target in found if target not in OTHERS]
+    groups = [[each for each in mounts if (each in ENCRYPTED) is encrypted] for encrypted in (False, True)]
+    return [table({name: found[name] for name in found if name in (*OTHERS, *group)}) for group in groups if group]
 
 
 def table(found: Found) -> str:
@@ -59,6 +69,9 @@ def table(found: Found) -> str:
         line = [row.title, row.unit, *(_number(statistics.median(found[other][row.name])) for other in others)]
         for mount in mounts:
             ours = found[mount][row.name]
+            if not ours:
+                line += [""] * (2 + len(others))
+                continue
             line.append(_number(statistics.median(ours)))
             line += [_number(ratio(row, ours, found[other][row.name])) for other in others]
             line.append(_verdict(row, mount, found))
@@ -79,6 +92,8 @@ def missed(found: Found) -> list[str]:
 
 def _bar(row: Row, mount: str, found: Found) -> Bar | None:
     """Return the bar of a row, where what it is measured against was measured."""
+    if not found[mount][row.name]:
+        return None
     return next((bar for bar in BARS.get(mount, ()) if bar.row == row.name and bar.over in found), None)
 
 

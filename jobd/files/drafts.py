@@ -17,10 +17,10 @@ from typing import Protocol
 
 from jobd.db import DraftRow
 from jobd.spec import is_complete, prefix_problems
-from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags
+from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags, XattrCall
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.virtual import virtual_id
+from pfs.virtual import no_xattrs, virtual_id
 
 DROP_NAME = re.compile(r"[A-Za-z0-9].*\.(ya?ml|json)")
 DRAFT_BYTES_MAX = 1024 * 1024
@@ -154,6 +154,10 @@ class OpenDraft:
     async def getattr(self) -> Attr:
         """Tell what is open, as of now."""
         return self.attr
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        """There are none."""
+        return no_xattrs(call)
 
     async def flush(self, closing: Closing) -> None:
         """Keep the text; submit it when it is whole and its writer is done with it in peace."""

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fuseclient.identity import Identity, Ids
-from fuseclient.inodes import ROOT
+from fuseclient.inodes import ROOT, Node
 from fuseclient.ops import Ops
-from fuseclient.tree import Node
 from pfs.api import Owner
 from pfs.path import split
 from tests.memoryfs import MemoryFileSystem

@@ -63,7 +63,9 @@ def command(arguments: list[str]) -> int:
     import click
 
     from cli import config
-    from cli.mount import Options, mount_command, umount_command
+    from cli.mount import mount_command
+    from cli.mountoptions import Options
+    from cli.umount import umount_command
     from pfs import client
 
     @asynccontextmanager
@@ -81,7 +83,7 @@ def command(arguments: list[str]) -> int:
     client.open_filesystem = open_filesystem  # type: ignore[assignment]
     verb, point, endpoint, token, *options = arguments
     datacenter = config.Datacenter("dc1", "ann", token, endpoint, None)
-    config.load = lambda: config.Config({"dc1": datacenter}, "dc1")
+    config.load = lambda path=None: config.Config({"dc1": datacenter}, "dc1")
     try:
         if verb == "umount":
             return umount_command(point, lazy="--lazy" in options)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuseclient import blockindex
-from fuseclient.blockindex import BLOCK_BYTES, BlockId, BlockIndex, Key, block_of, name_of
+from fuseclient.blockindex import BLOCK_BYTES, Allowance, BlockId, BlockIndex, Key, block_of, name_of
 
 PAGE = 4096
 LARGE_LIMIT = 100 * BLOCK_BYTES
@@ -93,3 +93,27 @@ def test_a_file_is_forgotten_once() -> None:
         index.add(block(1, number), 5, verified=True)
     assert index.forget("dc1", 1) == names(block(1, 1), block(1, 3))
     assert (index.forget("dc1", 1), index.remove(block(1, 1)), len(index), index.held_bytes) == ([], [], 0, 0)
+
+
+def test_a_burst_is_allowed_at_once_and_then_a_rate() -> None:
+    allowance = Allowance(bytes_per_s=10, burst_bytes=100, now_s=5.0)
+    assert allowance.take(60, 5.0)
+    assert allowance.take(40, 5.0)
+    assert allowance.take(10, 6.0)
+    assert not allowance.take(1, 6.0)
+
+
+def test_once_it_is_used_up_a_quarter_of_a_burst_comes_together_first() -> None:
+    allowance = Allowance(bytes_per_s=10, burst_bytes=100, now_s=5.0)
+    assert not allowance.take(101, 5.0)
+    assert allowance.take(100, 5.0)
+    assert not allowance.take(10, 5.0)
+    assert not allowance.take(10, 7.4)
+    assert allowance.take(10, 7.5)
+    assert allowance.take(15, 7.5)
+
+
+def test_what_was_not_taken_is_no_more_than_a_burst() -> None:
+    allowance = Allowance(bytes_per_s=10, burst_bytes=100, now_s=5.0)
+    assert not allowance.take(101, 1000.0)
+    assert allowance.take(100, 1000.0)

@@ -10,7 +10,7 @@ import trio.testing
 
 from fuseclient.cached import CachedFileSystem
 from fuseclient.cachedtree import BATCH_MAX
-from pfs.api import Attr, Broken, Changes, Closing, OpenFlags
+from pfs.api import Attr, Broken, Changes, Closing, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
 from tests.fuseclient.test_coherence import leasing, read
 from tests.memoryfs import MemoryFileSystem
@@ -25,6 +25,7 @@ class Server(MemoryFileSystem):
         super().__init__()
         self.asked: Counter[str] = Counter()
         self.heard = True
+        self.away = False
 
     def count(self, operation: str) -> None:
         self.asked[operation] += 1
@@ -33,7 +34,13 @@ class Server(MemoryFileSystem):
     def trusted(self) -> bool:
         return self.heard
 
-    def listen(self, broken: Broken, lapsed: Callable[[], None]) -> None:
+    def is_away(self) -> bool:
+        return self.away
+
+    async def look_out(self) -> None:
+        return
+
+    def listen(self, broken: Broken, lapsed: Callable[[], None], returned: Callable[[], None]) -> None:
         raise AssertionError("the test itself tells")
 
 
@@ -101,6 +108,17 @@ async def test_what_is_not_in_a_known_directory_is_not_asked_for(server: Server,
 
 
 @scenario
+async def test_a_directory_that_nobody_looks_at_itself_is_learned_again(server: Server, fs: CachedFileSystem) -> None:
+    await fs.listdir("")
+    await fs.listdir("d")
+    await fs.broken([server.find("d").node_id], [])
+    server.asked.clear()
+    for number in range(100):  # as a program does that has the directory open
+        await fs.getattr(f"d/f{number:03d}")
+    assert server.asked.total() <= 5
+
+
+@scenario
 async def test_many_who_list_at_once_ask_once(server: Server, fs: CachedFileSystem) -> None:
     await fs.listdir("")
     server.asked.clear()
@@ -121,9 +139,10 @@ async def test_nothing_is_answered_from_copies_while_the_server_is_not_heard(
 
 
 @scenario
-async def test_after_a_lapse_everything_is_asked_again(server: Server, fs: CachedFileSystem) -> None:
+async def test_when_the_server_has_returned_everything_is_asked_again(server: Server, fs: CachedFileSystem) -> None:
     await fs.listdir("d")
     fs.lapsed()
+    fs.returned()
     server.append("d/f000", b"!")
     assert (await fs.getattr("d/f000")).size == 7
 
@@ -140,6 +159,71 @@ async def test_small_files_of_a_known_directory_come_in_growing_batches(server: 
         assert await read(fs, f"d/f{number:03d}") == b"text %d" % number
     assert set(server.asked) == {"contents"}
     assert server.asked["contents"] <= 8 + 300 // BATCH_MAX
+
+
+async def fetched(server: Server, fs: CachedFileSystem, directory: str, files: int) -> int:
+    """Read the first small files of a directory; return how often the server was asked for contents."""
+    await fs.listdir(directory)
+    before = server.asked["contents"]
+    for number in range(files):
+        assert await read(fs, f"{directory}/f{number:03d}") == b"text %d" % number
+    return server.asked["contents"] - before
+
+
+@scenario
+async def test_who_goes_on_to_the_next_directory_gets_as_many_small_files_as_in_the_last_one(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    for number in range(100):
+        server.put(f"e/f{number:03d}", b"text %d" % number)
+    await fs.listdir("")
+    assert await fetched(server, fs, "d", 300) > 1
+    assert await fetched(server, fs, "e", 100) == 1
+
+
+@scenario
+async def test_who_lists_directories_in_their_order_finds_the_next_ones_fetched(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    directories = [f"x/d{number}" for number in range(8)]
+    for directory in directories:
+        server.put(f"{directory}/f", b"text")
+    await fs.listdir("")
+    await fs.listdir("x")
+    for directory in directories[:2]:
+        await fs.listdir(directory)
+    for directory in directories[2:]:
+        await trio.testing.wait_all_tasks_blocked()
+        before = server.asked["listdir"]
+        entries = fs.listing_at_once(directory)
+        assert server.asked["listdir"] == before
+        assert entries is not None
+        assert [entry.name for entry in entries] == ["f"]
+
+
+@scenario
+async def test_who_lists_some_directories_has_no_others_fetched(server: Server, fs: CachedFileSystem) -> None:
+    for number in range(8):
+        server.put(f"x/d{number}/f", b"text")
+    await fs.listdir("")
+    await fs.listdir("x")
+    before = server.asked["listdir"]
+    for number in (6, 0, 4, 2):
+        await fs.listdir(f"x/d{number}")
+        await trio.testing.wait_all_tasks_blocked()
+    assert server.asked["listdir"] == before + 4
+
+
+@scenario
+async def test_who_leaves_most_of_them_unread_gets_fewer(server: Server, fs: CachedFileSystem) -> None:
+    for directory in "efgh":
+        for number in range(100):
+            server.put(f"{directory}/f{number:03d}", b"text %d" % number)
+    await fs.listdir("")
+    await fetched(server, fs, "d", 300)
+    for directory in "efgh":
+        await fetched(server, fs, directory, 1)
+    assert await fetched(server, fs, "h", 3) == 1, "the last one was given two at most"
 
 
 @scenario
@@ -260,6 +344,25 @@ async def test_who_looks_while_it_is_written_sees_all_of_it(server: Server, fs: 
 
 
 @scenario
+async def test_what_the_server_says_of_a_file_before_it_has_all_of_it_is_not_kept(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    for path in ("", "d"):
+        await fs.listdir(path)
+    file = await opened(fs, "d/f001", READ | WRITE)
+    await file.write(0, b"first")  # sent at once; the next ones are gathered
+    await file.write(5, b", and more, and more of it")
+    await (await opened(fs, "d/f001", WRITE | APPEND)).release()
+    assert await fs.contents("d", ["f001"], 1000)
+    await (await fs.open("d/f000", READ, 0)).release()  # brings the small files behind it, too
+    await (await fs.open("d/f000", READ, 0)).release()
+    assert fs.copies.attr(file.node_id, trio.current_time()) is None
+    assert fs.copies.content(file.node_id) is None
+    assert (await file.getattr()).size == 31
+    await file.release()
+
+
+@scenario
 async def test_an_error_of_the_server_is_told_at_close(server: Server, fs: CachedFileSystem) -> None:
     file = await opened(fs, "new")
     await file.write(0, b"first")
@@ -366,6 +469,80 @@ async def test_a_new_directory_is_known_to_be_empty(server: Server, fs: CachedFi
     assert await fs.listdir("new") == []
     assert await kind_of(fs.getattr("new/f")) is Kind.NOT_FOUND
     assert not server.asked
+
+
+@scenario
+async def test_a_new_node_with_the_id_of_one_that_was_removed_is_not_taken_for_it(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    await fs.mkdir("d/sub", 0o755)
+    for path in ("", "d", "d/sub"):
+        await fs.listdir(path)
+    removed = [(await fs.getattr(path)).node_id for path in ("d/f000", "d/f001", "d/sub")]
+    await fs.unlink("d/f000")
+    await fs.rename("d/f002", "d/f001", RenameMode.REPLACE)
+    await fs.rmdir("d/sub")
+    assert [fs.copies.last_attr(node_id) for node_id in removed] == [None, None, None]
+
+
+@scenario
+async def test_a_directory_with_an_old_time_is_new_once_a_name_in_it_has_changed(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    now_ns = fs.now_ns()
+    for path in ("", "d"):
+        await fs.listdir(path)
+    for change in (fs.unlink("d/f000"), fs.rename("d/f001", "d/f002", RenameMode.REPLACE)):
+        await fs.setattr("d", Changes(mtime_ns=1000))
+        await change
+        assert (await fs.getattr("d")).mtime_ns >= now_ns
+
+
+@scenario
+async def test_a_removed_file_of_which_nothing_is_known_is_not_taken_for_a_directory(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    await fs.mkdir("d/sub", 0o755)
+    for path in ("", "d"):
+        await fs.listdir(path)
+    fs.copies.broken([(await fs.getattr("d/f000")).node_id])
+    await fs.unlink("d/f000")
+    assert (await fs.getattr("d")).nlink == 3
+
+
+@scenario
+async def test_names_that_are_known_change_also_while_the_way_to_them_is_not_known(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    async def make(path: str) -> None:
+        await (await opened(fs, path)).release()
+
+    above = (await fs.getattr("d")).node_id
+    await fs.mkdir("d/sub", 0o755)
+    await fs.listdir("")
+    for change, names in (
+        (lambda: fs.mkdir("d/sub/new", 0o755), ["new"]),
+        (lambda: make("d/sub/made"), ["made", "new"]),
+        (lambda: fs.rename("d/sub/made", "d/sub/moved", RenameMode.REPLACE), ["moved", "new"]),
+        (lambda: fs.rmdir("d/sub/new"), ["moved"]),
+        (lambda: fs.rename("d/f000", "d/sub/f", RenameMode.REPLACE), ["f", "moved"]),
+        (lambda: fs.unlink("d/sub/moved"), ["f"]),
+    ):
+        await fs.broken([above], [])  # somebody else changes names beside it
+        await change()
+        await fs.listdir("d")
+        assert sorted(entry.name for entry in await fs.listdir("d/sub")) == names
+
+
+@scenario
+async def test_what_has_changed_places_with_something_unknown_is_asked_for(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    server.put("e/other", b"other")
+    for path in ("", "d"):
+        await fs.listdir(path)
+    await fs.rename("d/f000", "e/other", RenameMode.EXCHANGE)
+    assert await read(fs, "d/f000") == b"other"
 
 
 @scenario

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fuseclient.cached import CachedFileSystem
+from fuseclient.making import MakingFileSystem
 from pfs.api import Attr, Broken, Changes, Closing, NodeType, OpenFlags, RenameMode
 from pfs.errors import PfsError
-from pfs.leased import LeasedFileSystem, LeaseHub
+from pfs.leased import LeasedFileSystem
+from pfs.leasehub import Holder, LeaseHub
 from tests.memoryfs import MemoryFileSystem, MemoryNode
 
 PAUSES = random.Random(1)  # hypothesis would have to draw them in an order that trio decides
@@ -74,7 +76,13 @@ class Trusted(LeasedFileSystem):
     def is_near(self) -> bool:
         return False
 
-    def listen(self, broken: Broken, lapsed: Callable[[], None]) -> None:
+    def is_away(self) -> bool:
+        return False
+
+    async def look_out(self) -> None:
+        raise AssertionError("it is trusted")
+
+    def listen(self, broken: Broken, lapsed: Callable[[], None], returned: Callable[[], None]) -> None:
         raise AssertionError("the test itself tells")
 
 
@@ -85,9 +93,10 @@ class Both:
         self.truth = MemoryFileSystem()
         self.hub = LeaseHub()
         self.mounts: list[CachedFileSystem] = []
+        self.holders: list[Holder] = []
         self.calls = 0
 
-    def join(self) -> None:
+    async def join(self) -> None:
         for _ in range(2):
 
             async def tell(nodes: Any, names: Any, number: int = len(self.mounts)) -> None:
@@ -98,9 +107,15 @@ class Both:
             async def hang_up() -> None:
                 raise AssertionError("a mount did not answer")
 
-            holder = self.hub.join(tell, hang_up)
+            holder = self.hub.join(tell, hang_up, hang_up)
+            await self.hub.enter(holder, str(len(self.mounts)))
+            self.holders.append(holder)
             leased = Trusted(Slow(self.truth), self.hub, holder)
-            self.mounts.append(CachedFileSystem(leased, lambda: 0.0))
+            self.mounts.append(self.mount(leased))
+
+    def mount(self, server: "Trusted") -> CachedFileSystem:
+        """Mount what a server shows."""
+        return MakingFileSystem(server, lambda: 0.0)
 
 
 async def write(path: str, data: bytes, fs: CachedFileSystem) -> None:
@@ -181,14 +196,16 @@ class Coherence(RuleBasedStateMachine):
         self.run(self.join)
 
     async def join(self) -> None:
-        self.both.join()
+        await self.both.join()
 
     def run(self, main: Callable[[], Awaitable[None]]) -> None:
         async def with_nursery() -> None:
             async with trio.open_nursery() as nursery:
-                for mount in self.both.mounts:
+                for mount, holder in zip(self.both.mounts, self.both.holders, strict=True):
                     mount.nursery = nursery
+                    self.both.hub.heard(holder)  # each run has a clock of its own
                 await main()
+                nursery.cancel_scope.cancel()
 
         trio.run(with_nursery)
 

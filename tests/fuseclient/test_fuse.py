@@ -4,7 +4,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,13 +13,17 @@ import pytest
 import trio
 import trio.testing
 
+from fuseclient.cached import CachedFileSystem
 from fuseclient.fuse import Operations, answered
 from fuseclient.held import Interrupted
-from fuseclient.identity import Ids
+from fuseclient.identity import Identity, Ids
 from fuseclient.inodes import ROOT
+from fuseclient.ops import Ops
 from pfs.api import Owner
 from pfs.errors import Kind, PfsError
 from tests.fuseclient.kernel import MOUNTER, Kernel
+from tests.fuseclient.test_cached import Server
+from tests.fuseclient.test_coherence import leasing
 
 Run = Callable[[Callable[[], Awaitable[object]]], object]
 DC1 = ROOT + 1
@@ -193,3 +197,138 @@ def test_forgetting_never_fails(run: Run, caplog: pytest.LogCaptureFixture) -> N
         assert "forget failed" in caplog.text
 
     run(main)
+
+
+# -- at once ---------------------------------------------------------------------------------------------------------
+
+
+class Cached:
+    """The handlers over copies of a leasing server's directory `d` with one small file, which the kernel knows."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.server.put("d/f", b"text")
+        self.fs = CachedFileSystem(self.server, trio.current_time)
+        self.ops = Ops({"dc1": self.fs}, Identity(Ids.SQUASHED, MOUNTER))
+        self.operations = Operations(self.ops)
+        self.stored: list[tuple[int, int, bytes]] = []
+
+    async def known(self, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+        """Return what the kernel calls directory and file, when all of them is known here."""
+        monkeypatch.setattr(pyfuse3, "notify_store", lambda *stored: self.stored.append(stored))
+        await self.fs.listdir("")
+        await self.fs.listdir("d")
+        await self.fs.read_ahead_of("d/f", await self.fs.getattr("d/f"))
+        directory = (await self.operations.lookup(DC1, b"d", CONTEXT)).st_ino
+        return directory, (await self.operations.lookup(directory, b"f", CONTEXT)).st_ino
+
+
+def cached(test: Callable[[Cached, pytest.MonkeyPatch], Awaitable[None]]) -> Callable[[pytest.MonkeyPatch], None]:
+    """Run a test with `Cached`."""
+
+    def run(monkeypatch: pytest.MonkeyPatch) -> None:
+        async def main() -> None:
+            mounted = Cached()
+            async with trio.open_nursery() as mounted.fs.nursery:
+                await test(mounted, monkeypatch)
+
+        with leasing():
+            trio.run(main)
+
+    run.__name__ = test.__name__
+    return run
+
+
+def at_once(asked: Coroutine[Any, Any, Any]) -> Any:
+    """Return the answer to what needs nobody else."""
+    with pytest.raises(StopIteration) as caught:
+        asked.send(None)
+    return caught.value.value
+
+
+@cached
+async def test_what_is_known_is_answered_without_the_scheduler(
+    mounted: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, file = await mounted.known(monkeypatch)
+    do: Any = mounted.operations
+    mounted.server.asked.clear()
+    assert at_once(do.lookup(directory, b"f", CONTEXT)).st_ino == file
+    assert at_once(do.getattr(file, CONTEXT)).st_size == 4
+    assert at_once(do.getattr(ROOT, CONTEXT)).st_ino == ROOT
+    fh = at_once(do.open(file, os.O_RDONLY, CONTEXT)).fh
+    assert at_once(do.read(fh, 1, 2)) == b"ex"
+    at_once(do.flush(fh))
+    at_once(do.release(fh))
+    directory_fh = at_once(do.opendir(directory, CONTEXT))
+    monkeypatch.setattr(pyfuse3, "readdir_reply", lambda token, name, entry, offset: bool(token.append(name)) or True)
+    token: list[bytes] = []
+    at_once(do.readdir(directory_fh, 0, token))
+    assert token == [b".", b"..", b"f"]
+    at_once(do.releasedir(directory_fh))
+    assert not mounted.server.asked
+    assert len(mounted.ops.tree.handles) == 0
+
+
+@cached
+async def test_what_is_known_not_to_be_there_is_answered_without_the_scheduler(
+    mounted: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, _ = await mounted.known(monkeypatch)
+    asked: Any = mounted.operations.lookup(directory, b"missing", CONTEXT)
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        asked.send(None)
+    assert caught.value.errno == errno.ENOENT
+
+
+@cached
+async def test_what_has_not_changed_is_told_with_the_same_attributes(
+    mounted: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, file = await mounted.known(monkeypatch)
+    first = await mounted.operations.getattr(file, CONTEXT)
+    assert await mounted.operations.getattr(file, CONTEXT) is first
+    mounted.ops.tree.inodes.touch(file)
+    assert await mounted.operations.getattr(file, CONTEXT) is not first
+
+
+@cached
+async def test_the_first_opening_gives_the_kernel_all_bytes_of_a_small_file(
+    mounted: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, file = await mounted.known(monkeypatch)
+    for _ in range(2):
+        opened = await mounted.operations.open(file, os.O_RDONLY, CONTEXT)
+        assert opened.keep_cache
+        await mounted.operations.release(opened.fh)
+    assert mounted.stored == [(file, 0, b"text")]
+
+
+@cached
+async def test_bytes_that_the_kernel_may_have_are_not_given_to_it(
+    mounted: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, file = await mounted.known(monkeypatch)
+    opened = await mounted.operations.open(file, os.O_RDONLY, CONTEXT)
+    mounted.server.put("d/f", b"longer text")
+    await mounted.fs.broken([mounted.server.find("d/f").node_id], [])
+    mounted.ops.tree.inodes.broken(file)
+    mounted.stored.clear()
+    monkeypatch.setattr(pyfuse3, "invalidate_inode", lambda inode, attr_only: None)
+    again = await mounted.operations.open(file, os.O_RDONLY, CONTEXT)
+    assert (again.keep_cache, mounted.stored) == (False, [])
+    for fh in (opened.fh, again.fh):
+        await mounted.operations.release(fh)
+
+
+@cached
+async def test_a_kernel_that_does_not_take_bytes_asks_for_them(
+    mounted: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, file = await mounted.known(monkeypatch)
+
+    def refuse(*stored: object) -> None:
+        raise OSError(errno.ENOENT, "it is not known")
+
+    monkeypatch.setattr(pyfuse3, "notify_store", refuse)
+    assert not (await mounted.operations.open(file, os.O_RDONLY, CONTEXT)).keep_cache

@@ -21,6 +21,10 @@ def put(file: bytearray, offset: int, data: bytes) -> None:
     file[offset : offset + len(data)] = data
 
 
+def flat(piece: Piece) -> bytes:
+    return b"".join(piece.parts)
+
+
 def spans(pieces: list[Piece]) -> list[tuple[int, int]]:
     return [(piece.offset, piece.end) for piece in pieces]
 
@@ -42,7 +46,16 @@ def test_a_run_is_handed_out_when_it_has_a_pieces_length() -> None:
 
 def test_a_large_write_is_not_copied() -> None:
     data = bytes(PIECE_BYTES)
-    assert Gather().add(5, data)[0].data is data
+    (piece,) = Gather().add(5, data)
+    assert [part is data for part in piece.parts] == [True]
+
+
+def test_writes_of_a_page_and_more_are_not_copied() -> None:
+    gathered, data = Gather(), [bytes(PIECE_BYTES // 4) for _ in range(4)]
+    for number, each in enumerate(data[:3]):
+        assert gathered.add(number * len(each), each) == []
+    (piece,) = gathered.add(3 * len(data[0]), data[3])
+    assert all(part is each for part, each in zip(piece.parts, data, strict=True))
 
 
 def test_a_write_larger_than_a_piece_may_be_is_handed_out_in_several() -> None:
@@ -56,7 +69,7 @@ def test_the_later_of_two_writes_wins() -> None:
     gathered.add(0, b"aaaaaa")
     gathered.add(2, b"bb")
     gathered.add(5, b"ccc")
-    assert [(piece.offset, piece.data) for piece in gathered.take()] == [(0, b"aabbaccc")]
+    assert [(piece.offset, flat(piece)) for piece in gathered.take()] == [(0, b"aabbaccc")]
 
 
 def test_a_write_over_several_runs_takes_their_place() -> None:
@@ -64,7 +77,7 @@ def test_a_write_over_several_runs_takes_their_place() -> None:
     for at in (0, 10, 20, 30):
         gathered.add(at, b"aaaaa")
     gathered.add(8, b"b" * 24)
-    assert [(piece.offset, piece.data) for piece in gathered.take()] == [(0, b"aaaaa"), (8, b"b" * 24 + b"aaa")]
+    assert [(piece.offset, flat(piece)) for piece in gathered.take()] == [(0, b"aaaaa"), (8, b"b" * 24 + b"aaa")]
 
 
 def test_a_write_from_one_run_into_the_next_takes_the_place_of_both_ends() -> None:
@@ -72,7 +85,7 @@ def test_a_write_from_one_run_into_the_next_takes_the_place_of_both_ends() -> No
     for at in (0, 10, 20):
         gathered.add(at, b"aaaaa")
     gathered.add(3, b"b" * 20)
-    assert [(piece.offset, piece.data) for piece in gathered.take()] == [(0, b"aaa" + b"b" * 20 + b"aa")]
+    assert [(piece.offset, flat(piece)) for piece in gathered.take()] == [(0, b"aaa" + b"b" * 20 + b"aa")]
 
 
 def test_what_was_written_backwards_is_one_piece() -> None:
@@ -95,7 +108,7 @@ def test_runs_that_are_large_together_are_handed_out() -> None:
     gathered, most = Gather(), 0
     for turn in range(40):
         gathered.add(turn * 4 * MIB, bytes(MIB))
-        most = max(most, gathered.dirty_bytes - sum(len(piece.data) for piece in gathered.in_flight))
+        most = max(most, gathered.dirty_bytes - sum(len(flat(piece)) for piece in gathered.in_flight))
     assert RUNS_BYTES_MAX - MIB <= most <= RUNS_BYTES_MAX
 
 
@@ -175,7 +188,7 @@ def test_what_is_cut_off_is_not_sent() -> None:
     gathered.truncate(5)
     assert (gathered.size, gathered.dirty_bytes) == (5, 5)
     gathered.add(7, b"c")
-    assert [(piece.offset, piece.data) for piece in gathered.take()] == [(0, b"aaaaa"), (7, b"c")]
+    assert [(piece.offset, flat(piece)) for piece in gathered.take()] == [(0, b"aaaaa"), (7, b"c")]
 
 
 @pytest.mark.parametrize("size", [1, 4096, SMALL_BYTES])
@@ -225,7 +238,7 @@ class Written(RuleBasedStateMachine):
         self.turn = 0
 
     def handed_out(self, pieces: list[Piece]) -> None:
-        assert all(0 < len(piece.data) <= gather.PIECE_BYTES_MAX for piece in pieces)
+        assert all(0 < len(flat(piece)) <= gather.PIECE_BYTES_MAX for piece in pieces)
         ordered = sorted(spans(pieces))
         assert all(one[1] <= other[0] for one, other in pairwise(ordered))
         self.waiting += pieces
@@ -254,7 +267,7 @@ class Written(RuleBasedStateMachine):
         if ready:
             piece = ready[pick % len(ready)]
             self.waiting.remove(piece)
-            put(self.server, piece.offset, piece.data)
+            put(self.server, piece.offset, flat(piece))
             self.done.add(piece.number)
             self.gathered.done(piece)
 
@@ -276,7 +289,7 @@ class Written(RuleBasedStateMachine):
 
     @invariant()
     def what_is_dirty_is_counted(self) -> None:
-        in_flight = sum(len(piece.data) for piece in self.waiting)
+        in_flight = sum(len(flat(piece)) for piece in self.waiting)
         assert len(self.gathered.in_flight) == len(self.waiting)
         held = self.gathered.dirty_bytes - in_flight
         assert 0 <= held <= gather.RUNS_BYTES_MAX

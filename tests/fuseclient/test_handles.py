@@ -29,6 +29,7 @@ def test_files_are_found_by_number_and_by_inode() -> None:
     first, other, second = (file_handle(handles, number) for number in (7, 8, 7))
     assert handles.file(first.fh) is first
     assert handles.files_of(7) == [first, second]
+    assert (handles.is_open(8), handles.is_open(9)) == (True, False)
     assert list(handles.files()) == [first, other, second]
 
 

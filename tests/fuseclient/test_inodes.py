@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fuseclient.inodes import NUMBER_MAX, ROOT, Inode, Inodes
+from fuseclient.inodes import NUMBER_MAX, ROOT, Inode, Inodes, Node
+from pfs.api import Attr, NodeType
 from pfs.errors import Kind, PfsError
 
 DC1, DC2 = ROOT + 1, ROOT + 2
@@ -130,6 +131,23 @@ def test_an_unlinked_file_stays_while_it_is_open() -> None:
     assert caught.value.kind is Kind.STALE
 
 
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_new_node_with_the_id_of_a_directory_that_was_removed_here_is_another_inode(how: str) -> None:
+    inodes = table()
+    dead = inodes.enter(DC1, "a", 1000, sole=True)
+    dead.directory = True
+    if how == "removed":
+        inodes.unlink(DC1, "a")
+    else:
+        inodes.enter(DC1, "b", 1001, sole=True)
+        inodes.rename(DC1, "b", DC1, "a")
+    new = inodes.enter(DC1, "c", 1000, sole=True)
+    assert new.number != dead.number
+    assert (inodes.of_node("dc1", 1000), inodes.places(dead.number)) == (new.number, [])
+    inodes.forget(dead.number, 1)
+    assert inodes.enter(DC1, "c", 1000, sole=True) is new
+
+
 def test_a_directory_stays_as_long_as_something_below_it() -> None:
     inodes = table()
     a = inodes.enter(DC1, "a", 1000, sole=True)
@@ -151,12 +169,27 @@ def test_a_directory_that_seems_to_stand_below_itself_has_no_name() -> None:
 def test_a_change_is_noted_with_its_turn() -> None:
     inodes = table()
     inode = inodes.enter(DC1, "a", 1000, sole=True)
-    inode.told = (1, 1)
+    inode.told = Node(inode.number, 0, Attr(NodeType.FILE, 1000, 0o644))
     before = inodes.changes
     inodes.touch(inode.number)
     inodes.touch(4711)
     assert inode.changed > before
     assert not inode.told
+
+
+def test_what_others_may_change_is_counted_also_where_the_kernel_does_not_know_it() -> None:
+    inodes = table()
+    inode = inodes.enter(DC1, "a", 1000, sole=True)
+    for number in (inode.number, None):
+        inodes.broken(number)
+    assert (inodes.breaks, inode.changed) == (2, inodes.changes)
+
+
+def test_a_name_that_leads_where_it_did_is_another_lookup_and_nothing_else() -> None:
+    inodes = table()
+    inode = inodes.enter(DC1, "a", 1000, sole=True)
+    assert inodes.enter(DC1, "a", 1000, sole=True) is inode
+    assert (inode.lookups, inodes.path(inode)) == (2, "a")
 
 
 class Walk(RuleBasedStateMachine):

@@ -1,9 +1,12 @@
-"""What is said when a machine cannot mount."""
+"""What is said when a machine cannot mount, and what the end of a mount waits for."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from fuseclient import mount
 from pfs.errors import Kind, PfsError
@@ -44,3 +47,52 @@ def test_what_the_library_prints_is_collected() -> None:
     with mount._stderr_into(lines):
         os.write(2, b"fuse: first\n\nfuse: second\n")
     assert lines == ["fuse: first", "fuse: second"]
+
+
+class Unwritten:
+    """A file system that has something that its server has not, and the pace at which that gets less."""
+
+    def __init__(self, size_bytes: int, taken_each_s: int, error: PfsError | None = None) -> None:
+        self.left = size_bytes
+        self._taken_each_s = taken_each_s
+        self._error = error
+
+    def waiting(self) -> tuple[int, int]:
+        return self.left, int(self.left > 0)
+
+    async def settle(self, node_id: int | None) -> None:
+        if self._error is not None:
+            raise self._error
+        while self.left:
+            await trio.sleep(1.0)
+            self.left = max(0, self.left - self._taken_each_s)
+
+
+def settled(*filesystems: Any) -> float:
+    """Return how many seconds the end of a mount waits for these."""
+
+    async def main() -> float:
+        began_s = trio.current_time()
+        await mount._settle(filesystems)
+        return trio.current_time() - began_s
+
+    return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_the_end_waits_as_long_as_what_waits_gets_less(caplog: pytest.LogCaptureFixture) -> None:
+    slow, quick = Unwritten(100, 1), Unwritten(10, 10)
+    assert settled(slow, quick) > 100.0
+    assert (slow.left, quick.left, caplog.records) == (0, 0, [])
+
+
+def test_the_end_does_not_wait_for_a_server_that_takes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert settled(Unwritten(100, 0)) == pytest.approx(mount.SETTLE_S)
+    assert "100 bytes in 1 changes did not reach the server" in caplog.text
+    assert "they are lost" in caplog.text
+
+
+def test_a_refusal_at_the_end_is_logged_and_the_others_are_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    other = Unwritten(3, 1)
+    settled(Unwritten(5, 0, PfsError(Kind.NO_SPACE, "the disk is full")), other)
+    assert other.left == 0
+    assert "the disk is full" in caplog.text

@@ -61,3 +61,22 @@ def test_where_nothing_is_mounted_nothing_is_unmounted(tmp_path: Path) -> None:
         mountpoints.unmount(str(tmp_path), lazy=False)
     assert caught.value.kind is Kind.NOT_FOUND
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_link_is_followed_to_where_the_kernel_lists_it(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/pfs").mkdir()
+    (tmp_path / "near").symlink_to("real/pfs")
+    (tmp_path / "real/far").symlink_to("../near")
+    (tmp_path / "loop").symlink_to("loop")
+    for link in ("near", "real/far", "real/far/"):
+        assert mountpoints.canonical(f"{tmp_path}/{link}") == f"{tmp_path}/real/pfs"
+    assert mountpoints.canonical(f"{tmp_path}/loop") == f"{tmp_path}/loop"
+    assert mountpoints.canonical(f"{tmp_path}/missing") == f"{tmp_path}/missing"
+    assert mountpoints.canonical("/") == "/"
+
+
+def test_all_mounts_of_ours_that_can_be_seen_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTINFO)
+    monkeypatch.setattr(mountpoints, "_MOUNTINFO", tmp_path / "mountinfo")
+    assert mountpoints.mounted() == ["/home/ann/my pfs", "/mnt"]

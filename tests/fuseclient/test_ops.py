@@ -379,6 +379,55 @@ def test_extended_attributes_of_users_are_kept(run: Run) -> None:
     run(main)
 
 
+def test_an_open_file_has_its_extended_attributes_also_without_a_name(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("f")
+        ops, number = kernel.ops, (await kernel.walk("dc1/f")).number
+        await ops.setxattr(number, "user.a", b"1")
+        async with kernel.opened("dc1/f"):
+            await kernel.fs.unlink("f")  # by another mount
+            assert await ops.getxattr(number, "user.a") == b"1"
+            await ops.setxattr(number, "user.b", b"2")
+            await ops.removexattr(number, "user.a")
+            assert await ops.listxattr(number) == ["user.b"]
+        assert await kind_of(ops.getxattr(number, "user.b")) is Kind.STALE
+
+    run(main)
+
+
+def test_a_removed_directory_is_told_of_as_long_as_the_kernel_has_it(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("d/f")
+        number = (await kernel.walk("dc1/d")).number
+        await kernel.ops.unlink(number, "f")
+        await kernel.walk("dc1/d")
+        await kernel.ops.rmdir(DC1, "d")
+        found = (await kernel.ops.getattr(number)).attr
+        assert (found.type, found.nlink) == (NodeType.DIRECTORY, 0)
+        kernel.forget_all()
+        assert await kind_of(kernel.ops.getattr(number)) is Kind.STALE
+
+    run(main)
+
+
+def test_the_names_in_a_directory_are_synced_by_the_server(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("d/f")
+        fh = kernel.ops.opendir((await kernel.walk("dc1/d")).number)
+        await kernel.ops.fsyncdir(fh)
+        assert kernel.fs.calls["fsyncdir"] == 1
+        await kernel.ops.unlink((await kernel.walk("dc1/d")).number, "f")
+        await kernel.ops.rmdir(DC1, "d")
+        await kernel.ops.fsyncdir(fh)  # there is nothing of it on any disk
+        await kernel.ops.fsyncdir(kernel.ops.opendir(ROOT))
+        assert kernel.fs.calls["fsyncdir"] == 1
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+import trio.testing
 
 from fuseclient.reader import Reader
 from pfs.errors import Kind, PfsError
@@ -19,10 +20,12 @@ class Server:
         self.data = DATA
         self.fetched: list[tuple[int, int]] = []
         self.fails: list[Exception] = []
+        self.held = trio.Event()
+        self.held.set()
 
     async def fetch(self, offset: int, size: int) -> bytes:
         self.fetched.append((offset, size))
-        await trio.lowlevel.checkpoint()
+        await self.held.wait()
         if self.fails:
             raise self.fails.pop(0)
         return self.data[offset : offset + size]
@@ -96,5 +99,27 @@ def test_two_who_read_the_same_fetch_it_once() -> None:
             nursery.start_soon(read)
             nursery.start_soon(read)
         assert len(server.fetched) == 1
+
+    scenario(test)
+
+
+def test_who_is_cancelled_takes_nothing_from_others_who_read_the_same() -> None:
+    async def test(server: Server, reader: Reader) -> None:
+        server.held = trio.Event()
+        found: list[bytes] = []
+
+        async def other() -> None:
+            found.append(await reader.read(10, 100, len(DATA)))
+
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as first:
+                    first.start_soon(reader.read, 0, 100, len(DATA))
+                    await trio.testing.wait_all_tasks_blocked()
+                    nursery.start_soon(other)
+                    await trio.testing.wait_all_tasks_blocked()
+                    scope.cancel()
+            server.held.set()
+        assert found == [DATA[10:110]]
 
     scenario(test)

@@ -1,5 +1,7 @@
 """What the server takes back, the kernel gives back."""
 
+import errno
+
 import trio
 
 from fuseclient.cached import CachedFileSystem
@@ -73,6 +75,36 @@ def test_what_the_kernel_does_not_know_it_is_not_told() -> None:
         await recall.broken([4711], [(4711, "x")])
         assert kernel.forgotten == []
         assert kernel.names == []
+
+    with leasing():
+        trio.run(main)
+
+
+def test_a_kernel_that_cannot_be_told_does_not_end_the_mount() -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        server, tree, _ = await known(kernel)
+
+        def gone(number: int) -> None:
+            raise OSError(errno.ENOTCONN, "the mount is gone")
+
+        Recall(tree, "dc1", CachedFileSystem(server, trio.current_time), gone, kernel.forget_name).lapsed()
+
+    with leasing():
+        trio.run(main)
+
+
+def test_when_the_server_returns_everything_is_asked_for_again() -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        server, tree, recall = await known(kernel)
+        filesystem = tree.filesystems["dc1"]
+        await filesystem.listdir("d")
+        recall.lapsed()
+        server.asked.clear()
+        recall.returned()
+        await filesystem.getattr("d/f")
+        assert server.asked["getattr"] > 0
 
     with leasing():
         trio.run(main)

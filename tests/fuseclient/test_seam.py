@@ -132,6 +132,59 @@ async def test_it_sleeps_until_something_comes(pair: Pair) -> None:
 
 
 @trio.testing.trio_test
+async def test_the_next_question_is_waited_for_at_the_device_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, pair: Pair
+) -> None:
+    ours, theirs = pair
+    waiting, stayed_s = Waiting(), []
+
+    def select(*what: Any) -> tuple[list[int], list[int], list[int]]:
+        stayed_s.append(what[-1])
+        theirs.send(b"x")
+        return what[0], [], []
+
+    monkeypatch.setattr("select.select", select)
+    theirs.send(b"x")
+    async with waiting.Lock():
+        await waiting.wait_readable(ours.fileno())
+        for _ in range(3):
+            ours.recv(1)
+            await waiting.wait_readable(ours.fileno())
+    assert stayed_s == [seam.STAY_S] * 3
+
+
+@trio.testing.trio_test
+async def test_nobody_stays_at_the_device_while_a_request_waits_for_something_else(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, pair: Pair
+) -> None:
+    ours, theirs = pair
+    waiting, answer = Waiting(), trio.Event()
+    lock = waiting.Lock()
+    monkeypatch.delattr("select.select")
+
+    async def ask_elsewhere() -> None:
+        async with lock:
+            pass
+        await answer.wait()
+
+    theirs.send(b"x")
+    with trio.fail_after(FOREVER_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_elsewhere)
+            await trio.testing.wait_all_tasks_blocked()
+            async with lock:
+                await waiting.wait_readable(ours.fileno())
+                ours.recv(1)
+                with trio.move_on_after(0.01) as scope:
+                    await waiting.wait_readable(ours.fileno())
+            assert scope.cancelled_caught
+            assert len(lock.away) == 2
+            answer.set()
+    assert trio.lowlevel.current_task() in lock.away
+    assert len(lock.away) == 1, "who has ended waits for nothing"
+
+
+@trio.testing.trio_test
 async def test_the_end_of_the_other_side_is_something(pair: Pair) -> None:
     pair[1].close()
     with trio.fail_after(FOREVER_S):
@@ -268,7 +321,7 @@ def test_pyfuse3_waits_this_way_inside_of_the_context_unless_it_is_switched_off(
     module: Any = pyfuse3
     with polling() as on:
         assert on
-        assert isinstance(module.trio, Waiting)
+        assert type(module.trio) is Waiting
     with polling(enabled=False) as on:
         assert not on
         assert module.trio is trio

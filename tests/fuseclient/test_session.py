@@ -197,6 +197,26 @@ def test_a_mount_that_is_taken_away_meanwhile_just_ends(
 # -- when it is not possible -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ends", [ConnectionAbortedError(errno.ECONNABORTED, "aborted"), OSError(errno.EIO, "broken")])
+def test_a_mount_that_is_taken_away_by_force_just_ends(
+    run: Run, monkeypatch: pytest.MonkeyPatch, ends: OSError
+) -> None:
+    async def answer(**tasks: int) -> None:
+        raise ExceptionGroup("workers", [ends])
+
+    monkeypatch.setattr(pyfuse3, "main", answer)
+    caught: list[BaseException] = []
+
+    async def main() -> None:
+        try:
+            await PlainSession().main(tasks_min=1, tasks_max=1)
+        except* OSError as group:
+            caught.extend(group.exceptions)
+
+    run(main)
+    assert caught == ([] if isinstance(ends, ConnectionAbortedError) else [ends])
+
+
 def test_what_libfuse_shall_do_by_itself_it_does(libfuse: Kernel) -> None:
     made = connect(Operations(), "/p", OPTIONS, set_id_bits=False, plain=True)
     assert (type(made), libfuse.plain, libfuse.mounted) == (PlainSession, ["/p"], [])

@@ -1,6 +1,6 @@
 """The way of written bytes to the server: gathered, several at once, and nothing lost in silence."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
@@ -8,6 +8,7 @@ import trio.testing
 
 from fuseclient.gather import PIECE_BYTES
 from fuseclient.writer import Writer
+from pfs.api import Part
 from pfs.errors import Kind, PfsError
 
 
@@ -22,7 +23,8 @@ class Server:
         self.going.set()
         self.at_once = self.most_at_once = 0
 
-    async def write(self, offset: int, data: bytes) -> None:
+    async def write(self, offset: int, parts: Sequence[Part]) -> None:
+        data = b"".join(parts)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -128,6 +130,25 @@ def test_what_the_server_was_away_for_is_sent_again_before_what_overlaps_it() ->
         await writer.add(2, b"XY")
         await writer.flush()
         assert server.content == b"abXY"
+
+    scenario(test)
+
+
+def test_who_writes_on_without_looking_at_errors_does_not_fill_the_memory() -> None:
+    async def test(server: Server, writer: Writer) -> None:
+        await writer.add(0, b"0")
+        server.fails += [PfsError(Kind.TIMED_OUT)] * 10_000
+        refused = 0
+        for number in range(100):
+            try:
+                await writer.add(1 + number * PIECE_BYTES, bytes(PIECE_BYTES))
+            except PfsError:
+                refused += 1
+        assert refused > 80
+        assert writer.dirty_bytes < 20 * PIECE_BYTES
+        server.fails.clear()
+        await writer.flush()
+        assert not writer.dirty
 
     scenario(test)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pfs import quick
 from pfs.disk import DiskDomain
 from tests.pfs.world import World
 
@@ -45,3 +46,9 @@ def open_files(tmp_path: Path) -> Callable[[], set[str]]:
         return {each for each in found if f" {tmp_path}/" in each}
 
     return look
+
+
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call to the disk is made in a worker thread, as on a file system that is not of this machine."""
+    monkeypatch.setattr(quick, "LOCAL_TYPES", frozenset())

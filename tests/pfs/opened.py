@@ -1,20 +1,27 @@
-"""Files that a mount has open, in memory, and a server that gives and takes their ranges."""
+"""Files that a mount has open, in memory and on the disk, and a server that gives and takes their ranges."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
 
 import trio
 from starlette.applications import Starlette
 
 from pfs.accounts import Identity
-from pfs.api import Attr, Changes, Closing, NodeType
+from pfs.api import Attr, Changes, Closing, NodeType, XattrCall
 from pfs.bulk import BulkSessions
+from pfs.diskfile import Runner
 from pfs.errors import Kind, PfsError
 from pfs.guard import Tls
 from pfs.perm import Subject
+from pfs.wire import OPEN_PATH
 from tests.pfs.served import Served, identify, served
 from tests.pfs.world import ANN
+
+T = TypeVar("T")
 
 
 class Held:
@@ -60,6 +67,9 @@ class Held:
     async def setattr(self, changes: Changes) -> Attr:
         raise NotImplementedError
 
+    async def xattr(self, call: XattrCall) -> bytes:
+        raise NotImplementedError
+
     async def flush(self, closing: Closing) -> None:
         raise NotImplementedError
 
@@ -68,6 +78,32 @@ class Held:
 
     async def release(self) -> None:
         raise NotImplementedError
+
+
+class Stored(Held):
+    """An open file of the disk, as a data domain has them: its bytes travel in threads."""
+
+    def __init__(self, path: Path, content: bytes = b"") -> None:
+        super().__init__()
+        path.write_bytes(content)
+        self.path = path
+        self.fd = os.open(path, os.O_RDWR)
+        self.changes: list[bool] = []
+        self.asked_again = trio.Event()
+        self.written = trio.Event()
+
+    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, changes: bool) -> T | None:
+        self.changes.append(changes)
+        done = await threads.run(lambda: work(self.fd), long=True)
+        self.written.set()
+        return done
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        self.asked_again.set()
+        return os.pread(self.fd, size, offset)
+
+    async def write(self, offset: int, data: bytes) -> int:
+        return os.pwrite(self.fd, data, offset)
 
 
 HANDLE = 2**62 + 7
@@ -101,5 +137,5 @@ async def opened(file: Held, subject: Subject = ANN, tls: Tls | None = None) -> 
             raise PfsError(Kind.UNAUTHENTICATED, "a token is needed")
         return await identify(token)
 
-    async with served(Starlette(routes=sessions.routes(proved)), tls=tls) as server:
+    async with served(Starlette(), tls=tls, takers={f"{OPEN_PATH}/": sessions.taker(proved)}) as server:
         yield Opened(server, sessions, file, secret, asked)

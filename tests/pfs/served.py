@@ -2,7 +2,7 @@
 
 import functools
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,10 +16,12 @@ from pfs.accounts import Identity, KeyKind
 from pfs.channel import Channel, Handler
 from pfs.errors import Kind, PfsError
 from pfs.guard import Tls
-from pfs.leased import LeasedTree, LeaseHub
+from pfs.leased import LeasedTree
+from pfs.leasehub import LeaseHub
 from pfs.routes import Conversation, Gate
 from pfs.session import FileSession
-from pfs.wire import FILES_PATH, Json
+from pfs.takeover import Taken, Taker
+from pfs.wire import CHANNEL_PATH, FILES_PATH, Json
 from tests.pfs.world import ADMIN, ANN, BOB, World
 
 TOKENS = {
@@ -87,6 +89,20 @@ class Served:
             self.ended += 1
             self._tell()
 
+    def counted(self, taker: Taker) -> Taker:
+        """Count what `taker` takes among the calls of the application."""
+
+        async def taking(taken: Taken) -> None:
+            self.began += 1
+            self._tell()
+            try:
+                await taker(taken)
+            finally:
+                self.ended += 1
+                self._tell()
+
+        return taking
+
     def _tell(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
@@ -113,10 +129,14 @@ def greeting(conversation: Conversation) -> Conversation:
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, port: int = 0, tls: Tls | None = None) -> AsyncIterator[Served]:
+async def served(
+    app: ASGIApp, port: int = 0, tls: Tls | None = None, takers: Mapping[str, Taker] | None = None
+) -> AsyncIterator[Served]:
     """Serve `app`; at the end of the block it is gone at once, as a killed one is."""
     made = Served(app)
-    serve = functools.partial(guard.serve, made, host="127.0.0.1", port=port, tls=tls, shutdown=trio.sleep_forever)
+    counted = {start: made.counted(taker) for start, taker in (takers or {}).items()}
+    listen = functools.partial(guard.serve, made, host="127.0.0.1", port=port, tls=tls, takers=counted)
+    serve = functools.partial(listen, shutdown=trio.sleep_forever)
     async with trio.open_nursery() as nursery:
         made.url = (await nursery.start(serve))[0]
         made.port = int(made.url.rpartition(":")[2])
@@ -134,7 +154,7 @@ async def datacenter(
     gate = Gate(
         identify, lambda identity: LeasedTree(world.fs(identity.subject), hub), {KeyKind.USER: talk, KeyKind.NODE: talk}
     )
-    async with served(Starlette(routes=gate.routes()), port, tls) as made:
+    async with served(Starlette(routes=gate.routes()), port, tls, {CHANNEL_PATH: gate.channel}) as made:
         yield made
 
 

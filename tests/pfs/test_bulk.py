@@ -3,17 +3,19 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 import trio
 import trio.testing
 
-from pfs.bulk import AT_ONCE_MAX, BODY_SILENCE_S, PIECE_BYTES, _take
+from pfs.bulk import AT_ONCE_MAX
 from pfs.errors import Kind, PfsError
+from pfs.line import LOOP_PIECE_BYTES, PIECE_BYTES
 from pfs.nearby import name_of
-from pfs.transfer import RANGE_BYTES_MAX
-from tests.pfs.opened import HANDLE, Held, Opened, opened
+from pfs.wire import RANGE_BYTES_MAX
+from tests.pfs.opened import HANDLE, Held, Opened, Stored, opened
 from tests.pfs.served import NO_TLS, told
 from tests.pfs.world import ANN, BOB
 
@@ -62,7 +64,7 @@ def test_at_the_end_and_behind_it_is_nothing(first: int) -> None:
     assert (answer.status_code, answer.content) == (416, b"")
 
 
-@pytest.mark.parametrize("size", [PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, RANGE_BYTES_MAX])
+@pytest.mark.parametrize("size", [LOOP_PIECE_BYTES - 1, LOOP_PIECE_BYTES, LOOP_PIECE_BYTES + 1, RANGE_BYTES_MAX])
 @pytest.mark.parametrize("beyond", [0, 1])
 def test_a_range_of_many_pieces_is_whole(size: int, beyond: int) -> None:
     content = os.urandom(size)
@@ -71,25 +73,25 @@ def test_a_range_of_many_pieces_is_whole(size: int, beyond: int) -> None:
 
 
 def test_a_file_that_gives_less_at_a_time_is_given_whole() -> None:
-    file = Held(os.urandom(2 * PIECE_BYTES))
-    file.most = PIECE_BYTES // 3
+    file = Held(os.urandom(2 * LOOP_PIECE_BYTES))
+    file.most = LOOP_PIECE_BYTES // 3
     assert ask(file, "GET", headers=ranged(0, len(file.content) - 1)).content == file.content
 
 
 def test_a_file_that_grows_meanwhile_is_given_as_far_as_was_asked() -> None:
-    file = Held(bytes(PIECE_BYTES))
+    file = Held(bytes(LOOP_PIECE_BYTES))
     file.before_read = lambda offset: file.content.extend(b"y" * 10)
-    assert len(ask(file, "GET", headers=ranged(0, PIECE_BYTES + 4)).content) == PIECE_BYTES + 5
+    assert len(ask(file, "GET", headers=ranged(0, LOOP_PIECE_BYTES + 4)).content) == LOOP_PIECE_BYTES + 5
 
 
 def read_cut(file: Held) -> None:
     """Ask for three pieces, and expect that the answer ends with the first."""
-    told_in = f"received {PIECE_BYTES} bytes, expected {3 * PIECE_BYTES}"
+    told_in = f"received {LOOP_PIECE_BYTES} bytes, expected {3 * LOOP_PIECE_BYTES}"
 
     async def main() -> None:
         async with asking(file) as (there, client):
             with pytest.raises(httpx.RemoteProtocolError, match=told_in):
-                await client.get(there.path, headers=ranged(0, 3 * PIECE_BYTES - 1))
+                await client.get(there.path, headers=ranged(0, 3 * LOOP_PIECE_BYTES - 1))
 
     trio.run(main)
 
@@ -103,13 +105,13 @@ def cut_at(file: Held, offset: int) -> None:
 
 
 def test_a_file_that_shrinks_while_it_is_sent_cuts_the_answer() -> None:
-    file = Held(bytes(3 * PIECE_BYTES))
-    cut_at(file, PIECE_BYTES)
+    file = Held(bytes(3 * LOOP_PIECE_BYTES))
+    cut_at(file, LOOP_PIECE_BYTES)
     read_cut(file)
 
 
 def test_a_file_that_fails_while_it_is_sent_cuts_the_answer() -> None:
-    file = Held(bytes(3 * PIECE_BYTES))
+    file = Held(bytes(3 * LOOP_PIECE_BYTES))
 
     def fail(offset: int) -> None:
         if offset:
@@ -326,42 +328,68 @@ def test_an_upload_that_breaks_off_ends_its_call() -> None:
     assert file.content in (b"0", b"12345")
 
 
-def test_an_upload_that_falls_silent_is_given_up() -> None:
-    file = Held()
-    chunks = [bytes(PIECE_BYTES), b"1"]
-
-    async def receive() -> dict[str, object]:
-        await trio.sleep(BODY_SILENCE_S - 1)
-        if not chunks:
-            await trio.sleep_forever()
-        return {"type": "http.request", "body": chunks.pop(0), "more_body": True}
-
-    async def main() -> None:
-        with pytest.raises(PfsError) as caught:
-            await _take(file, 0, PIECE_BYTES + 2, receive)
-        assert caught.value.kind is Kind.TIMED_OUT
-        assert trio.current_time() == began + 2 * (BODY_SILENCE_S - 1) + BODY_SILENCE_S
-
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    began = clock.current_time()
-    trio.run(main, clock=clock)
-    assert file.content == bytes(PIECE_BYTES)
+@pytest.mark.parametrize(
+    ("first", "last", "status", "expected"),
+    [(2, 5, 206, b"2345"), (8, 99, 206, b"89"), (10, 10, 416, b""), (2**62, 2**62, 416, b"")],
+)
+def test_a_range_of_the_disk_is_given_exactly(
+    tmp_path: Path, first: int, last: int, status: int, expected: bytes
+) -> None:
+    file = Stored(tmp_path / "file", b"0123456789")
+    answer = ask(file, "GET", headers=ranged(first, last))
+    assert (answer.status_code, answer.content, file.changes) == (status, expected, [False])
 
 
-def test_a_slow_disk_is_no_silence() -> None:
-    class Slow(Held):
-        async def write(self, offset: int, data: bytes) -> int:
-            await trio.sleep(2 * BODY_SILENCE_S)
-            return await super().write(offset, data)
-
-    file = Slow()
-
-    async def receive() -> dict[str, object]:
-        await trio.lowlevel.checkpoint()
-        return {"type": "http.request", "body": b"12", "more_body": False}
+def test_bodies_of_the_disk_are_whole(tmp_path: Path) -> None:
+    file, data = Stored(tmp_path / "file"), os.urandom(RANGE_BYTES_MAX - 5)
 
     async def main() -> None:
-        assert await _take(file, 0, 2, receive) == 2
+        async with asking(file) as (there, client):
+            answer = await client.put(f"{there.path}?offset=3", content=data)
+            assert (answer.status_code, answer.json()) == (200, {"size": len(data)})
+            assert file.path.read_bytes() == bytes(3) + data
+            assert (await client.get(there.path, headers=ranged(3, len(data) + 2))).content == data
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    assert file.content == b"12"
+    trio.run(main)
+    assert file.changes == [True, False]
+
+
+def test_what_the_disk_refuses_with_is_told(tmp_path: Path) -> None:
+    file = Stored(tmp_path / "file")
+    file.fd = os.open("/dev/full", os.O_RDWR)
+    answer = ask(file, "PUT", "{}?offset=0".format, content=bytes(3 * PIECE_BYTES))
+    assert told(answer) == (507, Kind.NO_SPACE)
+
+
+def test_a_reader_who_takes_his_time_gets_all(tmp_path: Path) -> None:
+    data = os.urandom(RANGE_BYTES_MAX)
+    file = Stored(tmp_path / "file", data)
+
+    async def main() -> None:
+        async with opened(file) as there, await trio.open_tcp_stream("127.0.0.1", there.server.port) as stream:
+            head = f"GET {there.path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ann-token\r\n"
+            await stream.send_all(f"{head}range: bytes=0-{len(data) - 1}\r\n\r\n".encode())
+            with trio.fail_after(60):
+                await file.asked_again.wait()  # what is left goes through the event loop
+                heard = b"".join([bytes(part) async for part in stream])
+            assert heard.partition(b"\r\n\r\n")[2] == data
+
+    trio.run(main)
+
+
+def test_an_upload_in_parts_is_whole(tmp_path: Path) -> None:
+    data = os.urandom(2 * PIECE_BYTES + 77)
+    file = Stored(tmp_path / "file")
+
+    async def main() -> None:
+        async with opened(file) as there, await trio.open_tcp_stream("127.0.0.1", there.server.port) as stream:
+            head = f"PUT {there.path}?offset=5 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ann-token\r\n"
+            await stream.send_all(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data[:99])
+            with trio.fail_after(60):
+                await file.written.wait()
+                await stream.send_all(data[99:])
+                heard = b"".join([bytes(part) async for part in stream])
+            assert heard.startswith(b"HTTP/1.1 200 ")
+
+    trio.run(main)
+    assert file.path.read_bytes() == bytes(5) + data

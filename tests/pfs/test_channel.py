@@ -27,7 +27,17 @@ class Line:
         self.stuck = False
         self.closed = False
 
-    async def send(self, message: bytes) -> None:
+    def frame(self, message: bytes) -> bytes:
+        return message
+
+    def send_now(self, data: bytes) -> int:
+        return 0
+
+    async def pulse(self) -> bytes | None:
+        await trio.sleep_forever()
+        return None
+
+    async def send_rest(self, message: bytes) -> None:
         self.sending.set()
         self.begun += 1
         if self.stuck:
@@ -207,6 +217,7 @@ def test_a_lost_connection_fails_every_open_question(run: Run) -> None:
             assert sorted(failed) == list(range(20))
             with pytest.raises(ChannelClosed):
                 await ends.channel.ask("read", {})
+            await trio.testing.wait_all_tasks_blocked()
             assert ends.line.closed
 
     run(main)
@@ -306,7 +317,7 @@ def test_a_bad_frame_ends_its_channel_and_nothing_else(
 ) -> None:
     async def main() -> None:
         async with talk() as ends:
-            await ends.line.send(message)
+            await ends.line.send_rest(message)
             await ends.channel.closed.wait()
             await trio.testing.wait_all_tasks_blocked()
             assert ends.far_line.closed
@@ -324,7 +335,7 @@ def test_a_number_that_is_in_use_ends_the_channel(run: Run) -> None:
     async def main() -> None:
         async with talk(hold) as ends:
             for _ in range(2):
-                await ends.line.send(encode_frame(Ask(7, "read", {})))
+                await ends.line.send_rest(encode_frame(Ask(7, "read", {})))
             await ends.channel.closed.wait()
 
     run(main)
@@ -336,8 +347,8 @@ def test_answers_and_cancels_without_a_question_are_let_pass(run: Run) -> None:
 
     async def main() -> None:
         async with talk(echo) as ends:
-            await ends.line.send(b'\0\0\0\x1b{"answer":999,"result":{}}\n')
-            await ends.line.send(b'\0\0\0\x0e{"cancel":999}')
+            await ends.line.send_rest(b'\0\0\0\x1b{"answer":999,"result":{}}\n')
+            await ends.line.send_rest(b'\0\0\0\x0e{"cancel":999}')
             assert (await ends.channel.ask("x", {}, b"body"))[1] == b"body"
 
     run(main)
@@ -391,7 +402,7 @@ def test_a_peer_that_leaves_before_it_is_answered_sent_no_bad_frame(run: Run, ca
             return {}, b""
 
         async with talk(slow) as ends:
-            await ends.line.send(encode_frame(Ask(1, "read", {})))
+            await ends.line.send_rest(encode_frame(Ask(1, "read", {})))
             await trio.testing.wait_all_tasks_blocked()
             await ends.line.come.aclose()
             go.set()

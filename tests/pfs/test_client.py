@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Event, Request, TextMessage
 
-from pfs import connection, dial
-from pfs.api import Attr, Changes, Closing, NodeType, Owner, RenameMode, XattrMode
+from pfs import connection, websocket
+from pfs.api import Attr, Changes, Closing, NodeType, Owner, RenameMode, XattrCall, XattrMode, XattrVerb
 from pfs.channel import Channel
 from pfs.client import RemoteFileSystem, open_filesystem
 from pfs.connection import connect_channel
@@ -35,6 +35,7 @@ AN_ATTR = encode_attr(Attr(NodeType.FILE, 1, 0o644))
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait long for a server that comes back at once."""
     monkeypatch.setattr(connection, "RETRY_FIRST_S", 0.002)
+    monkeypatch.setattr(connection, "RETRY_MOST_S", 0.01)
 
 
 async def nothing(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
@@ -70,6 +71,14 @@ async def what_else_there_is(fs: RemoteFileSystem) -> None:
     assert await fs.getxattr("home/ann/d/z", "user.\udce9") == b"\0" * 3000
     await fs.removexattr("home/ann/d/y", "user.\udce9")
     assert await kind_of(fs.getxattr("home/ann/d/y", "user.\udce9")) is Kind.NO_DATA
+    await fs.fsyncdir("home/ann/d")
+    file = await fs.open("home/ann/d/z", READ, 0)
+    await file.xattr(XattrCall(XattrVerb.SET, "user.\udce9", b"\0value", XattrMode.CREATE))
+    assert await file.xattr(XattrCall(XattrVerb.LIST)) == b"user.\xe9\0"
+    assert await fs.getxattr("home/ann/d/y", "user.\udce9") == b"\0value"
+    await file.xattr(XattrCall(XattrVerb.REMOVE, "user.\udce9"))
+    assert await kind_of(file.xattr(XattrCall(XattrVerb.GET, "user.\udce9"))) is Kind.NO_DATA
+    await file.release()
     await fs.unlink("home/ann/d/z")
     for mine in (
         fs.mkdir("home/ann/d/o", 0o755, Owner(0, 0)),
@@ -299,7 +308,7 @@ def test_another_web_server_is_said(run: Run) -> None:
         async with served(Starlette()) as server:
             error = await refusal(server.url)
         assert error.kind is Kind.UNREACHABLE
-        assert "is not a pfs server (status 403)" in str(error)
+        assert "is not a pfs server (status 404)" in str(error)
 
     run(main)
 
@@ -310,7 +319,7 @@ def test_another_web_server_is_said(run: Run) -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "is not a pfs server (status 200)"),
         (b"HTTP/1.1 302 Found\r\nlocation: /login\r\n\r\n", "is not a pfs server (status 302)"),
         (b"HTTP/1.1 404 Not Found\r\ncontent-length: 99999999999\r\n\r\n<html>", "is not a pfs server (status 404)"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "hung up"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "is not a pfs server"),
         (b"\0" * 100, "is not a pfs server"),
         (b"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n", "is not a pfs server"),
         (b"", "hung up"),
@@ -601,20 +610,20 @@ def test_to_be_without_connection_is_bounded_for_streams_too(
 
 
 def test_a_server_that_falls_silent_is_left(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dial, "SILENCE_MAX_S", 0.05)
+    monkeypatch.setattr(websocket, "SILENCE_MAX_S", 0.05)
 
     async def main() -> None:
         async with datacenter(world) as server, open_filesystem(server.url, "ann-token") as fs:
             await server.until(ended=2)
-            monkeypatch.setattr(dial, "SILENCE_MAX_S", 60)
+            monkeypatch.setattr(websocket, "SILENCE_MAX_S", 60)
             assert (await fs.getattr("")).type is NodeType.DIRECTORY
 
     run(main)
 
 
 def test_pings_keep_a_connection(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pfs.guard.PING_INTERVAL_S", 0.02)
-    monkeypatch.setattr(dial, "SILENCE_MAX_S", 0.25)
+    monkeypatch.setattr(websocket, "PING_EVERY_S", 0.02)
+    monkeypatch.setattr(websocket, "SILENCE_MAX_S", 0.25)
     monkeypatch.setattr(connection, "DEADLINE_S", 0.4)
     never = trio.Event()
 
@@ -644,10 +653,6 @@ def test_whoever_holds_a_tree_gets_its_own_errors_back(run: Run, world: World) -
 @pytest.mark.parametrize(
     ("ask", "result"),
     [
-        (lambda fs: fs.listdir("d"), {"entries": [{"name": "../../etc", "attr": AN_ATTR}]}),
-        (lambda fs: fs.listdir("d"), {"entries": [{"name": "a\0b", "attr": AN_ATTR}]}),
-        (lambda fs: fs.listdir("d"), {"entries": "all"}),
-        (lambda fs: fs.listdir("d"), {}),
         (lambda fs: fs.getattr("x"), AN_ATTR | {"size": -1}),
         (lambda fs: fs.getattr("x"), AN_ATTR | {"mode": 0o104755}),
         (lambda fs: fs.getattr("x"), {}),
@@ -687,7 +692,7 @@ def test_a_hostile_answer_is_refused(
     connection: Any = Connection()
 
     async def main() -> None:
-        assert await kind_of(ask(RemoteFileSystem(connection))) is Kind.INVALID
+        assert await kind_of(ask(RemoteFileSystem(connection))) is Kind.IO
 
     run(main)
 
@@ -766,7 +771,7 @@ def test_a_message_in_parts_is_one_and_a_part_is_none(run: Run) -> None:
 
 
 def test_a_message_without_end_ends_the_channel(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dial, "FRAME_BYTES_MAX", 1000)
+    monkeypatch.setattr(websocket, "FRAME_BYTES_MAX", 1000)
 
     async def main() -> None:
         endless = [BytesMessage(bytes(600), message_finished=False)] * 2

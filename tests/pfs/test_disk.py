@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import stat
 import threading
@@ -12,12 +13,23 @@ from typing import TypeVar
 import pytest
 import trio
 
-from pfs.api import Attr, Changes, Closing, Content, NodeType, OpenFlags, Owner, RenameMode, XattrMode
+from pfs.api import (
+    Attr,
+    Changes,
+    Closing,
+    Content,
+    NodeType,
+    OpenFlags,
+    Owner,
+    RenameMode,
+    XattrCall,
+    XattrMode,
+    XattrVerb,
+)
 from pfs.disk import Disk, DiskDomain
 from pfs.diskattr import Powers
 from pfs.diskfile import DiskFile
 from pfs.errors import Kind, PfsError
-from pfs.system import translate
 from tests.pfs.world import APPEND, CREATE, NEW, READ, TRUNCATE, WRITE, World, contents, kind_of
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -48,6 +60,38 @@ def test_a_file_is_made_written_read_and_told_of(run: Run, home: Path, ann: Disk
         assert (attr.type, attr.size, attr.mode, attr.nlink) == (NodeType.FILE, 8, 0o640, 1)
         assert (attr.mtime_ns, attr.ctime_ns, attr.atime_ns) == (info.st_mtime_ns, info.st_ctime_ns, info.st_atime_ns)
         assert (attr.volatile, attr.stream, attr.commits) == (False, False, False)
+
+    run(main)
+
+
+def test_a_file_is_made_whole(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        made = await ann.make_file("x", 0o4755, b"text", Changes(mtime_ns=5, mode=0o600))
+        info = (home / "x").stat()
+        assert (made.size, made.mtime_ns, made.mode) == (4, 5, 0o600)
+        assert (info.st_size, info.st_mtime_ns, stat.S_IMODE(info.st_mode)) == (4, 5, 0o600)
+        assert made == await ann.getattr("x")
+        assert (home / "x").read_bytes() == b"text"
+        assert await kind_of(ann.make_file("x", 0o600, b"other", Changes())) is Kind.EXISTS
+        (home / "l").symlink_to("y")
+        assert await kind_of(ann.make_file("l", 0o600, b"other", Changes())) is Kind.EXISTS
+        assert await kind_of(ann.make_file("none/x", 0o600, b"", Changes())) is Kind.NOT_FOUND
+        assert await kind_of(ann.make_file("z", 0o600, b"", Changes(uid=1))) is Kind.FORBIDDEN
+        assert sorted(os.listdir(home)) == ["l", "x"]
+
+    run(main)
+
+
+def test_a_file_for_which_there_is_no_room_is_not_made(
+    run: Run, home: Path, ann: DiskDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def main() -> None:
+        monkeypatch.setattr(os, "pwrite", full)
+        assert await kind_of(ann.make_file("x", 0o600, b"text", Changes())) is Kind.NO_SPACE
+        assert os.listdir(home) == []
 
     run(main)
 
@@ -226,6 +270,77 @@ def test_a_link_has_no_extended_attributes_and_shows_none(run: Run, home: Path, 
 
     run(main)
     assert os.getxattr(home / "x", "user.a") == b"1"
+
+
+def test_an_open_file_has_its_extended_attributes_also_without_a_name(run: Run, home: Path, ann: DiskDomain) -> None:
+    async def main() -> None:
+        file = await ann.open("x", NEW, 0o644)
+        await ann.setxattr("x", "user.a", b"1", XattrMode.CREATE)
+        await ann.unlink("x")
+        assert await file.xattr(XattrCall(XattrVerb.GET, "user.a")) == b"1"
+        await file.xattr(XattrCall(XattrVerb.SET, "user.\udcff", b"2", XattrMode.CREATE))
+        again = XattrCall(XattrVerb.SET, "user.\udcff", b"3", XattrMode.CREATE)
+        assert await kind_of(file.xattr(again)) is Kind.EXISTS
+        await file.xattr(XattrCall(XattrVerb.REMOVE, "user.a"))
+        assert await file.xattr(XattrCall(XattrVerb.LIST)) == b"user.\xff\0"
+        assert await kind_of(file.xattr(XattrCall(XattrVerb.GET, "user.a"))) is Kind.NO_DATA
+        assert await kind_of(file.xattr(XattrCall(XattrVerb.GET, "trusted.a"))) is Kind.UNSUPPORTED
+        await file.release()
+
+    run(main)
+
+
+def test_who_may_only_look_changes_no_extended_attributes(run: Run, home: Path, ann: DiskDomain) -> None:
+    (home / "x").touch()
+    os.setxattr(home / "x", "user.a", b"1")
+
+    async def main() -> None:
+        file = await ann.acting(Powers(changes=False)).open("x", READ, 0)
+        assert await file.xattr(XattrCall(XattrVerb.GET, "user.a")) == b"1"
+        for call in (XattrCall(XattrVerb.SET, "user.a", b"2"), XattrCall(XattrVerb.REMOVE, "user.a")):
+            assert await kind_of(file.xattr(call)) is Kind.DENIED
+        await file.release()
+
+    run(main)
+    assert os.getxattr(home / "x", "user.a") == b"1"
+
+
+def test_the_names_in_a_directory_are_synced(
+    run: Run, home: Path, ann: DiskDomain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    (home / "d").mkdir()
+    (home / "d/x").touch()
+    (home / "l").symlink_to("d")
+
+    async def main() -> None:
+        await ann.fsyncdir("d")
+        await ann.fsyncdir("")
+        assert synced == [str(home / "d"), str(home)]
+        for path, kind in (("d/x", Kind.NOT_DIR), ("none", Kind.NOT_FOUND), ("l", Kind.LOOP)):
+            assert await kind_of(ann.fsyncdir(path)) is kind
+
+    run(main)
+
+
+def test_reading_moves_no_time_of_access(run: Run, home: Path, ann: DiskDomain) -> None:
+    for name in ("x", "y"):
+        (home / name).write_bytes(b"text")
+        os.utime(home / name, ns=(5, 10**18))  # so old that any reading of a mount with `relatime` moves it
+
+    async def main() -> None:
+        file = await ann.open("x", READ, 0)
+        assert await file.read(0, 10) == b"text"
+        fd = await file.descriptor()
+        assert fd is not None
+        assert os.read(fd, 10) == b"text"
+        os.close(fd)
+        await file.release()
+        assert [each.data for each in await ann.contents("", ["y"], 10)] == [b"text"]
+
+    run(main)
+    assert [(home / name).stat().st_atime_ns for name in ("x", "y")] == [5, 5]
 
 
 def test_unlink_takes_names_and_no_directories(run: Run, home: Path, ann: DiskDomain) -> None:
@@ -724,21 +839,11 @@ def swapping(one: Path, other: Path) -> Iterator[None]:
         thread.join(5)
 
 
-class InPlace(Disk):
-    """Works where it is called: no thread is changed, so that there is time for more races."""
-
-    async def run(self, work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except OSError as error:
-            raise translate(error) from None
-
-
 @pytest.mark.parametrize("victim", ["d/secret", "f"], ids=["in the middle", "at the end"])
 def test_a_link_that_is_swapped_in_leads_nowhere(
     run: Run, world: World, home: Path, victim: str, tmp_path: Path
 ) -> None:
-    disk, outside = InPlace(str(world.path)), tmp_path / "outside"
+    disk, outside = Disk(str(world.path)), tmp_path / "outside"
     ann = disk.domain("home/ann", None)
     outside.mkdir()
     (outside / "secret").write_bytes(b"secret")

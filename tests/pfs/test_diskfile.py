@@ -77,6 +77,7 @@ def test_one_read_has_a_most(run: Run, home: Path, ann: DiskDomain) -> None:
     run(main)
 
 
+@pytest.mark.usefixtures("in_threads")
 def test_a_descriptor_is_not_closed_while_a_call_uses_it(
     run: Run, home: Path, ann: DiskDomain, monkeypatch: pytest.MonkeyPatch, open_files: Callable[[], set[str]]
 ) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,25 @@ import trio.testing
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
-from wsproto import ConnectionType, WSConnection
-from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping
-from wsproto.events import Request as Upgrade
 
 from pfs import guard, sockets
 from pfs.errors import Kind, PfsError
+from pfs.takeover import Taken, Taker, response_head
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 LAST = {"type": "http.disconnect"}
 
 
 @contextlib.asynccontextmanager
-async def served(app: ASGIApp, unix_path: str | None = None) -> AsyncIterator[int]:
+async def served(
+    app: ASGIApp, unix_path: str | None = None, takers: Mapping[str, Taker] | None = None
+) -> AsyncIterator[int]:
     """Serve on a free port, which is yielded; the server is told to end afterwards, and has then ended."""
     ended = trio.Event()
-    serve = functools.partial(guard.serve, app, host="127.0.0.1", port=0, unix_path=unix_path, shutdown=ended.wait)
+    listen = functools.partial(guard.serve, app, host="127.0.0.1", port=0, unix_path=unix_path, takers=takers)
+    serve = functools.partial(listen, shutdown=ended.wait)
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(serve)
         yield int(urls[0].removeprefix("http://127.0.0.1:"))
@@ -74,7 +74,7 @@ async def broken(request: Request) -> Response:
     raise RuntimeError("a defect")
 
 
-def an_app(*routes: Route | WebSocketRoute) -> Starlette:
+def an_app(*routes: Route) -> Starlette:
     return Starlette(routes=[Route("/", hello), Route("/broken", broken), *routes])
 
 
@@ -312,62 +312,6 @@ def test_a_body_that_nobody_reads_holds_nobody_up(run: Run) -> None:
     run(main)
 
 
-async def said(stream: trio.SocketStream, client: WSConnection) -> Event:
-    while True:
-        for event in client.events():
-            return event
-        client.receive_data(await stream.receive_some() or None)
-
-
-async def upgraded(stream: trio.SocketStream) -> WSConnection:
-    client = WSConnection(ConnectionType.CLIENT)
-    await stream.send_all(client.send(Upgrade(host="x", target="/channel")))
-    assert isinstance(await said(stream, client), AcceptConnection)
-    return client
-
-
-@pytest.fixture
-def channel() -> tuple[WebSocketRoute, trio.Event]:
-    """A WebSocket that only waits, and the event that it has ended."""
-    gone = trio.Event()
-
-    async def wait(socket: WebSocket) -> None:
-        await socket.accept()
-        assert (await socket.receive())["type"] == "websocket.disconnect"
-        gone.set()
-
-    return WebSocketRoute("/channel", wait), gone
-
-
-def test_a_websocket_whose_peer_is_dead_ends(
-    run: Run, channel: tuple[WebSocketRoute, trio.Event], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def main() -> None:
-        async with served(an_app(channel[0])) as port, await connect(port) as stream:
-            await upgraded(stream)
-            await channel[1].wait()
-
-    monkeypatch.setattr(guard, "SILENCE_MAX_S", 0.1)
-    run(main)
-
-
-def test_a_websocket_whose_peer_answers_pings_stays(
-    run: Run, channel: tuple[WebSocketRoute, trio.Event], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def main() -> None:
-        async with served(an_app(channel[0])) as port, await connect(port) as stream:
-            client = await upgraded(stream)
-            for _ in range(10):
-                event = await said(stream, client)
-                assert isinstance(event, Ping)
-                await stream.send_all(client.send(event.response()))
-            assert not channel[1].is_set()
-
-    monkeypatch.setattr(guard, "PING_INTERVAL_S", 0.1)
-    monkeypatch.setattr(guard, "SILENCE_MAX_S", 0.5)
-    run(main)
-
-
 def test_a_client_that_waits_in_silence_for_an_answer_is_no_dead_peer(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,82 +323,81 @@ def test_a_client_that_waits_in_silence_for_an_answer_is_no_dead_peer(
         async with served(an_app(Route("/wait", wait))) as port:
             assert (await ask(port, "/wait")).endswith(b"at last")
 
-    monkeypatch.setattr(guard, "SILENCE_MAX_S", 0.05)
     monkeypatch.setattr(guard, "KEEP_ALIVE_S", 0.05)
     run(main)
 
 
-def test_nothing_of_a_websocket_outlives_it(run: Run, channel: tuple[WebSocketRoute, trio.Event]) -> None:
+async def whole(taken: Taken) -> None:
+    """Answer with all that comes until the peer has no more to say."""
+    rest = b"".join([bytes(piece) async for piece in taken.stream])
+    text = taken.request.target + b" " + taken.early + rest
+    await taken.send(response_head(200, [(b"content-length", b"%d" % len(text))]) + text)
+
+
+def test_a_connection_is_taken_with_the_request_and_what_comes_behind_it(run: Run) -> None:
     async def main() -> None:
-        async with served(an_app(channel[0])) as port:
-            idle = await living()
+        idle = await living()
+        async with served(an_app(), takers={"/take": whole}) as port:
             async with await connect(port) as stream:
-                client = await upgraded(stream)
-                assert isinstance(await said(stream, client), Ping)
-            await channel[1].wait()
-            assert await living() == idle
+                await stream.send_all(get("/take/this") + b"early ")
+                await stream.send_all(b"late")
+                await stream.send_eof()
+                assert (await rest_of(stream)).endswith(b"\r\n\r\n/take/this early late")
+            assert (await ask(port, "/")).endswith(b"hello")
+        assert await living() == idle
 
     run(main)
 
 
-def test_frames_before_the_handshake_is_over_are_refused_and_the_application_told(
-    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    asked, refusing, gone = trio.Event(), trio.Event(), trio.Event()
+def test_a_later_request_on_a_connection_can_be_one_that_is_taken(run: Run) -> None:
+    async def main() -> None:
+        async with served(an_app(), takers={"/take": whole}) as port, await connect(port) as stream:
+            await stream.send_all(get("/"))
+            assert b"200" in await stream.receive_some()
+            assert await stream.receive_some() == b"hello"
+            await stream.send_all(get("/take"))
+            await stream.send_eof()
+            assert (await rest_of(stream)).endswith(b"/take ")
 
-    async def slow(socket: WebSocket) -> None:
-        asked.set()
-        await refusing.wait()
-        await socket.accept()  # just as the refusal goes out
-        assert (await socket.receive())["type"] == "websocket.disconnect"
-        gone.set()
+    run(main)
 
-    async def late_write(self: guard._Connection, data: bytes) -> None:
-        refusing.set()
-        await trio.testing.wait_all_tasks_blocked()
-        await write(self, data)
+
+def test_a_defect_of_who_takes_ends_that_connection_alone(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def defect(taken: Taken) -> None:
+        raise RuntimeError("the reason")
 
     async def main() -> None:
-        async with served(an_app(WebSocketRoute("/channel", slow))) as port, await connect(port) as stream:
-            await stream.send_all(WSConnection(ConnectionType.CLIENT).send(Upgrade(host="x", target="/channel")))
-            await asked.wait()
-            await stream.send_all(b"\x82\x80\0\0\0\0")
-            assert (await rest_of(stream)).startswith(b"HTTP/1.1 400")
-            await stream.aclose()
-            await gone.wait()
+        async with served(an_app(), takers={"/take": defect}) as port, await connect(port) as stream:
+            await stream.send_all(get("/take"))
+            assert await rest_of(stream) == b""
+            assert (await ask(port, "/")).endswith(b"hello")
 
-    write = guard._Connection._write
-    monkeypatch.setattr(guard._Connection, "_write", late_write)
     run(main)
-    assert caplog.records == []
+    assert "the reason" in caplog.text
 
 
-def test_no_more_of_a_message_is_held_than_its_limit(
-    run: Run, channel: tuple[WebSocketRoute, trio.Event], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = []
+def test_who_waits_for_the_next_request_is_let_go_after_its_time_and_at_the_servers_end(run: Run) -> None:
+    waited: list[str] = []
 
-    class Watched(guard._Buffer):
-        def extend(self, event: Any) -> None:
-            try:
-                super().extend(event)
-            finally:
-                held.append(self.length)
+    async def wait(taken: Taken) -> None:
+        with taken.idle(0.01 if taken.request.target == b"/take/short" else 600):
+            await trio.sleep_forever()
+        waited.append(taken.request.target.decode())
 
     async def main() -> None:
-        async with served(an_app(channel[0])) as port, await connect(port) as stream:
-            client = await upgraded(stream)
-            assert isinstance(await said(stream, client), Ping)
-            for _ in range(5):
-                await stream.send_all(client.send(BytesMessage(bytes(400), message_finished=False)))
-            event = await said(stream, client)
-            assert isinstance(event, CloseConnection)
-            assert event.code == 1009
+        async with served(an_app(), takers={"/take": wait}) as port:
+            async with await connect(port) as short:
+                await short.send_all(get("/take/short"))
+                assert await rest_of(short) == b""
+            long = await connect(port)
+            await long.send_all(get("/take/long"))
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert waited == ["/take/short"]
+        async with long:
+            assert await rest_of(long) == b""
+        assert waited == ["/take/short", "/take/long"]
 
-    monkeypatch.setattr(guard, "_Buffer", Watched)
-    monkeypatch.setattr(guard, "MESSAGE_BYTES_MAX", 1000)
     run(main)
-    assert max(held) == 800
 
 
 def test_an_idle_connection_ends_after_its_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import trio.testing
 
 from pfs.api import Changes, Name, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
-from pfs.leased import LEASE_S, Holder, LeasedFileSystem, LeaseHub
+from pfs.leased import LeasedFileSystem
+from pfs.leasehub import LEASE_S, LeaseHub
 from tests.fuseclient.test_coherence import leasing
 from tests.memoryfs import MemoryFileSystem
 
@@ -37,8 +38,10 @@ class Two:
         async def hang_up() -> None:
             self.hung_up += 1
 
-        self.first = LeasedFileSystem(self.tree, self.hub, self.hub.join(never, hang_up))
-        self.holder: Holder = self.hub.join(tell, hang_up)
+        mine = self.hub.join(never, hang_up, hang_up)
+        self.first = LeasedFileSystem(self.tree, self.hub, mine)
+        self.holder = self.hub.join(tell, hang_up, hang_up)
+        self.mounts = {"first": mine, "second": self.holder}
         self.second = LeasedFileSystem(self.tree, self.hub, self.holder)
 
     def id(self, path: str) -> int:
@@ -50,7 +53,10 @@ def scenario(test: Callable[[Two], Awaitable[None]]) -> Callable[[], None]:
 
     def run() -> None:
         async def main() -> None:
-            await test(Two())
+            two = Two()
+            for name, holder in two.mounts.items():
+                await two.hub.enter(holder, name)
+            await test(two)
 
         with leasing():
             trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -136,6 +142,19 @@ async def test_who_changes_keeps_its_own_copy(two: Two) -> None:
 
 
 @scenario
+async def test_whatever_a_mount_does_it_has_no_more_leases_than_it_can_keep_copies(two: Two) -> None:
+    two.hub.leases._held_max = 8
+    for number in range(40):
+        await two.second.mkdir(f"made{number}", 0o755)
+        await (await two.second.open(f"d/made{number}", WRITE | CREATE, 0o644)).release()
+        two.tree.put(f"d/f{number}")
+        await (await two.second.open(f"d/f{number}", READ, 0)).release()
+        await two.second.getattr(f"d/f{number}")
+        assert two.hub.leases.count(two.holder.number) <= 9
+    assert two.told
+
+
+@scenario
 async def test_a_mount_that_does_not_answer_is_cut_off_and_waited_out(two: Two) -> None:
     await two.second.getattr("d/f")
     two.answer = trio.sleep_forever
@@ -160,7 +179,8 @@ async def test_a_mount_that_is_gone_is_waited_out_from_when_it_was_last_heard(tw
 @scenario
 async def test_a_mount_that_answers_with_an_error_is_cut_off_and_waited_out(two: Two) -> None:
     for number, kind in enumerate((Kind.UNREACHABLE, Kind.INVALID), start=1):
-        holder = two.hub.join(two.holder.tell, two.holder.hang_up)
+        holder = two.hub.join(two.holder.tell, two.holder.lapse, two.holder.hang_up)
+        await two.hub.enter(holder, str(number))
         mount = LeasedFileSystem(two.tree, two.hub, holder)
         await mount.getattr("d/f")
 

@@ -17,12 +17,23 @@ def made(**limits: int) -> Leases:
     return leases
 
 
-def test_a_change_takes_the_lease_of_others_away_and_says_whose() -> None:
+def test_a_change_says_who_has_to_be_told_of_what() -> None:
     leases = made()
     assert leases.grant(ANN, [7, 8], leases.now) == {7, 8}
     assert leases.begin(BOB, [7, 9]) == {ANN: {7}}
+    leases.given_back(ANN, [7])
     assert leases.begin(BOB, [7]) == {}
     assert leases.count(ANN) == 1
+
+
+def test_a_lease_that_was_not_given_back_yet_is_one_for_every_other_change() -> None:
+    leases = made()
+    leases.grant(ANN, [7], leases.now)
+    assert leases.begin(BOB, [7]) == {ANN: {7}}
+    assert leases.begin(BOB, [7]) == {ANN: {7}}
+    leases.end([7])
+    leases.end([7])
+    assert leases.begin(BOB, [7]) == {ANN: {7}}
 
 
 def test_who_changes_keeps_its_own_lease() -> None:
@@ -79,10 +90,49 @@ def test_a_reader_that_was_too_slow_is_granted_nothing() -> None:
     assert leases.grant(ANN, [9], leases.now) == {9}
 
 
-def test_a_holder_has_so_many_leases_and_no_more() -> None:
-    leases = made(held_max=2)
-    assert leases.grant(ANN, [1, 2], leases.now) == {1, 2}
-    assert leases.grant(ANN, [2, 3], leases.now) == {2}
+def test_who_has_too_many_is_asked_for_the_oldest() -> None:
+    leases = made(held_max=8)
+    leases.grant(ANN, range(8), leases.now)
+    assert leases.recall(ANN) == set()
+    leases.grant(ANN, [0, 8], leases.now)
+    assert leases.recall(ANN) == {1, 2}
+    assert leases.recall(BOB) == set()
+    leases.recalled(ANN, given_back=True)
+    assert leases.count(ANN) == 7
+    assert leases.begin(BOB, [1, 2, 3]) == {ANN: {3}}
+
+
+def test_what_is_on_its_way_back_is_not_granted_again_and_still_told_of() -> None:
+    leases = made(held_max=8)
+    leases.grant(ANN, range(9), leases.now)
+    assert leases.recall(ANN) == {0, 1}
+    assert leases.recall(ANN) == set()
+    assert leases.grant(ANN, [0, 9], leases.now) == {9}
+    assert leases.begin(BOB, [0]) == {ANN: {0}}
+    leases.given_back(ANN, [0])
+    leases.end([0])
+    assert leases.grant(ANN, [0], leases.now) == set()
+    leases.recalled(ANN, given_back=True)
+    assert leases.grant(ANN, [0, 1], leases.now) == {0, 1}
+
+
+def test_what_is_not_given_back_goes_on() -> None:
+    leases = made(held_max=8)
+    leases.grant(ANN, range(9), leases.now)
+    leases.recall(ANN)
+    leases.recalled(ANN, given_back=False)
+    assert leases.count(ANN) == 9
+    assert leases.recall(ANN) == {0, 1}
+
+
+def test_who_leaves_while_it_is_asked_has_none() -> None:
+    leases = made(held_max=8)
+    leases.grant(ANN, range(9), leases.now)
+    leases.recall(ANN)
+    leases.leave(ANN)
+    leases.recalled(ANN, given_back=True)
+    leases.join(ANN)
+    assert leases.grant(ANN, [0], leases.now) == {0}
 
 
 def test_who_has_left_has_none_and_is_granted_none() -> None:
@@ -128,7 +178,8 @@ class Coherent(RuleBasedStateMachine):
     def begin(self, nodes: set[int], made_early: bool) -> tuple[frozenset[int], bool]:
         for holder, lost in self.leases.begin(None, nodes).items():
             for node in lost:
-                del self.copies[holder, node]
+                self.copies.pop((holder, node), None)  # it may have been told of another change of it
+            self.leases.given_back(holder, lost)
         if made_early:
             self.make(nodes)
         return frozenset(nodes), made_early

@@ -9,13 +9,16 @@ from starlette.applications import Starlette
 
 from pfs import connection
 from pfs.accounts import KeyKind
-from pfs.api import Changes, Name, OpenFlags
+from pfs.api import Changes, Name, OpenFlags, Standing
 from pfs.client import RemoteFileSystem, open_filesystem
-from pfs.leased import LEASE_S
+from pfs.errors import Kind
+from pfs.leasehub import LEASE_S
 from pfs.mounts import Mounts
 from pfs.routes import Gate
+from pfs.transfer import OPEN_PATH
+from pfs.wire import CHANNEL_PATH
 from tests.pfs.served import identify, served
-from tests.pfs.world import World
+from tests.pfs.world import World, kind_of
 
 Run = Callable[[Callable[[], Awaitable[object]]], object]
 
@@ -32,8 +35,8 @@ def watched(world: World) -> World:
 async def server(world: World) -> AsyncIterator[tuple[Mounts, Gate, str]]:
     mounts = Mounts(lambda identity: world.fs(identity.subject), "")
     gate = Gate(identify, mounts.view, {KeyKind.USER: mounts.conversation})
-    routes = [*gate.routes(), *mounts.bulk.routes(gate.identity)]
-    async with served(Starlette(routes=routes), 0, None) as made:
+    takers = {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity)}
+    async with served(Starlette(routes=gate.routes()), takers=takers) as made:
         yield mounts, gate, made.url
 
 
@@ -56,7 +59,7 @@ def test_a_mount_is_told_before_another_one_changes_something(run: Run, watched:
                 told.extend(nodes)
                 assert (watched.path / "home/ann/f").stat().st_mode & 0o777 == mode
 
-            second.listen(broken, lambda: None)
+            second.listen(broken, lambda: None, lambda: None)
             attr = await second.getattr("home/ann/f")
             mode = attr.mode
             assert attr.leased
@@ -74,7 +77,7 @@ def test_who_comes_in_over_http_tells_mounts_too(run: Run, watched: World) -> No
             async def broken(nodes: Collection[int], names: Collection[Name]) -> None:
                 told.extend(names)
 
-            mount.listen(broken, lambda: None)
+            mount.listen(broken, lambda: None, lambda: None)
             parent = await mount.getattr("home/ann")
             view = mounts.view(await identify("ann-token"))
             await view.unlink("home/ann/f")
@@ -94,6 +97,25 @@ def test_a_mount_that_ends_properly_is_not_waited_for(run: Run, watched: World) 
     run(main)
 
 
+@pytest.mark.parametrize(("token", "admin"), [("admin-token", True), ("ann-token", False)])
+def test_a_mount_knows_how_it_stands_with_its_server(run: Run, watched: World, token: str, admin: bool) -> None:
+    async def main() -> None:
+        lapsed, told = trio.Event(), list[Standing]()
+
+        async def broken(nodes: Collection[int], names: Collection[Name]) -> None:
+            raise AssertionError
+
+        async with server(watched) as (_, gate, url), open_filesystem(url, token) as mount:
+            standing = mount.standing()
+            assert (standing.url, standing.connected, standing.admin) == (url, True, admin)
+            mount.listen(broken, lambda: (told.append(mount.standing()), lapsed.set())[1], lambda: None)
+            await gate.hang_up()
+            await lapsed.wait()
+            assert (told[0].connected, 0.0 <= told[0].since_s < 60.0) == (False, True)
+
+    run(main)
+
+
 def test_leases_lapse_when_the_server_goes(run: Run, watched: World) -> None:
     async def main() -> None:
         lapsed = trio.Event()
@@ -102,7 +124,7 @@ def test_leases_lapse_when_the_server_goes(run: Run, watched: World) -> None:
             raise AssertionError
 
         async with server(watched) as (_, gate, url), open_filesystem(url, "ann-token") as mount:
-            mount.listen(broken, lapsed.set)
+            mount.listen(broken, lapsed.set, lambda: None)
             assert mount.trusted()
             await gate.hang_up()
             await lapsed.wait()
@@ -132,5 +154,19 @@ def test_large_pieces_travel_beside_the_channel(run: Run, watched: World, monkey
             await file.release()
         assert "write" not in asked
         assert asked.count("read") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize("name", ["x" * 65, 5, None])
+def test_a_name_without_proper_form_is_not_noted_and_hello_is_said_once(run: Run, world: World, name: object) -> None:
+    async def main() -> None:
+        async with server(world) as (mounts, _, _):
+            identity = await identify("ann-token")
+            async with mounts.conversation(identity, lambda: None) as handle:  # type: ignore[arg-type,return-value]
+                answer, _ = await handle("hello", {"mount": name}, b"")
+                (holder,) = mounts.hub._holders.values()
+                assert holder.name == answer["bulk"]
+                assert await kind_of(handle("hello", {"mount": "another"}, b"")) is Kind.INVALID
 
     run(main)

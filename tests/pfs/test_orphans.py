@@ -315,6 +315,7 @@ def test_a_link_in_the_place_of_the_hidden_folder_is_not_followed(
     assert [path for path in (tmp_path / "outside").rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.usefixtures("in_threads")
 @pytest.mark.parametrize("way", ["unlink", "rename over", "move, then unlink"])
 def test_a_name_is_not_taken_away_between_being_opened_and_being_known_as_open(
     run: Run, world: World, home: Path, ann: DiskDomain, monkeypatch: pytest.MonkeyPatch, way: str
@@ -363,6 +364,7 @@ def test_a_name_is_not_taken_away_between_being_opened_and_being_known_as_open(
     run(main)
 
 
+@pytest.mark.usefixtures("in_threads")
 def test_whoever_opens_and_removes_at_once_loses_nothing_and_leaves_nothing(
     run: Run, world: World, home: Path, ann: DiskDomain
 ) -> None:

@@ -13,15 +13,15 @@ from pfs import session as session_module
 from pfs.api import Attr, Closing, Entry, NodeType
 from pfs.channel import Handler
 from pfs.errors import Kind, PfsError
-from pfs.session import ENTRY_BYTES_MAX, PAGE_BYTES_MAX, READ_BYTES_MAX, FileSession
+from pfs.listing import unpack_entries
+from pfs.session import CONTENT_BYTES_MAX, PAGE_BYTES_MAX, READ_BYTES_MAX, FileSession
 from pfs.wire import (
     HEADER_BYTES_MAX,
     ID_MAX,
     Answer,
     decode_attr,
-    decode_entries,
     decode_space,
-    encode_entries,
+    encode_attr,
     encode_frame,
 )
 from tests.pfs.world import World, kind_of
@@ -60,6 +60,12 @@ async def all_other_operations(session: FileSession) -> None:
     handle = await opened(session, "home/ann/d/z", "write")
     await ask(session, "write", b"whole", handle=handle, offset=0)
     await ask(session, "unlink", path="home/ann/d/z")
+    await ask(session, "fsyncdir", path="home/ann/d")
+    xattr = {"handle": handle, "name": "user.b", "mode": "create"}
+    assert (await ask(session, "fxattr", b"\0value", verb="set", **xattr))["body"] == b""
+    assert (await ask(session, "fxattr", verb="list", **xattr))["body"] == b"user.b\0"
+    assert (await ask(session, "fxattr", verb="get", **xattr))["body"] == b"\0value"
+    assert (await ask(session, "fxattr", verb="remove", **xattr))["body"] == b""
     told = await ask(session, "contents", path="home/ann/d", names=["missing", "l", "y"], size_max=5)
     assert [(file["name"], file["size"], decode_attr(file["attr"]).nlink) for file in told["files"]] == [("y", 5, 1)]
     assert told["body"] == b"whole"
@@ -88,7 +94,7 @@ def test_every_operation_is_answered(run: Run, world: World, session: FileSessio
         changed = await ask(session, "setattr", path="home/ann/d/x", changes={"mode": 0o600, "size": 1, "mtime_ns": 5})
         assert (decode_attr(changed).mode, decode_attr(changed).size, decode_attr(changed).mtime_ns) == (0o600, 1, 5)
         await ask(session, "rename", path="home/ann/d/x", target="home/ann/d/y", mode="no-replace")
-        listed = decode_entries(await ask(session, "listdir", path="home/ann/d", after=""))
+        listed = unpack_entries((await ask(session, "listdir", path="home/ann/d", after=""))["body"])
         assert [entry.name for entry in listed] == ["l", "y"]
         assert decode_attr(await ask(session, "getattr", path="home/ann/d/y")).type is NodeType.FILE
         await all_other_operations(session)
@@ -100,6 +106,56 @@ def test_every_operation_is_answered(run: Run, world: World, session: FileSessio
 
     run(main)
     assert list((world.path / "home/ann").iterdir()) == []
+
+
+WITH_PATH: dict[str, dict[str, Any]] = {
+    "getattr": {},
+    "listdir": {"after": ""},
+    "contents": {"names": ["x"], "size_max": 10},
+    "readlink": {},
+    "mkdir": {"mode": 0o755},
+    "symlink": {"target": "x"},
+    "mknod": {"type": "fifo", "mode": 0o600},
+    "link": {"target": "home/ann/new"},
+    "unlink": {},
+    "rmdir": {},
+    "rename": {"target": "home/ann/new", "mode": "replace"},
+    "setattr": {"changes": {"mode": 0o600}},
+    "getxattr": {"name": "user.x"},
+    "listxattr": {},
+    "setxattr": {"name": "user.x", "mode": "either"},
+    "removexattr": {"name": "user.x"},
+    "statfs": {},
+    "fsyncdir": {},
+    "open": {"flags": ["write", "create"], "mode": 0o644},
+    "reopen": {"node_id": 5, "flags": ["read"]},
+}
+NO_PATHS = {
+    "with NUL": ("home/ann/a\0b", Kind.INVALID),
+    "with a slash too many": ("home/ann//x", Kind.INVALID),
+    "with a slash at its end": ("home/ann/x/", Kind.INVALID),
+    "from a root": ("/home/ann/x", Kind.INVALID),
+    "of a dot": ("home/ann/.", Kind.INVALID),
+    "of dots": ("home/ann/../bob", Kind.INVALID),
+    "of 256 bytes": ("home/ann/" + "x" * 256, Kind.NAME_TOO_LONG),
+    "of 4096 bytes": ("home/ann/" + "/".join(["x" * 200] * 20) + "/" + "x" * 67, Kind.NAME_TOO_LONG),
+}
+
+
+@pytest.mark.parametrize("name", NO_PATHS)
+def test_no_operation_takes_a_path(run: Run, world: World, session: FileSession, name: str) -> None:
+    path, kind = NO_PATHS[name]
+
+    async def main() -> None:
+        for op, args in WITH_PATH.items():
+            assert (op, await kind_of(session.handle(op, {"path": path, **args}, b""))) == (op, kind)
+        for op in ("link", "rename"):
+            args = {"path": "home/ann/x", "target": path, "mode": "replace"}
+            assert (op, await kind_of(session.handle(op, args, b""))) == (op, kind)
+
+    (world.path / "home/ann/x").touch()
+    run(main)
+    assert [each.name for each in (world.path / "home/ann").iterdir()] == ["x"]
 
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
@@ -330,15 +386,15 @@ async def pages(handle: Handler) -> list[list[str]]:
     more = True
     while more:
         after = found[-1][-1] if found else ""
-        result, _ = await handle("listdir", {"path": "", "after": after}, b"")
-        assert len(encode_frame(Answer(1, result))) < 30_000
-        found.append([entry.name for entry in decode_entries(result)])
+        result, page = await handle("listdir", {"path": "", "after": after}, b"")
+        assert len(page) <= 10_000
+        found.append([entry.name for entry in unpack_entries(page)])
         more = result["more"]
     return found
 
 
 def test_a_long_listing_comes_in_pages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "PAGE_BYTES_MAX", 30_000)
+    monkeypatch.setattr(session_module, "PAGE_BYTES_MAX", 10_000)
     names = ["\U0001f600" * 60 + f"{number:05}" for number in range(500)]
     long: Any = Long(names[::-1])
 
@@ -355,7 +411,7 @@ def test_contents_come_only_as_far_as_their_headers_fit(
 ) -> None:
     for name in ("a", "b", "c"):
         (world.path / "home/ann" / name).write_bytes(name.encode())
-    monkeypatch.setattr(session_module, "PAGE_BYTES_MAX", 2 * (ENTRY_BYTES_MAX + 12))
+    monkeypatch.setattr(session_module, "PAGE_BYTES_MAX", 2 * (CONTENT_BYTES_MAX + 12))
 
     async def main() -> None:
         told = await ask(session, "contents", path="home/ann", names=["a", "b", "c"], size_max=10)
@@ -365,8 +421,8 @@ def test_contents_come_only_as_far_as_their_headers_fit(
 
 
 def test_a_page_holds_what_it_can() -> None:
-    worst = Long(["x"]).entries
-    assert len(json.dumps(encode_entries(worst)["entries"][0])) <= ENTRY_BYTES_MAX
+    worst = Long(["x"]).entries[0]
+    assert len(json.dumps({"name": "x", "attr": encode_attr(worst.attr), "size": 2**63})) <= CONTENT_BYTES_MAX
     assert PAGE_BYTES_MAX < HEADER_BYTES_MAX
 
 

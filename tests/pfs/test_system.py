@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pfs.errors import Kind
-from pfs.system import RENAME_EXCHANGE, RENAME_NOREPLACE, anew, open_beneath, rename_at, translate
+from pfs.system import RENAME_EXCHANGE, RENAME_NOREPLACE, anew, open_beneath, rename_at, start_writing, translate
 
 
 @pytest.fixture
@@ -90,3 +90,11 @@ def test_errors_are_told_in_the_terms_of_the_tree() -> None:
 def test_an_error_that_is_not_known_is_io() -> None:
     assert translate(OSError(errno.ENOTTY, "x")).kind is Kind.IO
     assert translate(OSError("without a number")).kind is Kind.IO
+
+
+def test_a_disk_that_was_told_to_begin_has_the_bytes(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb", buffering=0) as file:
+        file.write(b"0123")
+        start_writing(file.fileno(), 0, 4)
+    assert (tmp_path / "file").read_bytes() == b"0123"
+    start_writing(-1, 0, 4)  # who asks for fsync is told

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pfs.api import Attr, Changes, Entry, NodeType, OpenFlags, Owner, Space
+from pfs.api import Attr, Changes, NodeType, OpenFlags, Owner, Space
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name
 from pfs.wire import (
@@ -23,7 +23,6 @@ from pfs.wire import (
     Frame,
     decode_attr,
     decode_changes,
-    decode_entries,
     decode_error,
     decode_flags,
     decode_frame,
@@ -31,7 +30,6 @@ from pfs.wire import (
     decode_space,
     encode_attr,
     encode_changes,
-    encode_entries,
     encode_error,
     encode_flags,
     encode_frame,
@@ -53,7 +51,7 @@ TEXT = st.text(CHARACTERS, max_size=20)
 ODD_TEXT = st.text(CHARACTERS + "\ud800\udfff", max_size=20)  # halves of surrogate pairs
 NAME = TEXT.filter(can_be_a_name)
 SIZE = st.integers(0, 2**63 - 1)
-TIME = st.integers(-(2**63), 2**63 - 1)
+TIME = st.integers(-(2**64), 2**64)
 NUMBER = st.integers(0, 2**63 - 1)
 ID = st.integers(0, ID_MAX)
 JSON = st.recursive(
@@ -143,12 +141,6 @@ def test_a_refusal_comes_out_as_it_went_in(number: int, error: PfsError) -> None
 @given(ATTR)
 def test_attributes_come_out_as_they_went_in(attr: Attr) -> None:
     assert decode_attr(travelled(encode_attr(attr))) == attr
-
-
-@few
-@given(st.lists(st.builds(Entry, NAME, ATTR), max_size=4))
-def test_a_listing_comes_out_as_it_went_in(entries: list[Entry]) -> None:
-    assert decode_entries(travelled(encode_entries(entries))) == entries
 
 
 @given(CHANGES)
@@ -255,15 +247,13 @@ def test_any_value_is_a_noun_or_refused(value: object) -> None:
     for decode in (decode_attr, decode_changes, decode_flags):
         refused(decode, travelled(value))
     if isinstance(value, dict):
-        for decode in (decode_entries, decode_space):
-            refused(decode, travelled(value))
+        refused(decode_space, travelled(value))
 
 
 @few
 @given(st.sampled_from(sorted(AN_ATTR)), JSON)
 def test_one_wrong_field_spoils_attributes_and_nothing_else(name: str, value: object) -> None:
     refused(decode_attr, AN_ATTR | {name: value})
-    refused(decode_entries, {"entries": [{"name": "a", "attr": AN_ATTR | {name: value}}]})
 
 
 @few
@@ -295,13 +285,6 @@ def test_an_error_says_its_kind_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "../../etc/passwd", "/etc/passwd", "a\0b", "x" * 256, "\ud800", 5, None, []]
-)
-def test_a_hostile_name_is_refused(name: object) -> None:
-    assert refused(decode_entries, {"entries": [{"name": "ok", "attr": AN_ATTR}, {"name": name, "attr": AN_ATTR}]})
-
-
-@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("type", "device"),
@@ -316,7 +299,7 @@ def test_a_hostile_name_is_refused(name: object) -> None:
         ("size", True),
         ("size", "1"),
         ("nlink", -1),
-        ("mtime_ns", 2**63),
+        ("mtime_ns", 2**65),
         ("atime_ns", None),
         ("ctime_ns", [1]),
         ("valid_s", math.nan),

@@ -145,8 +145,18 @@ class MemoryTransport:
     def __init__(self, out: trio.MemorySendChannel[bytes], incoming: trio.MemoryReceiveChannel[bytes]) -> None:
         self._out, self._incoming = out, incoming
 
-    async def send(self, message: bytes) -> None:
-        await self._out.send(message)
+    def frame(self, message: bytes) -> bytes:
+        return message
+
+    def send_now(self, data: bytes) -> int:
+        return 0
+
+    async def send_rest(self, data: bytes) -> None:
+        await self._out.send(data)
+
+    async def pulse(self) -> bytes | None:
+        await trio.sleep_forever()
+        return None
 
     async def receive(self) -> bytes | None:
         try:

@@ -1,0 +1,95 @@
+"""`paddle umount`: the end of a mount, after everything that was written through it has reached its server."""
+
+import time
+
+import click
+
+from cli.mountpoint import DEAD, ask, is_mounted, take_lock
+from cli.mountstatus import waiting_text
+from fuseclient import mountpoints
+from fuseclient.status import Status
+from pfs.errors import Kind, PfsError
+
+END_S = 10.0
+LOOK_EVERY_S = 0.2
+TELL_EVERY_S = 10.0
+
+
+def umount_command(mountpoint: str, *, lazy: bool = False, quiet: bool = False) -> int:
+    """Unmount, and wait until the process that served the mount is gone.
+
+    Args:
+        mountpoint: where it is mounted.
+        lazy: also while it is in use; its process then ends with the last user.
+        quiet: say nothing when it is unmounted.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        click.ClickException: it cannot be unmounted, and why.
+    """
+    point = mountpoints.canonical(mountpoint)
+    if not is_mounted(point):
+        raise click.ClickException(f"{point}: no pfs is mounted here")
+    try:
+        while is_mounted(point):
+            dead = not lazy and not _wait_for_writes(point)
+            _unmount(point, lazy=lazy or dead)
+        if not lazy and not _wait_for_end(point):
+            raise PfsError(Kind.TIMED_OUT, f"{point} is unmounted, but its process does not end")
+    except PfsError as error:
+        raise click.ClickException(str(error)) from None
+    if not quiet:
+        click.echo(f"{point}: unmounted")
+    return 0
+
+
+def _wait_for_writes(point: str) -> bool:
+    """Wait until the servers have everything, saying what is waited for; whoever gives up leaves the mount as it is.
+
+    Returns:
+        False when the process behind the mount is gone.
+    """
+    tell_s = 0.0
+    while True:
+        try:
+            status = Status.decode(ask(point))
+        except OSError as error:
+            return error.errno not in DEAD
+        except PfsError:  # of another version
+            return True
+        text = waiting_text(status)
+        if text is None:
+            for name in (name for name, server in status.servers.items() if server.refused):
+                hint = f"`paddle mount --write-behind {point}` tries again"
+                click.echo(f"{point}: {name} has refused changes, which stay in the journal; {hint}", err=True)
+            return True
+        if time.monotonic() >= tell_s:
+            if mountpoints.users(point):
+                return True  # who has a file open may write for ever: better to say who that is
+            tell_s = time.monotonic() + TELL_EVERY_S
+            click.echo(f"{point}: waiting for {text}; Ctrl-C leaves it mounted", err=True)
+        time.sleep(LOOK_EVERY_S)
+
+
+def _unmount(point: str, *, lazy: bool) -> None:
+    try:
+        mountpoints.unmount(point, lazy=lazy)
+    except PfsError as error:
+        if error.kind is not Kind.BUSY:
+            raise
+        users = "; ".join(mountpoints.users(point)) or "a program that this user cannot see uses it"
+        hint = "end that first, or use --lazy"
+        raise PfsError(Kind.BUSY, f"{point} is in use: {users}. {hint}") from None
+
+
+def _wait_for_end(point: str) -> bool:
+    end = time.monotonic() + END_S
+    while time.monotonic() < end:
+        lock = take_lock(point)
+        if lock is not None:
+            lock.close()
+            return True
+        time.sleep(0.02)
+    return False

@@ -1,0 +1,1 @@
+"""Random work whose outcome is known: a local directory or a row of bytes does the same, and must end up the same."""
