@@ -42,7 +42,7 @@ STATUS = json.dumps(
                 "since_s": 1.5,
                 "leases": 200_000,
                 **{name: {"hits": 10**12, "asked": 10**12} for name in ("attributes", "listings", "contents")},
-                **dict.fromkeys(("fetched_bytes", "sent_bytes", "waiting_bytes", "waiting_operations"), 10 ** 15),
+                **dict.fromkeys(("fetched_bytes", "sent_bytes", "waiting_bytes", "waiting_operations"), 10**15),
             }
         },
     }
