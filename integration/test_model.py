@@ -14,7 +14,7 @@ from integration.model.rounds import MOUNTS, calls, crowd
 from integration.model.world import World, world
 
 
-@pytest.mark.parametrize(("name", "examples", "steps"), [("one", 10, 40), ("two", 5, 30), ("behind", 6, 40)])
+@pytest.mark.parametrize(("name", "examples", "steps"), [("one", 6, 40), ("two", 4, 30), ("behind", 4, 40)])
 def test_a_mount_does_what_a_local_directory_does(name: str, examples: int, steps: int) -> None:
     with world(*MOUNTS[name]) as where:
         calls(where, 1, examples=examples, steps=steps)
