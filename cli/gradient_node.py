@@ -186,7 +186,7 @@ async def _serve(settings: Settings) -> None:
     from jobd.node.daemon import Daemon
     from jobd.node.dataroot import DataRoot
     from jobd.node.state import StateDir
-    from pfs.connection import connect_channel
+    from pfs.client.connection import connect_channel
 
     data_root = DataRoot(settings.data_root)
     with StateDir(settings.state_dir) as state:

@@ -84,7 +84,7 @@ def serve(
     import trio
 
     from cli import serve as server
-    from pfs.guard import Tls
+    from pfs.server.guard import Tls
 
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

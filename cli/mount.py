@@ -25,8 +25,8 @@ from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     from cli.config import Config, Datacenter
-    from fuseclient.blocks import BlockCache
-    from fuseclient.journal import Journal
+    from fuseclient.behind.journal import Journal
+    from fuseclient.cache.blocks import BlockCache
 
 START_S = 60.0
 CLOSE_S = 1.0
@@ -155,8 +155,8 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
     import trio
 
     from fuseclient import mount
-    from fuseclient.identity import Ids
-    from pfs.client import open_filesystem
+    from fuseclient.kernel.identity import Ids
+    from pfs.client.filesystem import open_filesystem
 
     options = what.options
 
@@ -199,7 +199,7 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
 
 def _open_cache(options: Options) -> "BlockCache | None":
     """Open the folder of the cache; without one that can be used a mount is slower, and as good."""
-    from fuseclient.blocks import BlockCache
+    from fuseclient.cache.blocks import BlockCache
 
     if options.cache_bytes == 0:
         return None
@@ -214,7 +214,7 @@ def _open_cache(options: Options) -> "BlockCache | None":
 
 def _open_journals(what: _Mount, stack: contextlib.AsyncExitStack) -> "dict[str, Journal] | None":
     """Open what --write-behind needs: without it nothing could be promised, so there is no mount without it."""
-    from fuseclient.journal import open_journal
+    from fuseclient.behind.journal import open_journal
 
     if not what.options.write_behind:
         return None

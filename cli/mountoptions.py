@@ -10,7 +10,7 @@ What is written later counts. `OPTIONS` is the whole list: messages, help and RE
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fuseclient.identity import Ids
+from fuseclient.kernel.identity import Ids
 from jobd.units import format_size, parse_size
 from pfs.errors import Kind, PfsError
 

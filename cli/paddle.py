@@ -19,7 +19,7 @@ from cli.errors import run_command
 from cli.output import age, table
 
 if TYPE_CHECKING:
-    from pfs.webclient import WebClient
+    from pfs.client.web import WebClient
 
 OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_LOST"})
 
@@ -149,7 +149,7 @@ def get() -> None:
 @dc_option
 def jobs(everything: bool, dc: str | None) -> None:
     """List jobs: those that are not over, unless -a is given."""
-    from pfs.webclient import facts
+    from pfs.client.web import facts
 
     with connected(dc) as client:
         found = [facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each")]
@@ -165,7 +165,7 @@ def jobs(everything: bool, dc: str | None) -> None:
 @dc_option
 def nodes(dc: str | None) -> None:
     """List the machines that run jobs."""
-    from pfs.webclient import facts
+    from pfs.client.web import facts
 
     with connected(dc) as client:
         found = [facts(entry["each"]) for entry in client.list("nodes", each="status") if entry.get("each")]
@@ -176,7 +176,7 @@ def nodes(dc: str | None) -> None:
 @contextmanager
 def connected(dc: str | None) -> "Iterator[WebClient]":
     """Give a client of the datacenter `dc`, or of the current one."""
-    from pfs.webclient import WebClient
+    from pfs.client.web import WebClient
 
     loaded = config.load()
     name = dc or loaded.current

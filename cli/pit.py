@@ -19,7 +19,7 @@ from cli.errors import run_command
 from cli.output import pit_since
 
 if TYPE_CHECKING:
-    from pfs.webclient import WebClient
+    from pfs.client.web import WebClient
 
 LETTERS = {
     "PENDING": "NEW",
@@ -48,7 +48,7 @@ def pit() -> None:
 @pit.command()
 def status() -> None:
     """Prints a job status report."""
-    from pfs.webclient import facts
+    from pfs.client.web import facts
 
     with connected() as client:
         jobs = [facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each")]
@@ -116,7 +116,7 @@ def _printable(text: str) -> str:
 @contextmanager
 def connected() -> "Iterator[WebClient]":
     """Give a client of the pit that the files name."""
-    from pfs.webclient import WebClient
+    from pfs.client.web import WebClient
 
     connect = _find(".pitconnect.txt")
     if connect is None:

@@ -24,21 +24,22 @@ from jobd.logs import LogStore
 from jobd.schema import upgrade
 from jobd.sessions import Datacenter, NodeSessions, new_cluster_id
 from jobd.workshop import DiskWorkshop
-from pfs import localfd, watch
 from pfs.accounts import Accounts, Identity, KeyKind
-from pfs.disk import Disk
-from pfs.diskattr import node_id
+from pfs.disk import watch
+from pfs.disk.attr import node_id
+from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
-from pfs.guard import Tls
-from pfs.guard import serve as serve_guarded
-from pfs.leasehub import LeaseHub
-from pfs.mounts import Mounts
-from pfs.promises import Promises
-from pfs.routes import Gate
-from pfs.service import TreeFileSystem
+from pfs.leasing.hub import LeaseHub
+from pfs.leasing.promises import Promises
+from pfs.protocol.wire import CHANNEL_PATH, OPEN_PATH
+from pfs.server import localfd
+from pfs.server.guard import Tls
+from pfs.server.guard import serve as serve_guarded
+from pfs.server.mounts import Mounts
+from pfs.server.routes import Gate
 from pfs.sql import Database
-from pfs.tree import DOMAIN_DIRECTORIES, make_home_now, top
-from pfs.wire import CHANNEL_PATH, OPEN_PATH
+from pfs.tree.service import TreeFileSystem
+from pfs.tree.top import DOMAIN_DIRECTORIES, make_home_now, top
 
 FIRST_CLUSTER = "GradientNode Cluster"
 PRIVATE = "server"

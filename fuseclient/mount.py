@@ -16,23 +16,23 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Se
 
 import trio
 
-from fuseclient.behindfs import BehindFileSystem
-from fuseclient.blocks import BlockCache
-from fuseclient.cached import CachedFileSystem
-from fuseclient.fuse import Operations, forget_attributes, forget_name
-from fuseclient.held import HELD_MAX
-from fuseclient.identity import Identity, Ids
-from fuseclient.journal import Journal
-from fuseclient.making import MakingFileSystem
+from fuseclient.behind.filesystem import BehindFileSystem
+from fuseclient.behind.journal import Journal
+from fuseclient.behind.making import MakingFileSystem
+from fuseclient.cache.blocks import BlockCache
+from fuseclient.cache.filesystem import CachedFileSystem
+from fuseclient.kernel.fuse import Operations, forget_attributes, forget_name
+from fuseclient.kernel.held import HELD_MAX
+from fuseclient.kernel.identity import Identity, Ids
+from fuseclient.kernel.ops import Ops
+from fuseclient.kernel.prune import prune
+from fuseclient.kernel.recall import Recall
+from fuseclient.kernel.session import PlainSession, Session, connect
 from fuseclient.mountpoints import canonical, unmount
-from fuseclient.ops import Ops
-from fuseclient.prune import prune
-from fuseclient.recall import Recall
 from fuseclient.report import Reporter
-from fuseclient.session import PlainSession, Session, connect
 from pfs.api import Owner
 from pfs.errors import Kind, PfsError
-from pfs.steps import BatchingFileSystem
+from pfs.protocol.steps import BatchingFileSystem
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 import trio
 
-from fuseclient.blocks import BlockCache
+from fuseclient.behind.making import MakingFileSystem
+from fuseclient.cache.blocks import BlockCache
 from fuseclient.counters import Answers
-from fuseclient.fuse import Operations
-from fuseclient.making import MakingFileSystem
-from fuseclient.ops import Ops
+from fuseclient.kernel.fuse import Operations
+from fuseclient.kernel.ops import Ops
 from fuseclient.status import Blocks, Rate, Server, Status
 
 PACKAGE = "pfs-jobs"

@@ -20,7 +20,7 @@ import trio
 
 from integration.box import Box, box, is_mounted, wait_until
 from pfs.api import OpenFlags
-from pfs.client import open_filesystem
+from pfs.client.filesystem import open_filesystem
 
 MIB = 1 << 20
 PIECE_BYTES = 1 * MIB

@@ -22,9 +22,9 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 from pfs.api import Attr, Entry, NodeType
 from pfs.errors import Kind, PfsError
-from pfs.listing import pack_entry, unpack_entries
-from pfs.session import FileSession
-from pfs.wire import Answer, Ask, Cancel, Json, decode_frame, encode_attr, encode_error, encode_frame
+from pfs.protocol.listing import pack_entry, unpack_entries
+from pfs.protocol.wire import Answer, Ask, Cancel, Json, decode_frame, encode_attr, encode_error, encode_frame
+from pfs.server.session import FileSession
 from tests.memoryfs import MemoryFileSystem
 
 SECRET = "5ec7e7" * 5 + "00"

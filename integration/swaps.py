@@ -22,8 +22,8 @@ import trio
 
 from integration.box import Box, box
 from pfs.api import Changes, NodeType, OpenFile, OpenFlags, RenameMode, XattrMode
-from pfs.client import RemoteFileSystem, open_filesystem
-from pfs.diskattr import node_id_of
+from pfs.client.filesystem import RemoteFileSystem, open_filesystem
+from pfs.disk.attr import node_id_of
 from pfs.errors import Kind, PfsError
 
 HOME = "home/demo/race"
@@ -41,7 +41,7 @@ LOST = {
 }
 SWAPPER = """
 import os, signal, sys, time
-from pfs.system import RENAME_EXCHANGE, rename_at
+from pfs.disk.system import RENAME_EXCHANGE, rename_at
 fd, told, count, going = os.open(sys.argv[1], os.O_DIRECTORY), os.open(sys.argv[2], os.O_WRONLY), 0, True
 def stop(*_):
     global going

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import pytest
 
-from fuseclient.identity import Ids
+from fuseclient.kernel.identity import Ids
 from integration.box import Box, box, free_port, is_mounted, wait_until
 from integration.test_mount_fs import Mount
 from integration.test_two_mounts import signal_mount
 from pfs.errors import Kind
-from pfs.leasehub import LEASE_S
+from pfs.leasing.hub import LEASE_S
 
 CLONE_NEWNET = 0x40000000
 DEADLINE_S = 30

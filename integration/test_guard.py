@@ -33,9 +33,10 @@ import trio
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
-from pfs import guard, websocket
+from pfs.server import guard
+from pfs.protocol import websocket
 from pfs.errors import PfsError
-from pfs.takeover import accept_websocket, response_head
+from pfs.server.takeover import accept_websocket, response_head
 
 left = {"http": 0, "websocket": 0}
 

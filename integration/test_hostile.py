@@ -15,7 +15,7 @@ from integration.box import Box, box, wait_until
 from integration.swaps import race
 from integration.test_mount_fs import errno_of
 from pfs.api import OpenFlags, RenameMode
-from pfs.client import open_filesystem
+from pfs.client.filesystem import open_filesystem
 from pfs.errors import Kind, PfsError
 from pfs.path import PATH_BYTES_MAX
 

@@ -13,13 +13,13 @@ import trio
 from integration.box import Box, box
 from integration.memory import MIB, Memory
 from pfs.api import OpenFlags
-from pfs.client import RemoteFileSystem, open_filesystem
-from pfs.connection import connect_channel
-from pfs.dial import dial
+from pfs.client.connection import connect_channel
+from pfs.client.dial import dial
+from pfs.client.filesystem import RemoteFileSystem, open_filesystem
 from pfs.errors import Kind, PfsError
-from pfs.frames import Opcode, encode_message
-from pfs.websocket import WebSocketTransport
-from pfs.wire import Answer, Ask, Cancel, Json, decode_frame, encode_frame
+from pfs.protocol.frames import Opcode, encode_message
+from pfs.protocol.websocket import WebSocketTransport
+from pfs.protocol.wire import Answer, Ask, Cancel, Json, decode_frame, encode_frame
 
 SERVER_MIB_MAX = 350  # it is under 300 as long as nobody means harm; without bounds these make it gigabytes
 ASKED = 10_000

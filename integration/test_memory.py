@@ -21,7 +21,7 @@ MOUNT_MIB, MOUNT_NEW_MIB, KNOWN = (
 BYTES_EACH_MAX = (MOUNT_MIB - MOUNT_NEW_MIB) * MIB / KNOWN
 FEW = 2_000
 # a mount whose kernel is made to forget early; there is no option for that
-FORGETFUL = f"import fuseclient.prune\nfuseclient.prune.prune.__defaults__ = ({FEW},)\n"
+FORGETFUL = f"import fuseclient.kernel.prune\nfuseclient.prune.prune.__defaults__ = ({FEW},)\n"
 CLIENTS, STREAM_BYTES, SERVER_MIB_EACH_MAX = 10, 16 * MIB, 10
 
 

@@ -28,9 +28,9 @@ from typing import Any
 
 import pytest
 
-from fuseclient import procs
-from fuseclient.held import UNKNOWN_READER_S
-from fuseclient.identity import Ids
+from fuseclient.kernel import procs
+from fuseclient.kernel.held import UNKNOWN_READER_S
+from fuseclient.kernel.identity import Ids
 from fuseclient.mountpoints import mounted_type, unmount, users
 from pfs.api import Closing, RenameMode
 from pfs.errors import Kind, PfsError

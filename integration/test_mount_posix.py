@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from fuseclient.identity import Ids
+from fuseclient.kernel.identity import Ids
 from integration.test_mount_fs import Mount
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as others")

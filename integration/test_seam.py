@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
+from fuseclient.kernel.negotiation import CONGESTION_THRESHOLD, MAX_BACKGROUND
 from fuseclient.mountpoints import mounted_type, unmount
-from fuseclient.negotiation import CONGESTION_THRESHOLD, MAX_BACKGROUND
 
 ROOT = Path(__file__).parent.parent
 HANGS_S = 30

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from pfs.watch import Name, Node, Watch
+from pfs.disk.watch import Name, Node, Watch
 
 WAIT_S = 60.0
 QUEUE = Path("/proc/sys/fs/fanotify/max_queued_events")

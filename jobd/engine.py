@@ -25,9 +25,9 @@ from jobd.scheduler import NodeView, plan, refuse
 from jobd.spec import JobSpec, parse_spec
 from jobd.specvalues import name_problem
 from jobd.wire import TaskStanding, Wanted, parse_task_id
-from pfs.channel import ChannelClosed
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
+from pfs.protocol.channel import ChannelClosed
 
 log = logging.getLogger(__name__)
 

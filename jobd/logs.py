@@ -21,8 +21,8 @@ from io import BufferedReader
 import trio
 
 from jobd.logformat import MergeState, close, format_piece
+from pfs.disk.system import translate
 from pfs.errors import Kind, PfsError
-from pfs.system import translate
 
 # time in ns since the epoch; worker number, or one of the sources below; 1 where the text follows right here (a
 # line of the service's own) and 0 where it is in the worker's file; bytes

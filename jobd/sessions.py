@@ -16,9 +16,9 @@ from jobd.db import JobStore, NodeRow
 from jobd.engine import Engine
 from jobd.wire import OUT_OF_MEMORY, Assignment, Json, Welcome, encode_assignment, encode_welcome
 from pfs.accounts import Identity
-from pfs.channel import Channel, Handler
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name
+from pfs.protocol.channel import Channel, Handler
 
 Reply = tuple[Json, bytes]
 

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from jobd.assign import Place, data_path, facts_of
 from jobd.environment import hostfile
 from jobd.job import Job
-from pfs.copytree import Limits, copy_tree
-from pfs.disk import Disk
+from pfs.disk.copytree import Limits, copy_tree
+from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.path import from_absolute, split
 from pfs.perm import Domain, DomainKind, Subject, Verb, allowed

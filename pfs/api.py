@@ -1,7 +1,7 @@
 """The nouns of the file service and the Protocols that tie its parts together.
 
-`FileSystem` is what one caller sees: the server implements it over the tree (`pfs.service`), the client
-over the network (`pfs.client`); the mount is written against the Protocol alone. Paths are those of
+`FileSystem` is what one caller sees: the server implements it over the tree (`pfs.tree.service`), the client
+over the network (`pfs.client.filesystem`); the mount is written against the Protocol alone. Paths are those of
 `pfs.path`. Every method raises `PfsError` and nothing else.
 
     FileSystem.open ──▶ OpenFile ──▶ read, write, flush, release

@@ -1,7 +1,7 @@
 """The one error type of the product, and the words for what can go wrong.
 
 Everything that a user may cause or see is a `PfsError` with a `Kind`. A kind is translated once, at an
-edge: to an HTTP status in `pfs.routes`, to an errno in `fuseclient.errnos`, to an exit status in `cli`.
+edge: to an HTTP status in `pfs.server.routes`, to an errno in `fuseclient.kernel.errnos`, to an exit status in `cli`.
 Anything else that is raised is a defect: it is logged where it is caught and shown as `INTERNAL`.
 """
 

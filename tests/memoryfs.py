@@ -35,7 +35,7 @@ from pfs.api import (
 )
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name, parent_and_name, split
-from pfs.steps import Outcome, Step, take_steps
+from pfs.protocol.steps import Outcome, Step, take_steps
 from tests.sparse import Sparse
 
 VALID_S = 1.0

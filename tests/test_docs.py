@@ -102,6 +102,14 @@ def test_the_table_of_packages_is_the_top_level():
     assert set(rows) == packages
 
 
+@pytest.mark.parametrize("package", ["pfs", "fuseclient"])
+def test_the_picture_of_the_house_names_every_folder(package: str):
+    picture = README.split("## The house")[1]
+    folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert folders
+    assert {name for name in folders if not re.search(rf"^   {name} | \| {name} ", picture, re.M)} == set()
+
+
 def test_addresses_and_places_are_the_defaults():
     assert f"127.0.0.1:{DEFAULT_PORT}" in README
     for place in ("/var/lib/pfs", "/var/lib/pfs-node", "server/pfs.sqlite"):

@@ -167,7 +167,7 @@ def syncing(seen: Seen) -> None:
         assert (seen.disk / "f").read_bytes() == b"onetwo"
     with descriptor(seen.here, os.O_RDONLY | os.O_DIRECTORY) as fd:
         os.fsync(fd)
-    made_elsewhere("tests/pfs/test_disk.py::test_the_names_in_a_directory_are_synced")(seen)
+    made_elsewhere("tests/pfs/disk/test_domains.py::test_the_names_in_a_directory_are_synced")(seen)
 
 
 def attributes(seen: Seen) -> None:

@@ -20,7 +20,7 @@ from jobd.spec import is_complete, prefix_problems
 from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags, XattrCall
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.virtual import no_xattrs, virtual_id
+from pfs.tree.virtual import no_xattrs, virtual_id
 
 DROP_NAME = re.compile(r"[A-Za-z0-9].*\.(ya?ml|json)")
 DRAFT_BYTES_MAX = 1024 * 1024

@@ -23,10 +23,10 @@ from jobd.job import Job
 from jobd.lifecycle import encode_event
 from jobd.logs import JobLog
 from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags
-from pfs.disk import Disk
+from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.virtual import (
+from pfs.tree.virtual import (
     WRITING,
     Directory,
     DomainDirectory,

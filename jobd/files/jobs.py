@@ -14,10 +14,10 @@ from jobd.engine import Engine
 from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, resized, stem
 from jobd.files.job import JobDirectory
 from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
-from pfs.disk import Disk
+from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.virtual import Directory, File, Link, Node, Text, directory_attr, virtual_id
+from pfs.tree.virtual import Directory, File, Link, Node, Text, directory_attr, virtual_id
 
 ERROR_ENDING = ".error"
 

@@ -7,7 +7,7 @@ from jobd.fleet import NodeStanding
 from pfs.api import Attr, Entry
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.virtual import Directory, Node, Text, directory_attr, virtual_id
+from pfs.tree.virtual import Directory, Node, Text, directory_attr, virtual_id
 
 
 class NodesDirectory(Directory):

@@ -17,8 +17,8 @@ from jobd.node.runtime import Launch, Runtime, RuntimeAway, RuntimeFailure
 from jobd.node.state import StateDir, boot_id
 from jobd.node.task import Task
 from jobd.wire import Assignment, Json, Wanted, Welcome, decode_assignment, decode_welcome
-from pfs.channel import Channel, ChannelClosed, Handler
 from pfs.errors import Kind, PfsError
+from pfs.protocol.channel import Channel, ChannelClosed, Handler
 
 log = logging.getLogger(__name__)
 

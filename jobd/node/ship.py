@@ -8,8 +8,8 @@ import trio
 
 from jobd.logformat import Splitter
 from jobd.node.runtime import Runtime
-from pfs.channel import Channel
 from pfs.errors import PfsError
+from pfs.protocol.channel import Channel
 
 BATCH_BYTES = 256 * 1024
 CHUNKS_AHEAD = 4

@@ -14,8 +14,8 @@ import trio
 from jobd.node.runtime import Exit, Launch, Runtime, RuntimeAway, RuntimeFailure
 from jobd.node.ship import ship
 from jobd.node.state import StateDir, boottime
-from pfs.channel import Channel, ChannelClosed
 from pfs.errors import PfsError
+from pfs.protocol.channel import Channel, ChannelClosed
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.mountoptions import FOREIGN, OPTIONS, Options, parse, shown
-from fuseclient.identity import Ids
+from fuseclient.kernel.identity import Ids
 from pfs.errors import Kind, PfsError
 
 FLAGS = st.frozensets(st.sampled_from(["ro", "noexec", "suid"]))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pyfuse3
 
-from fuseclient.inodes import ROOT
+from fuseclient.kernel.inodes import ROOT
 from tests.functional.posix import Stat
 from tests.functional.stack import Stack
 

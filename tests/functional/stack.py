@@ -14,19 +14,19 @@ from unittest import mock
 import pyfuse3
 import trio
 
-from fuseclient import fuse, identity
-from fuseclient.making import MakingFileSystem
-from fuseclient.ops import Ops
-from fuseclient.recall import Recall
+from fuseclient.behind.making import MakingFileSystem
+from fuseclient.kernel import fuse, identity
+from fuseclient.kernel.ops import Ops
+from fuseclient.kernel.recall import Recall
 from pfs.accounts import Identity, KeyKind
 from pfs.api import Owner
-from pfs.channel import Channel, Handler
-from pfs.client import RemoteFileSystem
-from pfs.connection import Connection
+from pfs.client.connection import Connection
+from pfs.client.filesystem import RemoteFileSystem
+from pfs.client.transfer import Transfer
 from pfs.errors import PfsError
-from pfs.mounts import Mounts
-from pfs.transfer import Transfer
-from pfs.wire import Answer, Ask, Json, decode_frame, encode_frame
+from pfs.protocol.channel import Channel, Handler
+from pfs.protocol.wire import Answer, Ask, Json, decode_frame, encode_frame
+from pfs.server.mounts import Mounts
 from tests.pfs.world import ANN, World
 
 LISTED_AT_ONCE = 7

@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from fuseclient import mount
-from fuseclient.identity import Ids
+from fuseclient.kernel.identity import Ids
 from pfs.errors import Kind, PfsError
 from tests.memoryfs import MemoryFileSystem, MemoryNode
 
@@ -66,7 +66,7 @@ def command(arguments: list[str]) -> int:
     from cli.mount import mount_command
     from cli.mountoptions import Options
     from cli.umount import umount_command
-    from pfs import client
+    from pfs.client import filesystem as client
 
     @asynccontextmanager
     async def open_filesystem(

@@ -12,10 +12,10 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuseclient.errnos import KIND_TO_ERRNO
+from fuseclient.kernel.errnos import KIND_TO_ERRNO
 from pfs.api import Attr, Changes, NodeType, OpenFlags, RenameMode, XattrMode
+from pfs.disk.system import rename_at
 from pfs.errors import PfsError
-from pfs.system import rename_at
 from tests.memoryfs import MemoryFileSystem
 from tests.sparse import PAGE_BYTES, Sparse
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import trio
 import trio.testing
 
-from fuseclient.behind import BehindStatus
-from fuseclient.blocks import BlockCache
-from fuseclient.fuse import Operations
-from fuseclient.inodes import ROOT
-from fuseclient.making import MakingFileSystem
+from fuseclient.behind.making import MakingFileSystem
+from fuseclient.behind.sending import BehindStatus
+from fuseclient.cache.blocks import BlockCache
+from fuseclient.kernel.fuse import Operations
+from fuseclient.kernel.inodes import ROOT
 from fuseclient.report import REFUSED_MAX, Reporter, own_version
 from fuseclient.status import Blocks, Rate, Status
 from pfs.api import Closing, OpenFlags, Standing
-from tests.fuseclient.kernel import Kernel
-from tests.fuseclient.test_cached import Server
-from tests.fuseclient.test_coherence import leasing
-from tests.fuseclient.test_fuse import CONTEXT, errno_of
+from tests.fuseclient.asking import Kernel
+from tests.fuseclient.cache.test_coherence import leasing
+from tests.fuseclient.cache.test_filesystem import Server
+from tests.fuseclient.kernel.test_fuse import CONTEXT, errno_of
 
 Test = Callable[[Server, MakingFileSystem], Awaitable[None]]
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyfuse3
 import trio
 
-from fuseclient import session
+from fuseclient.kernel import session
 
 VALID_S = 0.0
 SLOW_S = 0.2

@@ -22,12 +22,12 @@ from jobd.schema import upgrade
 from jobd.wire import Assignment
 from jobd.workshop import DiskWorkshop
 from pfs.accounts import Accounts
-from pfs.disk import Disk
+from pfs.disk.domains import Disk
 from pfs.perm import Subject
-from pfs.service import TreeFileSystem
 from pfs.sql import Database
-from pfs.tree import DOMAIN_DIRECTORIES, HomesDirectory, make_home_now
-from pfs.virtual import StaticDirectory
+from pfs.tree.service import TreeFileSystem
+from pfs.tree.top import DOMAIN_DIRECTORIES, HomesDirectory, make_home_now
+from pfs.tree.virtual import StaticDirectory
 
 SECOND_NS = 1_000_000_000
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pfs import quick
-from pfs.disk import DiskDomain
+from pfs.disk import quick
+from pfs.disk.domains import DiskDomain
 from tests.pfs.world import World
 
 

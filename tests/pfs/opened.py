@@ -12,12 +12,12 @@ from starlette.applications import Starlette
 
 from pfs.accounts import Identity
 from pfs.api import Attr, Changes, Closing, NodeType, XattrCall
-from pfs.bulk import BulkSessions
-from pfs.diskfile import Runner
+from pfs.disk.file import Runner
 from pfs.errors import Kind, PfsError
-from pfs.guard import Tls
 from pfs.perm import Subject
-from pfs.wire import OPEN_PATH
+from pfs.protocol.wire import OPEN_PATH
+from pfs.server.bulk import BulkSessions
+from pfs.server.guard import Tls
 from tests.pfs.served import Served, identify, served
 from tests.pfs.world import ANN
 

@@ -11,17 +11,17 @@ import trio
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pfs import guard
 from pfs.accounts import Identity, KeyKind
-from pfs.channel import Channel, Handler
 from pfs.errors import Kind, PfsError
-from pfs.guard import Tls
-from pfs.leased import LeasedTree
-from pfs.leasehub import LeaseHub
-from pfs.routes import Conversation, Gate
-from pfs.session import FileSession
-from pfs.takeover import Taken, Taker
-from pfs.wire import CHANNEL_PATH, FILES_PATH, Json
+from pfs.leasing.filesystem import LeasedTree
+from pfs.leasing.hub import LeaseHub
+from pfs.protocol.channel import Channel, Handler
+from pfs.protocol.wire import CHANNEL_PATH, FILES_PATH, Json
+from pfs.server import guard
+from pfs.server.guard import Tls
+from pfs.server.routes import Conversation, Gate
+from pfs.server.session import FileSession
+from pfs.server.takeover import Taken, Taker
 from tests.pfs.world import ADMIN, ANN, BOB, World
 
 TOKENS = {

@@ -22,11 +22,21 @@ from pfs.api import (
     RenameMode,
     XattrMode,
 )
-from pfs.disk import Disk
+from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
-from pfs.service import TreeFileSystem
-from pfs.virtual import Directory, DomainDirectory, File, Link, Node, ReadOnlyFile, StaticDirectory, Text, virtual_id
+from pfs.tree.service import TreeFileSystem
+from pfs.tree.virtual import (
+    Directory,
+    DomainDirectory,
+    File,
+    Link,
+    Node,
+    ReadOnlyFile,
+    StaticDirectory,
+    Text,
+    virtual_id,
+)
 
 ANN = Subject("ann", groups=frozenset({"ml"}))
 BOB = Subject("bob")

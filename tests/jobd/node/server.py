@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import trio
 
 from jobd.wire import Assignment, Json, TaskStanding, Wanted, Welcome, encode_assignment, encode_welcome
-from pfs.channel import Channel, ChannelClosed, Handler, Transport
 from pfs.errors import Kind, PfsError
+from pfs.protocol.channel import Channel, ChannelClosed, Handler, Transport
 
 MARK = "0123456789abcdef"
 

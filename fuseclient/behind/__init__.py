@@ -1,0 +1,1 @@
+"""Changes that programs were told are made and that the server does not have yet."""

@@ -1,0 +1,1 @@
+"""What the mount knows and holds without asking: leased copies, blocks, what is read ahead and gathered."""

@@ -1,0 +1,1 @@
+"""The kernel's side of the mount: its requests, its numbers, what it has open."""

@@ -1,0 +1,1 @@
+"""The asking end: a tree over the network."""

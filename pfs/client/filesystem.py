@@ -1,0 +1,299 @@
+"""The tree over the network: `pfs.api.FileSystem` for the mount, and channels for whoever else talks to a server.
+
+Small questions go over one connection (`pfs.client.connection`), large ranges of open files beside it
+(`pfs.client.transfer`); on the server's own machine files are read directly (`pfs.protocol.nearby`).
+"""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from pfs.api import (
+    Attr,
+    Broken,
+    Changes,
+    Closing,
+    Content,
+    Entry,
+    NodeType,
+    OpenFile,
+    OpenFlags,
+    Owner,
+    Part,
+    RenameMode,
+    Space,
+    Standing,
+    XattrCall,
+    XattrMode,
+)
+from pfs.client.connection import Connection, only
+from pfs.client.transfer import Transfer
+from pfs.errors import Kind, PfsError
+from pfs.protocol import nearby
+from pfs.protocol.answers import (
+    decode_attr,
+    decode_contents,
+    decode_opening,
+    decode_outcomes,
+    decode_page,
+    decode_piece,
+    decode_space,
+    decode_target,
+    decode_xattrs,
+)
+from pfs.protocol.steps import Outcome, Step, encode_steps
+from pfs.protocol.wire import (
+    Json,
+    encode_changes,
+    encode_flags,
+    encode_owner,
+)
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES_MAX = 128 * 1024  # larger pieces travel beside the channel
+
+
+@asynccontextmanager
+async def open_filesystem(
+    endpoint: str, token: str, ca: str | None = None, *, shortcut: bool = True
+) -> AsyncIterator["RemoteFileSystem"]:
+    """Give the tree of the server at `endpoint` as the owner of `token` may see it, while the block runs.
+
+    Args:
+        shortcut: read files of a server on this machine directly.
+
+    Raises:
+        PfsError: UNREACHABLE, UNAUTHENTICATED or INVALID at the first contact; later losses are healed.
+    """
+    failure: PfsError | None = None
+    try:
+        async with Transfer(endpoint, token, ca) as transfer, trio.open_nursery() as nursery:
+            connection = Connection(endpoint, token, ca, transfer, shortcut=shortcut)
+            await nursery.start(connection.run)
+            try:
+                yield RemoteFileSystem(connection)
+            finally:
+                await connection.say_bye()
+                nursery.cancel_scope.cancel()
+    except* PfsError as group:
+        failure = only(group)
+    if failure is not None:
+        raise failure
+
+
+class RemoteFileSystem:
+    """`pfs.api.FileSystem` of a server."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def trusted(self) -> bool:
+        return self._connection.trusted()
+
+    def is_near(self) -> bool:
+        return self._connection.near
+
+    def standing(self) -> Standing:
+        return self._connection.standing()
+
+    def is_away(self) -> bool:
+        return self._connection.is_away()
+
+    async def look_out(self) -> None:
+        await self._connection.look_out()
+
+    def listen(self, broken: Broken, lapsed: Callable[[], None], returned: Callable[[], None]) -> None:
+        self._connection.listen(broken, lapsed, returned)
+
+    async def _ask(self, op: str, args: Json, *, again: bool) -> Json:
+        return (await self._connection.ask(op, args, again=again))[0]
+
+    async def getattr(self, path: str) -> Attr:
+        return decode_attr(await self._ask("getattr", {"path": path}, again=True))
+
+    async def listdir(self, path: str) -> Sequence[Entry]:
+        entries: list[Entry] = []
+        more = True
+        while more:
+            after = entries[-1].name if entries else ""
+            args = {"path": path, "after": after}
+            page, more = decode_page(*await self._connection.ask("listdir", args, again=True), after, len(entries))
+            entries += page
+        return entries
+
+    async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
+        args = {"path": path, "names": list(names), "size_max": size_max}
+        return decode_contents(*await self._connection.ask("contents", args, again=True))
+
+    async def readlink(self, path: str) -> str:
+        return decode_target(await self._ask("readlink", {"path": path}, again=True))
+
+    async def mkdir(self, path: str, mode: int, owner: Owner | None = None) -> Attr:
+        args = {"path": path, "mode": mode, "owner": encode_owner(owner)}
+        return decode_attr(await self._ask("mkdir", args, again=False))
+
+    async def symlink(self, path: str, target: str, owner: Owner | None = None) -> Attr:
+        args = {"path": path, "target": target, "owner": encode_owner(owner)}
+        return decode_attr(await self._ask("symlink", args, again=False))
+
+    async def mknod(self, path: str, type_: NodeType, mode: int, owner: Owner | None = None) -> Attr:
+        args = {"path": path, "type": type_.value, "mode": mode, "owner": encode_owner(owner)}
+        return decode_attr(await self._ask("mknod", args, again=False))
+
+    async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
+        args = {"path": path, "mode": mode, "changes": encode_changes(changes)}
+        return decode_attr((await self._connection.ask("make_file", args, data, again=False))[0])
+
+    async def batch(self, steps: Sequence[Step]) -> Sequence[Outcome]:
+        args, body = encode_steps(steps)
+        return decode_outcomes((await self._connection.ask("batch", args, body, again=False))[0], len(steps))
+
+    async def link(self, source: str, target: str) -> Attr:
+        return decode_attr(await self._ask("link", {"path": source, "target": target}, again=False))
+
+    async def unlink(self, path: str) -> None:
+        await self._ask("unlink", {"path": path}, again=False)
+
+    async def rmdir(self, path: str) -> None:
+        await self._ask("rmdir", {"path": path}, again=False)
+
+    async def rename(self, source: str, target: str, mode: RenameMode) -> None:
+        await self._ask("rename", {"path": source, "target": target, "mode": mode.value}, again=False)
+
+    async def setattr(self, path: str, changes: Changes) -> Attr:
+        args = {"path": path, "changes": encode_changes(changes)}
+        return decode_attr(await self._ask("setattr", args, again=True))
+
+    async def getxattr(self, path: str, name: str) -> bytes:
+        return (await self._connection.ask("getxattr", {"path": path, "name": name}, again=True))[1]
+
+    async def listxattr(self, path: str) -> Sequence[str]:
+        return decode_xattrs(await self._ask("listxattr", {"path": path}, again=True))
+
+    async def setxattr(self, path: str, name: str, value: bytes, mode: XattrMode) -> None:
+        args = {"path": path, "name": name, "mode": mode.value}
+        await self._connection.ask("setxattr", args, value, again=mode is not XattrMode.CREATE)
+
+    async def removexattr(self, path: str, name: str) -> None:
+        await self._ask("removexattr", {"path": path, "name": name}, again=False)
+
+    async def statfs(self, path: str) -> Space:
+        return decode_space(await self._ask("statfs", {"path": path}, again=True))
+
+    async def fsyncdir(self, path: str) -> None:
+        await self._ask("fsyncdir", {"path": path}, again=True)
+
+    async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
+        args = {"path": path, "flags": encode_flags(flags), "mode": mode, "owner": encode_owner(owner)}
+        return self._opened(await self._ask("open", args, again=OpenFlags.EXCLUSIVE not in flags), flags)
+
+    async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> OpenFile:
+        args = {"path": path, "node_id": node_id, "flags": encode_flags(flags)}
+        return self._opened(await self._ask("reopen", args, again=True), flags)
+
+    def _opened(self, result: Json, flags: OpenFlags) -> OpenFile:
+        return RemoteFile(self._connection, *decode_opening(result), flags)
+
+
+class RemoteFile:
+    """`pfs.api.OpenFile` of a server; after a lost connection every call is BAD_HANDLE."""
+
+    def __init__(self, connection: Connection, handle: int, attr: Attr, flags: OpenFlags) -> None:
+        self._connection = connection
+        self._handle = handle
+        self._secret = connection.secret
+        ordinary = not (attr.volatile or attr.stream or attr.commits)
+        self._bulk = ordinary and bool(self._secret)
+        self._bulk_writes = self._bulk and OpenFlags.APPEND not in flags  # a range may be sent twice
+        self._near = ordinary
+        self._descriptor: int | None = None
+        self.attr = attr
+
+    async def _ask(self, op: str, args: Json, body: bytes = b"", *, patient: bool = False) -> tuple[Json, bytes]:
+        args["handle"] = self._handle
+        # safe to repeat: on another connection the handle is unknown, and nothing is done twice
+        return await self._connection.ask(op, args, body, again=True, patient=patient)
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        if self._near and (fd := await self._own_descriptor()) is not None:
+            return await _read_directly(fd, offset, size)
+        if self._bulk and size > MESSAGE_BYTES_MAX:
+            try:
+                return await self._connection.transfer.read(self._secret, self._handle, offset, size)
+            except PfsError as error:
+                if error.kind is not Kind.UNREACHABLE:
+                    raise  # else the channel knows better: it waits for the server
+        patient = wait and self.attr.stream
+        args = {"offset": offset, "size": size, "wait": wait}
+        return decode_piece((await self._ask("read", args, patient=patient))[1], size)
+
+    async def _own_descriptor(self) -> int | None:
+        """Return a descriptor of the server's file, where the server is on this machine."""
+        if self._descriptor is None:
+            socket = self._connection.socket
+            self._near = False
+            if socket and self._secret:
+                self._descriptor = await nearby.descriptor(socket, self._secret, self._handle)
+                self._near = self._connection.near = self._descriptor is not None
+                if not self._near:
+                    self._connection.socket = None  # another machine, or a container without it
+        return self._descriptor
+
+    async def write(self, offset: int, data: bytes) -> int:
+        await self.write_parts(offset, (data,))
+        return len(data)
+
+    async def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
+        if self._bulk_writes and sum(map(len, parts)) > MESSAGE_BYTES_MAX:
+            try:
+                await self._connection.transfer.write(self._secret, self._handle, offset, *parts)
+                return
+            except PfsError as error:
+                if error.kind is not Kind.UNREACHABLE:
+                    raise
+        await self._ask("write", {"offset": offset}, b"".join(parts))
+
+    async def setattr(self, changes: Changes) -> Attr:
+        return decode_attr((await self._ask("fsetattr", {"changes": encode_changes(changes)}))[0])
+
+    async def getattr(self) -> Attr:
+        return decode_attr((await self._ask("fgetattr", {}))[0])
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        args = {"verb": call.verb.value, "name": call.name, "mode": call.mode.value}
+        return (await self._ask("fxattr", args, call.value))[1]
+
+    async def flush(self, closing: Closing) -> None:
+        await self._ask("flush", {"closing": closing.value})
+
+    async def fsync(self) -> None:
+        await self._ask("fsync", {})
+
+    async def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._near, self._descriptor = False, None
+        try:
+            await self._ask("release", {})
+        except PfsError as error:
+            if error.kind not in (Kind.BAD_HANDLE, Kind.TIMED_OUT):
+                raise
+
+
+async def _read_directly(fd: int, offset: int, size: int) -> bytes:
+    """Read from this machine's own page cache at once, or from its disk in a thread."""
+    buffer = bytearray(size)
+    try:
+        read = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        if read == size:
+            return bytes(buffer)
+    except OSError:
+        pass  # not all of it is there, or this file system cannot tell
+    try:
+        return await trio.to_thread.run_sync(os.pread, fd, size, offset)
+    except OSError as error:
+        raise PfsError(Kind.IO, f"the file could not be read: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""Data domains on the server's disk, and everything that touches it."""

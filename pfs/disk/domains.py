@@ -1,0 +1,397 @@
+"""Ordinary files: the data domains under the data root, reached without ever following a link that a user made.
+
+Every path that a user names is walked from its domain's directory by openat2(2) with RESOLVE_BENEATH and
+RESOLVE_NO_SYMLINKS, in one step; what is then done at the last name never follows a link either. So neither `..`
+nor a link swapped in at the last moment leads out of the domain.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+
+import trio
+
+from pfs.api import Attr, Changes, Content, Entry, NodeType, OpenFlags, Owner, RenameMode, Space, XattrMode
+from pfs.disk.attr import (
+    MADE_TYPES,
+    SPECIAL,
+    USER,
+    Powers,
+    attr_of,
+    change,
+    change_link,
+    check_powers,
+    drop_special,
+    get_xattr,
+    list_xattrs,
+    node_id_of,
+    remove_xattr,
+    set_xattr,
+)
+from pfs.disk.file import (
+    DiskFile,
+    check_ordinary,
+    held,
+    large_file,
+    make_whole,
+    open_bits,
+    open_or_make,
+    open_silently,
+    read_whole,
+)
+from pfs.disk.root import DiskRoot
+from pfs.disk.system import RENAME_EXCHANGE, RENAME_NOREPLACE, anew, open_beneath, rename_at
+from pfs.errors import Kind, PfsError
+from pfs.path import check_name, parent_and_name
+
+RENAME_FLAGS = {RenameMode.NO_REPLACE: RENAME_NOREPLACE, RenameMode.EXCHANGE: RENAME_EXCHANGE}
+
+
+class Disk(DiskRoot):
+    """The data root with its domains, which are directories below it."""
+
+    def domain(self, path: str, uid: int | None) -> "DiskDomain":
+        """Return the domain whose directory is `path` under the root; new files belong to `uid`."""
+        return DiskDomain(self, path, uid)
+
+
+class DiskDomain:
+    """One domain's files. Paths are relative to its directory; `""` is the directory itself.
+
+    Args:
+        uid: whose new files are; None leaves them the server's.
+        powers: what whoever acts may do here.
+    """
+
+    def __init__(self, disk: Disk, path: str, uid: int | None, powers: Powers = USER) -> None:
+        self.path = path
+        self._disk = disk
+        self._uid = uid
+        self._powers = powers
+
+    def acting(self, powers: Powers) -> "DiskDomain":
+        """Return the same domain for somebody with these powers."""
+        return DiskDomain(self._disk, self.path, self._uid, powers)
+
+    @contextlib.contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[int, str]]:
+        parent, name = parent_and_name(path)
+        check_name(name)
+        with self._directory(parent) as fd:
+            yield fd, name
+
+    @contextlib.contextmanager
+    def _directory(self, path: str, bits: int = os.O_PATH) -> Iterator[int]:
+        """Hold a directory of the domain open."""
+        with self._disk.directory(self.path) as domain_fd:
+            fd = open_beneath(domain_fd, path, bits | os.O_DIRECTORY)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _node(self, path: str) -> Iterator[int]:
+        """Hold what stands at `path`, also a link, as an O_PATH descriptor."""
+        if path == "":
+            with self._disk.directory(self.path) as fd:
+                yield fd
+            return
+        with self._parent(path) as (parent_fd, name), held(parent_fd, name) as fd:
+            yield fd
+
+    def _look(self, path: str) -> Attr:
+        if path == "":
+            with self._disk.directory(self.path) as fd:
+                watched = self._disk.watch(fd)
+                return attr_of(os.fstat(fd), watched=watched)
+        with self._parent(path) as (fd, name):
+            return self._look_at(name, fd, self._disk.watch(fd))
+
+    def _look_at(self, name: str, parent_fd: int, watched: bool) -> Attr:
+        """Tell of one name; what its directory's watch does not show is watched itself."""
+        info = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        if not watched or (info.st_nlink == 1 and not stat.S_ISDIR(info.st_mode)):
+            return attr_of(info, watched=watched)
+        with held(parent_fd, name) as fd:
+            watched = self._disk.watch(fd)
+            return attr_of(os.fstat(fd), watched=watched)
+
+    def _settle(self, target: int | str, parent_fd: int, mode: int, owner: Owner | None) -> os.stat_result:
+        """Give a new node to whom it shall belong; its special bits come last, since a new owner takes them away."""
+        if owner is None and self._uid is not None:
+            owner = Owner(self._uid, self._uid)
+        if owner is not None:
+            parent = os.fstat(parent_fd)
+            os.chown(target, owner.uid, parent.st_gid if parent.st_mode & stat.S_ISGID else owner.gid)
+        info = os.stat(target)
+        special = mode & self._powers.mode_mask & SPECIAL
+        if special:
+            os.chmod(target, stat.S_IMODE(info.st_mode) | special)
+            info = os.stat(target)
+        return info
+
+    async def _make(self, path: str, mode: int, owner: Owner | None, make: Callable[[str, int], None]) -> Attr:
+        """Make a node that is not opened; `make` is given its name and the descriptor of its directory."""
+
+        def work() -> Attr:
+            with self._parent(path) as (fd, name):
+                watched = self._disk.watch(fd)
+                make(name, fd)
+                with held(fd, name) as node:
+                    info = self._settle(anew(node), fd, mode, owner)
+                    if watched and stat.S_ISDIR(info.st_mode):
+                        watched = self._disk.watch(node)
+                    return attr_of(info, watched=watched)
+
+        return await self._disk.run(work)
+
+    async def getattr(self, path: str) -> Attr:
+        """Tell what stands at `path`."""
+        return await self._disk.run(lambda: self._look(path))
+
+    async def listdir(self, path: str) -> Sequence[Entry]:
+        """List a directory, sorted by name."""
+
+        def work() -> list[Entry]:
+            with self._directory(path, os.O_RDONLY) as fd:
+                watched = self._disk.watch(fd)
+                found = []
+                for name in os.listdir(fd):
+                    with contextlib.suppress(FileNotFoundError):  # removed while we were listing
+                        found.append(Entry(name, self._look_at(name, fd, watched)))
+                return sorted(found, key=lambda entry: entry.name)
+
+        return await self._disk.run(work, long=True)
+
+    async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
+        """Return small files of a directory, whole, each as of one moment."""
+
+        def work() -> list[Content]:
+            with self._directory(path) as fd:
+                return read_whole(fd, names, size_max, watched=self._disk.watch(fd))
+
+        return await self._disk.run(work, long=True)
+
+    async def readlink(self, path: str) -> str:
+        """Return where a link points."""
+
+        def work() -> str:
+            with self._parent(path) as (fd, name):
+                return os.readlink(name, dir_fd=fd)
+
+        return await self._disk.run(work)
+
+    async def mkdir(self, path: str, mode: int, owner: Owner | None = None) -> Attr:
+        """Make a directory."""
+        bits = mode & self._powers.mode_mask
+        return await self._make(path, mode, owner, lambda name, fd: os.mkdir(name, bits, dir_fd=fd))
+
+    async def symlink(self, path: str, target: str, owner: Owner | None = None) -> Attr:
+        """Make a symbolic link; the server will never follow it."""
+        return await self._make(path, 0, owner, lambda name, fd: os.symlink(target, name, dir_fd=fd))
+
+    async def mknod(self, path: str, type_: NodeType, mode: int, owner: Owner | None = None) -> Attr:
+        """Make a file, FIFO or socket; what goes through the latter two stays on the machine that opens them."""
+        if type_ not in MADE_TYPES:
+            raise PfsError(Kind.INVALID, f"a {type_} is not made like this")
+        bits = mode & self._powers.mode_mask | MADE_TYPES[type_]
+        return await self._make(path, mode, owner, lambda name, fd: os.mknod(name, bits, dir_fd=fd))
+
+    async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
+        """Make a file with all its bytes, or none."""
+        check_powers(changes, self._powers)
+
+        def work() -> Attr:
+            with self._parent(path) as (fd, name):
+                watched = self._disk.watch(fd)
+                file = make_whole(name, fd, mode & self._powers.mode_mask, data)
+                try:
+                    info = self._settle(file, fd, mode, None)
+                    if changes != Changes():
+                        info = change(file, changes, self._powers)
+                finally:
+                    os.close(file)
+                return attr_of(info, watched=watched)
+
+        return await self._disk.run(work)
+
+    async def link(self, source: str, target: str) -> Attr:
+        """Give a node a second name; of a link it is the link itself."""
+
+        def work() -> os.stat_result:
+            with self._parent(source) as (old_fd, old), self._parent(target) as (new_fd, new):
+                with self._disk.nodes.holding(old):
+                    os.link(old, new, src_dir_fd=old_fd, dst_dir_fd=new_fd, follow_symlinks=False)
+                return os.stat(new, dir_fd=new_fd, follow_symlinks=False)
+
+        return attr_of(await self._disk.run(work))
+
+    async def unlink(self, path: str) -> None:
+        """Remove a name that is no directory; an open file stays what it is."""
+        nodes = self._disk.nodes
+
+        def work() -> int | None:
+            with self._parent(path) as (fd, name), nodes.holding(name), large_file(fd, name) as large:
+                nodes.remove(self.path, fd, name, lambda: os.unlink(name, dir_fd=fd))
+                return large()
+
+        await self._free(await self._disk.run(work))
+
+    async def _free(self, fd: int | None) -> None:
+        """Let go of what was removed."""
+        if fd is not None:
+            with trio.CancelScope(shield=True):
+                await self._disk.run(lambda: os.close(fd), long=True)
+
+    async def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+
+        def work() -> None:
+            with self._parent(path) as (fd, name):
+                os.rmdir(name, dir_fd=fd)
+
+        await self._disk.run(work)
+
+    async def rename(self, source: str, target: str, mode: RenameMode) -> None:
+        """Rename within the domain, at once for everybody; an open file that is replaced stays what it is."""
+        nodes = self._disk.nodes
+
+        def work() -> int | None:
+            with (
+                self._parent(source) as (old_fd, old),
+                self._parent(target) as (new_fd, new),
+                nodes.holding_both(old, new),
+            ):
+                if mode is not RenameMode.REPLACE:
+                    rename_at(old_fd, old, new_fd, new, RENAME_FLAGS[mode])
+                    return None
+                with large_file(new_fd, new) as large:
+                    nodes.remove(self.path, new_fd, new, lambda: rename_at(old_fd, old, new_fd, new, 0))
+                    return large()
+
+        await self._free(await self._disk.run(work))
+
+    async def setattr(self, path: str, changes: Changes) -> Attr:
+        """Change mode, times, size or owner of what stands at `path`."""
+        check_powers(changes, self._powers)
+
+        def work() -> os.stat_result:
+            with self._own_node(path) as node:
+                if stat.S_ISLNK(os.fstat(node).st_mode):
+                    return change_link(anew(node), changes)
+                return change(anew(node), changes, self._powers)
+
+        return attr_of(await self._disk.run(work, long=changes.size is not None))
+
+    def _own_node(self, path: str) -> contextlib.AbstractContextManager[int]:
+        if path == "":
+            raise PfsError(Kind.FORBIDDEN, "a domain's own directory is not changed")
+        return self._node(path)
+
+    async def getxattr(self, path: str, name: str) -> bytes:
+        """Return an extended attribute."""
+
+        def work() -> bytes:
+            with self._node(path) as node:
+                return get_xattr(node, name)
+
+        return await self._disk.run(work)
+
+    async def listxattr(self, path: str) -> Sequence[str]:
+        """Return the names of the extended attributes."""
+
+        def work() -> Sequence[str]:
+            with self._node(path) as node:
+                return list_xattrs(node)
+
+        return await self._disk.run(work)
+
+    async def setxattr(self, path: str, name: str, value: bytes, mode: XattrMode) -> None:
+        """Set an extended attribute."""
+
+        def work() -> None:
+            with self._own_node(path) as node:
+                set_xattr(node, name, value, mode)
+
+        await self._disk.run(work)
+
+    async def removexattr(self, path: str, name: str) -> None:
+        """Remove an extended attribute."""
+
+        def work() -> None:
+            with self._own_node(path) as node:
+                remove_xattr(node, name)
+
+        await self._disk.run(work)
+
+    async def fsyncdir(self, path: str) -> None:
+        """Return when the disk has the names in a directory."""
+
+        def work() -> None:
+            with self._directory(path, os.O_RDONLY) as fd:
+                os.fsync(fd)
+
+        await self._disk.run(work, long=True)
+
+    async def statfs(self) -> Space:
+        """Tell the room on the file system that holds the domain."""
+
+        def work() -> os.statvfs_result:
+            with self._disk.directory(self.path) as fd:
+                return os.statvfs(fd)
+
+        info = await self._disk.run(work)
+        size = info.f_frsize
+        return Space(info.f_blocks * size, info.f_bavail * size, info.f_files, info.f_favail)
+
+    async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> DiskFile:
+        """Open or make an ordinary file; UNSUPPORTED for what is none."""
+        nodes = self._disk.nodes
+
+        def work() -> DiskFile:
+            with self._parent(path) as (parent_fd, name), nodes.holding(name):
+                watched = self._disk.watch(parent_fd)
+                fd, made = open_or_make(name, parent_fd, flags, mode & self._powers.mode_mask)
+                try:
+                    info = check_ordinary(fd)
+                    if made:
+                        info = self._settle(fd, parent_fd, mode, owner)
+                    elif flags & (OpenFlags.WRITE | OpenFlags.TRUNCATE):
+                        drop_special(fd, self._powers)
+                        info = os.fstat(fd)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                nodes.opened(info)
+                return DiskFile(self._disk, nodes, fd, info, self._powers, watched=watched)
+
+        return await self._disk.run(work, long=OpenFlags.TRUNCATE in flags)
+
+    async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> DiskFile:
+        """Open the very node with this number, at `path` or among the orphans; nothing is made or cut."""
+        nodes = self._disk.nodes
+        bits = open_bits(flags & ~OpenFlags.TRUNCATE)
+
+        def work() -> DiskFile:
+            found = self._open_same(path, node_id, bits) or nodes.reopen(self.path, node_id, bits)
+            return DiskFile(self._disk, nodes, *found, self._powers, watched=False)
+
+        return await self._disk.run(work)
+
+    def _open_same(self, path: str, node_id: int, bits: int) -> tuple[int, os.stat_result] | None:
+        """Open and count what stands at `path` if it is the node with this number."""
+        try:
+            with self._parent(path) as (parent_fd, name), self._disk.nodes.holding(name):
+                if node_id_of(os.stat(name, dir_fd=parent_fd, follow_symlinks=False)) != node_id:
+                    return None
+                fd = open_silently(name, bits, parent_fd)
+                info = os.fstat(fd)
+                if node_id_of(info) != node_id or not stat.S_ISREG(info.st_mode):
+                    os.close(fd)
+                    return None
+                self._disk.nodes.opened(info, again=True)
+                return fd, info
+        except (FileNotFoundError, NotADirectoryError):
+            return None

@@ -1,0 +1,1 @@
+"""What both ends of a connection know: frames, messages, and the nouns of the tree as they travel."""

@@ -1,0 +1,124 @@
+"""Listings as they travel: one packed record for each entry, since a mount that walks a tree lists everything in it.
+
+A record is big-endian: the length of the name (16 bits), the name, and its attributes in the order of `_RECORD`. Times
+are whole seconds and nanoseconds, for they reach further than 63 bits of nanoseconds do.
+
+An unpacker trusts nothing: what does not fit raises `PfsError(INVALID)`.
+"""
+
+import functools
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from pfs.api import Attr, Entry, NodeType
+from pfs.errors import Kind, PfsError
+from pfs.path import check_name
+from pfs.protocol.wire import ID_MAX, VALID_S_MAX
+
+_NAME = struct.Struct(">H")
+_RECORD = struct.Struct(">BBHIIIQQQqIqIqId")  # type, flags, mode, nlink, uid, gid, id, size, blocks, times, valid_s
+_TYPES = tuple(NodeType)
+_NUMBERS = {type_: number for number, type_ in enumerate(_TYPES)}
+_VOLATILE, _STREAM, _COMMITS, _LEASED = 1, 2, 4, 8
+_NS = 1_000_000_000
+_SIZE_MAX, _NLINK_MAX, _SECONDS_MAX = 2**63 - 1, 2**31 - 1, 2**34
+
+
+def pack_entry(entry: Entry) -> bytes:
+    """Return the record of one entry."""
+    name, attr = entry.name.encode("utf-8", "surrogateescape"), entry.attr
+    flags = _VOLATILE * attr.volatile | _STREAM * attr.stream | _COMMITS * attr.commits | _LEASED * attr.leased
+    return b"".join(
+        (
+            _NAME.pack(len(name)),
+            name,
+            _RECORD.pack(
+                _NUMBERS[attr.type],
+                flags,
+                attr.mode,
+                attr.nlink,
+                attr.uid,
+                attr.gid,
+                attr.node_id,
+                attr.size,
+                attr.blocks,
+                *divmod(attr.mtime_ns, _NS),
+                *divmod(attr.ctime_ns, _NS),
+                *divmod(attr.atime_ns, _NS),
+                attr.valid_s,
+            ),
+        )
+    )
+
+
+def pack_page(entries: Iterable[Entry], bytes_max: int) -> tuple[bytes, bool]:
+    """Return the records of the first entries, of so many bytes and at least one, and whether more are left."""
+    records: list[bytes] = []
+    left = bytes_max
+    for entry in entries:
+        record = pack_entry(entry)
+        left -= len(record)
+        if left < 0 and records:
+            return b"".join(records), True
+        records.append(record)
+    return b"".join(records), False
+
+
+def unpack_entries(data: bytes) -> list[Entry]:
+    """Return the listing in records.
+
+    Raises:
+        PfsError: INVALID for records that are none, names that can be none, and numbers out of their range.
+    """
+    found = []
+    at, end = 0, len(data)
+    try:
+        while at < end:
+            (size,) = _NAME.unpack_from(data, at)
+            name = data[at + 2 : at + 2 + size].decode("utf-8", "surrogateescape")
+            found.append(Entry(check_name(name), _attr(_RECORD.unpack_from(data, at + 2 + size))))
+            at += 2 + size + _RECORD.size
+    except (struct.error, ValueError) as error:
+        raise PfsError(Kind.INVALID, f"an entry without a proper {error}") from None
+    return found
+
+
+def _attr(fields: tuple[Any, ...]) -> Attr:
+    type_, flags, mode, nlink, uid, gid, node_id, size, blocks, *times, valid_s = fields
+    mtime_s, mtime_part_ns, ctime_s, ctime_part_ns, atime_s, atime_part_ns = times
+    if type_ >= len(_TYPES) or flags > 15 or mode > 0o7777 or nlink > _NLINK_MAX or not node_id or not valid_s >= 0:
+        raise ValueError("type, flag, mode, number or time")
+    if size > _SIZE_MAX or blocks > _SIZE_MAX or uid > ID_MAX or gid > ID_MAX:
+        raise ValueError("size or owner")
+    if max(mtime_s, ctime_s, atime_s) > _SECONDS_MAX or min(mtime_s, ctime_s, atime_s) < -_SECONDS_MAX:
+        raise ValueError("time")
+    if max(mtime_part_ns, ctime_part_ns, atime_part_ns) >= _NS:
+        raise ValueError("part of a second")
+    mtime_ns = mtime_s * _NS + mtime_part_ns
+    same_change = ctime_s == mtime_s and ctime_part_ns == mtime_part_ns
+    same_access = atime_s == mtime_s and atime_part_ns == mtime_part_ns
+    return Attr(
+        _TYPES[type_],
+        node_id,
+        _shared(mode),
+        size,
+        nlink,
+        mtime_ns,
+        # one object for equal numbers: a mount keeps the attributes of very many files
+        mtime_ns if same_change else ctime_s * _NS + ctime_part_ns,
+        mtime_ns if same_access else atime_s * _NS + atime_part_ns,
+        bool(flags & _VOLATILE),
+        bool(flags & _STREAM),
+        bool(flags & _COMMITS),
+        min(valid_s, VALID_S_MAX),
+        _shared(uid),
+        _shared(gid),
+        _shared(blocks),
+        bool(flags & _LEASED),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(number: int) -> int:
+    return number

@@ -1,0 +1,190 @@
+"""Files in bodies of HTTP: how they are sent, with ranges and streams, and how they are taken, whole or not at all."""
+
+import re
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from pfs.api import Attr, Closing, NodeType, OpenFile, OpenFlags, RenameMode
+from pfs.errors import Kind, PfsError
+from pfs.leasing.filesystem import LeasedTree
+from pfs.path import join, parent_and_name
+from pfs.protocol.wire import Json, encode_attr
+
+CHUNK_BYTES = 1024 * 1024
+WHOLE_BYTES_MAX = 1024 * 1024
+BODY_SILENCE_S = 30.0
+EACH_BYTES_MAX = 64 * 1024
+NO_TEXT = (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.IS_DIR, Kind.LOOP, Kind.UNSUPPORTED)
+
+
+async def listing(fs: LeasedTree, path: str, each: str | None) -> Json:
+    """Return a directory in JSON; `each` names a file whose text is added for every subdirectory."""
+    entries = []
+    for entry in await fs.listdir(path):
+        row: Json = {"name": entry.name, **encode_attr(entry.attr)}
+        if each is not None and entry.attr.type is NodeType.DIRECTORY:
+            row["each"] = await _text(fs, join(join(path, entry.name), each))
+        entries.append(row)
+    return {"path": path, "entries": entries}
+
+
+async def _text(fs: LeasedTree, path: str) -> str | None:
+    try:
+        file = await fs.open(path, OpenFlags.READ, 0)
+    except PfsError as error:
+        if error.kind in NO_TEXT:
+            return None
+        raise
+    try:
+        return (await file.read(0, EACH_BYTES_MAX, wait=False)).decode(errors="replace")
+    except PfsError as error:
+        if error.kind is Kind.WOULD_BLOCK:
+            return ""
+        raise
+    finally:
+        await file.release()
+
+
+def _headers(attr: Attr) -> dict[str, str]:
+    headers = {
+        "content-type": "application/octet-stream",
+        "x-content-type-options": "nosniff",
+        "accept-ranges": "none" if attr.stream else "bytes",
+    }
+    if not attr.stream:
+        headers["content-length"] = str(attr.size)
+    return headers
+
+
+class Head(Response):
+    """What GET would say of a file, without its bytes."""
+
+    def __init__(self, attr: Attr) -> None:
+        super().__init__(headers=_headers(attr))
+        if attr.stream:
+            del self.headers["content-length"]  # it is not 0, but not known
+
+
+class _Content(StreamingResponse):
+    """Bytes of an open file, which is released whatever becomes of the answer."""
+
+    def __init__(
+        self, file: OpenFile, pieces: AsyncGenerator[bytes, None], status: int, headers: dict[str, str]
+    ) -> None:
+        self._file, self._pieces = file, pieces
+        super().__init__(pieces, status, headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._pieces):
+                await super().__call__(scope, receive, send)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._file.release()
+
+
+def content(file: OpenFile, request: Request) -> Response:
+    """Answer with an open file, or the range of it that is asked for; the answer releases it."""
+    attr = file.attr
+    headers = _headers(attr)
+    if attr.stream:
+        return _Content(file, _pieces(file, 0, None, request.query_params.get("wait") != "0"), 200, headers)
+    if (wanted := _wanted(request.headers.get("range", ""), attr.size)) is None:
+        return _Content(file, _pieces(file, 0, attr.size), 200, headers)
+    start, end = wanted
+    if start >= end:
+        return _Content(
+            file, _pieces(file, 0, 0), 416, {"content-range": f"bytes */{attr.size}", "content-length": "0"}
+        )
+    headers["content-range"] = f"bytes {start}-{end - 1}/{attr.size}"
+    headers["content-length"] = str(end - start)
+    return _Content(file, _pieces(file, start, end), 206, headers)
+
+
+def _wanted(header: str, size: int) -> tuple[int, int] | None:
+    """Return what a Range header asks for, cut to the file's size; None for all of it."""
+    found = re.fullmatch(r"bytes=(?=-?\d)(\d{0,19})-(\d{0,19})", header)
+    if found is None:
+        return None
+    first, last = found.groups()
+    if first == "":
+        return max(0, size - int(last)), size
+    return int(first), min(size, int(last) + 1 if last else size)
+
+
+async def _pieces(file: OpenFile, start: int, end: int | None, wait: bool = True) -> AsyncGenerator[bytes, None]:
+    offset = start
+    while end is None or offset < end:
+        size = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - offset)
+        try:
+            data = await file.read(offset, size, wait=wait)
+        except PfsError as error:
+            if error.kind is Kind.WOULD_BLOCK:
+                return
+            raise
+        if not data:
+            return
+        offset += len(data)
+        yield data
+
+
+async def _body(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield the request's body; one that falls silent is given up."""
+    async with aclosing(request.stream()) as stream:
+        while True:
+            with trio.move_on_after(BODY_SILENCE_S) as scope:
+                try:
+                    chunk = await anext(stream)
+                except StopAsyncIteration:
+                    return
+            if scope.cancelled_caught:
+                raise PfsError(Kind.TIMED_OUT, f"the upload was silent for {BODY_SILENCE_S:.0f} s")
+            yield chunk
+
+
+async def whole_body(request: Request) -> bytes:
+    """Return a small body, all of it.
+
+    Raises:
+        PfsError: INVALID when it was cut, TOO_LARGE above `WHOLE_BYTES_MAX`.
+    """
+    length = request.headers.get("content-length", "")
+    if not length.isdigit():
+        raise PfsError(Kind.INVALID, "a Content-Length is needed here, so that a cut upload is noticed")
+    if int(length) > WHOLE_BYTES_MAX:
+        raise PfsError(Kind.TOO_LARGE, f"at most {WHOLE_BYTES_MAX} bytes are taken here")
+    body = b"".join([chunk async for chunk in _body(request)])
+    if len(body) != int(length):
+        raise PfsError(Kind.INVALID, f"{length} bytes were announced and {len(body)} came")
+    return body
+
+
+async def upload(request: Request, fs: LeasedTree, path: str) -> None:
+    """Write beside the target and rename, so that nobody ever sees half a file."""
+    parent, _ = parent_and_name(path)
+    part = join(parent, f".pfs-upload-{secrets.token_hex(8)}")
+    file = await fs.open(part, OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE, 0o644)
+    try:
+        try:
+            offset = 0
+            async with aclosing(_body(request)) as body:
+                async for chunk in body:
+                    offset += await file.write(offset, chunk)
+            length = request.headers.get("content-length", "")
+            if length.isdigit() and int(length) != offset:
+                raise PfsError(Kind.INVALID, f"{length} bytes were announced and {offset} came")
+            await file.flush(Closing.LAST)
+        finally:
+            with trio.CancelScope(shield=True):
+                await file.release()
+        await fs.rename(part, path, RenameMode.REPLACE)
+    except BaseException:
+        with trio.CancelScope(shield=True), suppress(PfsError):  # what went wrong first is what counts
+            await fs.unlink(part)
+        raise

@@ -1,0 +1,330 @@
+"""Nodes that the server makes: what a package implements to put its things into the tree.
+
+A directory that does not say otherwise refuses every change; a file that does not say otherwise is read-only text
+made anew at each opening. `DomainDirectory` is the door from here to ordinary files (`pfs.disk.domains`).
+
+    Node ─┬─ Directory     lookup, entries, and the changes that it allows
+          ├─ File ── Text  open
+          ├─ Link          target
+          └─ DomainDirectory
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from pfs.api import (
+    Attr,
+    Changes,
+    Closing,
+    Entry,
+    NodeType,
+    OpenFile,
+    OpenFlags,
+    RenameMode,
+    XattrCall,
+    XattrMode,
+    XattrVerb,
+)
+from pfs.disk.domains import DiskDomain
+from pfs.errors import Kind, PfsError
+from pfs.perm import Domain, Subject, Verb, allowed
+
+WRITING = OpenFlags.WRITE | OpenFlags.TRUNCATE | OpenFlags.APPEND
+
+
+def virtual_id(*words: object) -> int:
+    """Return a stable node number for what `words` name; never that of an ordinary file (bit 63 is set)."""
+    text = "\0".join(str(word) for word in words)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") | 1 << 63
+
+
+class Node(ABC):
+    """Anything at a path."""
+
+    @abstractmethod
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what `subject` sees of it."""
+
+    async def setattr(self, subject: Subject, changes: Changes) -> Attr:
+        """Change it: by default all but a size is accepted and not kept, and a size is refused."""
+        if changes.size is not None:
+            raise PfsError(Kind.DENIED, "this is written by the server")
+        return await self.attr(subject)
+
+    async def getxattr(self, subject: Subject, name: str) -> bytes:
+        """Return an extended attribute; by default there are none."""
+        raise PfsError(Kind.NO_DATA, "there is no such extended attribute")
+
+    async def listxattr(self, subject: Subject) -> Sequence[str]:
+        """Return the names of the extended attributes."""
+        return []
+
+    async def setxattr(self, subject: Subject, name: str, value: bytes, mode: XattrMode) -> None:
+        """Set an extended attribute."""
+        raise PfsError(Kind.UNSUPPORTED, "what the server makes takes no extended attributes")
+
+    async def removexattr(self, subject: Subject, name: str) -> None:
+        """Remove an extended attribute; by default there are none."""
+        raise PfsError(Kind.NO_DATA, "there is no such extended attribute")
+
+
+class Directory(Node):
+    """A directory made by the server."""
+
+    @abstractmethod
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Return the node of that name; NOT_FOUND when there is none for `subject`."""
+
+    @abstractmethod
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List what `subject` may see."""
+
+    async def create(self, subject: Subject, name: str, flags: OpenFlags, mode: int) -> OpenFile:
+        """Make a file and open it."""
+        raise _refused("files cannot be made here")
+
+    async def put(self, subject: Subject, name: str, data: bytes, key: str | None) -> str | None:
+        """Take a whole file at once; return the path of what came of it, where something did.
+
+        `key` makes a repetition harmless: the same key again gives the same result. By default a file that is there
+        is written to.
+        """
+        node = await self.lookup(subject, name)
+        if not isinstance(node, File):
+            raise PfsError(Kind.IS_DIR, "this is not a file")
+        file = await node.open(subject, OpenFlags.WRITE)
+        try:
+            await file.write(0, data)
+            await file.flush(Closing.LAST)
+        finally:
+            await file.release()
+        return None
+
+    async def mkdir(self, subject: Subject, name: str, mode: int) -> Attr:
+        """Make a directory."""
+        raise _refused("directories cannot be made here")
+
+    async def symlink(self, subject: Subject, name: str, target: str) -> Attr:
+        """Make a symbolic link."""
+        raise _refused("links cannot be made here")
+
+    async def mknod(self, subject: Subject, name: str, type_: NodeType, mode: int) -> Attr:
+        """Make a file, FIFO or socket without opening it."""
+        raise _refused("nothing can be made like this here")
+
+    async def link(self, subject: Subject, source: str, target: str) -> Attr:
+        """Give what is here a second name in this directory."""
+        raise _refused("nothing has a second name here")
+
+    async def unlink(self, subject: Subject, name: str) -> None:
+        """Remove a name."""
+        raise _refused("this cannot be removed")
+
+    async def rmdir(self, subject: Subject, name: str) -> None:
+        """Remove a directory."""
+        raise _refused("this directory cannot be removed")
+
+    async def rename(self, subject: Subject, source: str, target: str, mode: RenameMode) -> None:
+        """Rename within this directory."""
+        raise _refused("this cannot be renamed")
+
+
+class StaticDirectory(Directory):
+    """A directory whose names are fixed when the server starts, which is its time."""
+
+    def __init__(self, path: str, nodes: Mapping[str, Node], made_at_ns: int = 0) -> None:
+        self._path = path
+        self._made_at_ns = made_at_ns
+        self.nodes = nodes
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        return directory_attr(virtual_id("directory", self._path), mtime_ns=self._made_at_ns, fixed=True)
+
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Return the node of that name."""
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory") from None
+
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List all of them."""
+        return [Entry(name, await node.attr(subject)) for name, node in sorted(self.nodes.items())]
+
+
+def directory_attr(
+    node_id: int, *, mtime_ns: int = 0, mode: int = 0o555, fixed: bool = False, valid_s: float = 0.0
+) -> Attr:
+    """Return the attributes of a directory that the server makes.
+
+    Args:
+        fixed: neither it nor its names change while the server runs.
+        valid_s: so long a client may answer from its copy.
+    """
+    return Attr(
+        NodeType.DIRECTORY,
+        node_id,
+        mode,
+        nlink=2,
+        mtime_ns=mtime_ns,
+        ctime_ns=mtime_ns,
+        volatile=not fixed and valid_s == 0.0,
+        valid_s=valid_s,
+        leased=fixed,
+    )
+
+
+class File(Node):
+    """A file made by the server."""
+
+    @abstractmethod
+    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
+        """Open it."""
+
+
+class Link(Node):
+    """A symbolic link.
+
+    Args:
+        own: the tree's own, which the server itself may follow; never one that a user made.
+    """
+
+    def __init__(self, node_id: int, target: str, mtime_ns: int = 0, *, own: bool = True) -> None:
+        self.target = target
+        self.own = own
+        size = len(target.encode("utf-8", "surrogateescape"))
+        self._attr = Attr(NodeType.SYMLINK, node_id, 0o777, size, mtime_ns=mtime_ns, ctime_ns=mtime_ns, volatile=True)
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        return self._attr
+
+
+class DomainDirectory(Node):
+    """Where ordinary files begin.
+
+    Args:
+        domain: what rights on them follow from.
+        files: the files themselves.
+    """
+
+    def __init__(self, domain: Domain, files: DiskDomain) -> None:
+        self.domain = domain
+        self.files = files
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell of the domain's own directory."""
+        return self.masked(subject, await self.files.getattr(""))
+
+    def masked(self, subject: Subject, attr: Attr) -> Attr:
+        """Take away the permission bits that `subject` may not use here."""
+        if allowed(subject, Verb.WRITE, self.domain):
+            return attr
+        return replace(attr, mode=attr.mode & ~0o222)
+
+
+class Text(File):
+    """A read-only file with a text that is made anew at each opening.
+
+    Args:
+        words: name the node for ever.
+        make: makes the text.
+        mtime_ns: when the text last changed.
+    """
+
+    def __init__(self, words: Sequence[object], make: Callable[[], Awaitable[bytes]], mtime_ns: int = 0) -> None:
+        self._node_id = virtual_id(*words)
+        self._make = make
+        self._mtime_ns = mtime_ns
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell the true size of the text."""
+        return self._attr_of(await self._make())
+
+    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
+        """Take a picture of the text; a read at offset 0 takes a new one."""
+        if flags & WRITING:
+            raise PfsError(Kind.DENIED, "this file is written by the server")
+        content = await self._make()
+        return OpenText(self._attr_of(content), self._make, content)
+
+    def _attr_of(self, content: bytes) -> Attr:
+        return Attr(
+            NodeType.FILE,
+            self._node_id,
+            0o444,
+            len(content),
+            mtime_ns=self._mtime_ns,
+            ctime_ns=self._mtime_ns,
+            volatile=True,
+        )
+
+
+class ReadOnlyFile:
+    """The half of `OpenFile` that files share which only the server writes."""
+
+    def __init__(self, attr: Attr) -> None:
+        self.attr = attr
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Refuse."""
+        raise PfsError(Kind.DENIED, "this file is written by the server")
+
+    async def setattr(self, changes: Changes) -> Attr:
+        """Accept and not keep what is no change of the text."""
+        if changes.size is not None:
+            raise PfsError(Kind.DENIED, "this file is written by the server")
+        return await self.getattr()
+
+    async def getattr(self) -> Attr:
+        """Tell what was opened."""
+        return self.attr
+
+    async def xattr(self, call: XattrCall) -> bytes:
+        """There are none."""
+        return no_xattrs(call)
+
+    async def flush(self, closing: Closing) -> None:
+        """Nothing was written."""
+
+    async def fsync(self) -> None:
+        """Nothing was written."""
+
+    async def release(self) -> None:
+        """Nothing is held."""
+
+
+class OpenText(ReadOnlyFile):
+    """An open `Text`."""
+
+    def __init__(self, attr: Attr, make: Callable[[], Awaitable[bytes]], content: bytes) -> None:
+        super().__init__(attr)
+        self._make = make
+        self._content = content
+        self._fresh = True
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        """Return a part of the picture."""
+        if offset == 0 and not self._fresh:
+            self._content = await self._make()
+            self.attr = replace(self.attr, size=len(self._content))
+        self._fresh = False
+        return self._content[offset : offset + size]
+
+
+def no_xattrs(call: XattrCall) -> bytes:
+    """Answer for an open file that has no extended attributes."""
+    match call.verb:
+        case XattrVerb.LIST:
+            return b""
+        case XattrVerb.SET:
+            raise PfsError(Kind.UNSUPPORTED, "what the server makes takes no extended attributes")
+    raise PfsError(Kind.NO_DATA, "there is no such extended attribute")
+
+
+def _refused(message: str) -> PfsError:
+    return PfsError(Kind.FORBIDDEN, message)
