@@ -23,6 +23,9 @@ from urllib.parse import urlsplit
 
 import click
 
+from pfs.errors import PfsError
+from pfs.path import check_name
+
 FIELDS = ("username", "token", "endpoint", "ca", "password", "usercert", "userkey", "active")
 
 
@@ -78,8 +81,8 @@ def load(path: str | None = None) -> Config:
         ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} cannot be read: it is no text in UTF-8") from None
     return parse(text, path)
 
 
@@ -120,6 +123,10 @@ def _entries(value: dict[str, Any], path: str) -> tuple[list[tuple[str, Any]], s
 
 
 def _datacenter(name: str, entry: Any, path: str) -> Datacenter:
+    try:
+        check_name(name)
+    except PfsError:
+        raise ConfigError(f"{path}: a datacenter is a directory, and {name!r} cannot be a directory's name") from None
     if not isinstance(entry, dict):
         raise ConfigError(f"{path}: {name} has no fields; it needs username, token and endpoint")
     for field in entry:
@@ -130,7 +137,7 @@ def _datacenter(name: str, entry: Any, path: str) -> Datacenter:
             raise ConfigError(f"{path}: {name} has no {field}")
     endpoint = endpoint_of(entry["endpoint"])
     parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "/" in name:
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{path}: {name} has the endpoint {endpoint!r}; one looks like https://host:8470")
     ca = entry.get("ca")
     return Datacenter(name, entry["username"], entry["token"], endpoint, None if ca is None else str(ca))

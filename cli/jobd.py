@@ -1,7 +1,9 @@
 """`jobd`: the server's program."""
 
 import os
+import re
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -120,6 +122,30 @@ def adduser(data_root: str | None, database: str | None, admin: bool, name: str)
     store.close()
 
 
+@jobd.command()
+@data_root_option
+@database_option
+@click.option("--bytes", "size", metavar="SIZE", help="All its files together, such as 10GiB; or none.")
+@click.option("--files", metavar="NUMBER", help="Its files, directories and links; or none.")
+@click.argument("name")
+def quota(*, data_root: str | None, database: str | None, size: str | None, files: str | None, name: str) -> None:
+    """Limit what an account's home may hold; print its limits and use."""
+    from cli import serve as server
+    from jobd.units import format_size, parse_size
+
+    changed = {}
+    if size is not None:
+        changed["size_bytes"] = _limit(size, parse_size)
+    if files is not None:
+        changed["files"] = _limit(files, _number)
+    store = server.Store(data_root or server.default_data_root(), database, exclusive=False)
+    limits, used = store.limit(name, changed), store.used(name)
+    of_bytes = "without a limit" if limits.size_bytes is None else f"of {format_size(limits.size_bytes)}"
+    of_files = "without a limit" if limits.files is None else f"of {limits.files:,}"
+    click.echo(f"home/{name}: {format_size(used.size_bytes)} {of_bytes}, {used.files:,} files {of_files}")
+    store.close()
+
+
 @jobd.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def node(arguments: tuple[str, ...]) -> None:
@@ -133,6 +159,19 @@ def node(arguments: tuple[str, ...]) -> None:
 def client_config_text(datacenter: str, user: str, token: str, endpoint: str) -> str:
     """Return a `~/.paddle/config` with one datacenter."""
     return f"{datacenter}:\n  username: {user}\n  token: {token}\n  endpoint: {endpoint}\n"
+
+
+def _limit(text: str, parse: Callable[[str], int]) -> int | None:
+    try:
+        return None if text == "none" else parse(text)
+    except ValueError as error:
+        raise click.UsageError(f"{error}; or none") from None
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ValueError(f"{text!r} is no number of files; write digits")
+    return int(text)
 
 
 def _tell(path: str | None, text: str, where_to: str) -> None:

@@ -82,7 +82,8 @@ def mount_command(
         what = _Mount(datacenters, point, source or mount.SOURCE, options)
         lock = take_lock(point)
         if lock is None:
-            raise PfsError(Kind.BUSY, f"{point}: it is being mounted or unmounted at this moment")
+            why = "it is being mounted or unmounted at this moment, or programs still use what was mounted before"
+            raise PfsError(Kind.BUSY, f"{point}: {why}; try again when that is over")
         with lock:
             if foreground:
                 _log_to(options.log_file, options.log_level)

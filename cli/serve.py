@@ -1,12 +1,14 @@
 """Wires the server: database, data root, accounts, engine, tree and HTTP, and runs it until a signal ends it."""
 
 import fcntl
+import logging
 import os
 import resource
 import secrets
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 import trio
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +19,7 @@ from starlette.routing import Route
 
 from jobd.assign import Place
 from jobd.db import JobStore
-from jobd.engine import Engine
+from jobd.engine import ON_NODE, Engine
 from jobd.files.jobs import JobsDirectory
 from jobd.files.nodes import NodesDirectory
 from jobd.logs import LogStore
@@ -32,6 +34,7 @@ from pfs.errors import Kind, PfsError
 from pfs.leasing.hub import LeaseHub
 from pfs.leasing.promises import Promises
 from pfs.protocol.wire import CHANNEL_PATH, OPEN_PATH
+from pfs.quota import Amount, Limits
 from pfs.server import localfd
 from pfs.server.guard import Tls
 from pfs.server.guard import serve as serve_guarded
@@ -39,13 +42,16 @@ from pfs.server.mounts import Mounts
 from pfs.server.routes import Gate
 from pfs.sql import Database
 from pfs.tree.service import TreeFileSystem
-from pfs.tree.top import DOMAIN_DIRECTORIES, make_home_now, top
+from pfs.tree.top import DOMAIN_DIRECTORIES, home_of, make_home_now, top
 
 FIRST_CLUSTER = "GradientNode Cluster"
 PRIVATE = "server"
 RUN = "run"
 SWEEP_EVERY_S = 60.0
+LIMITS_EVERY_S = 1.0
 ID_FILE = ".pfs-id"
+
+log = logging.getLogger(__name__)
 
 README = """\
 This directory is the datacenter {dc}. A job is a file:
@@ -87,8 +93,7 @@ class Store:
             raise PfsError(
                 Kind.NOT_FOUND, f"{data_root} is no data root; make one with: jobd init --data-root {data_root}"
             )
-        if exclusive:
-            self._lock()
+        self._lock_fd = self._lock() if exclusive else None
         with open(os.path.join(data_root, ID_FILE), encoding="ascii") as file:
             self.data_root_id = file.read().strip()
         try:
@@ -105,13 +110,14 @@ class Store:
         self.accounts = Accounts(self.database, numbered=os.geteuid() == 0)
         self.jobs = JobStore(self.database)
 
-    def _lock(self) -> None:
-        path = os.path.join(self.data_root, PRIVATE, "lock")
-        self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _lock(self) -> int:
+        lock_fd = os.open(os.path.join(self.data_root, PRIVATE, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(lock_fd)
             raise PfsError(Kind.BUSY, f"another jobd serves {self.data_root} already") from None
+        return lock_fd
 
     def setting(self, name: str) -> str:
         """Return what `jobd init` decided."""
@@ -126,10 +132,23 @@ class Store:
         make_home_now(self.disk, user)
         return self.accounts.make_key_now(KeyKind.USER, name, self.setting("endpoint"))
 
+    def limit(self, name: str, changed: Mapping[str, int | None]) -> Limits:
+        """Change some limits of an account's home, by their names; return all that it has."""
+        limits = replace(self.accounts.limits_now(name), **changed)
+        if changed:
+            self.accounts.set_limits_now(name, limits)
+        return limits
+
+    def used(self, name: str) -> Amount:
+        """Count what an account's home holds."""
+        return self.disk.counts.count_now(home_of(name))
+
     def close(self) -> None:
         """Let go of everything."""
         self.disk.close()
         self.database.close()
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
 
 
 def make_data_root(data_root: str) -> None:
@@ -209,6 +228,8 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
         await nursery.start(localfd.serve, socket, mounts.bulk.named)
         nursery.start_soon(_watch_disk, store.disk, mounts.hub)
         nursery.start_soon(_sweep_orphans, store.disk)
+        await nursery.start(_keep_limits, store, engine)
+        nursery.start_soon(store.disk.counts.run)
         nursery.start_soon(mounts.hub.run)
         await nursery.start(engine.run)
         ended = trio.Event()
@@ -248,10 +269,12 @@ async def _watch_disk(disk: Disk, hub: LeaseHub) -> None:
     async with trio.open_nursery() as nursery:
 
         def changed(nodes: set[watch.Node], names: set[watch.Name]) -> None:
+            disk.counts.doubt()
             ids = [node_id(*node) for node in nodes]
             nursery.start_soon(hub.changed_outside, ids, [(node_id(*node), name) for node, name in names])
 
         def lost() -> None:
+            disk.counts.doubt()
             nursery.start_soon(hub.all_changed_outside)
 
         watching = watch.Watch(changed, lost)
@@ -263,6 +286,24 @@ async def _sweep_orphans(disk: Disk) -> None:
     while True:
         await disk.sweep_orphans(time.monotonic_ns())
         await trio.sleep(SWEEP_EVERY_S)
+
+
+async def _keep_limits(store: Store, engine: Engine, task_status: trio.TaskStatus[None]) -> None:
+    """Let the disk know of limits that an administrator sets, and of jobs that write to homes."""
+    counts, first = store.disk.counts, True
+    while True:
+        try:
+            limits = await store.accounts.limits()
+            counts.limit({home_of(user): each for user, each in limits.items()})
+        except PfsError as error:
+            log.warning("limits stay as they are: %s", error)
+        counts.doubt(
+            {home_of(active.job.user) for active in engine.ledger.active() if active.job.life.state in ON_NODE}
+        )
+        if first:
+            task_status.started()
+            first = False
+        await trio.sleep(LIMITS_EVERY_S)
 
 
 async def _watch_signals(ended: trio.Event, task_status: trio.TaskStatus[None]) -> None:

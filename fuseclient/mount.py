@@ -16,18 +16,20 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Se
 
 import trio
 
+from fuseclient import memory
 from fuseclient.behind.filesystem import BehindFileSystem
 from fuseclient.behind.journal import Journal
 from fuseclient.behind.making import MakingFileSystem
 from fuseclient.cache.blocks import BlockCache
 from fuseclient.cache.filesystem import CachedFileSystem
-from fuseclient.kernel.fuse import Operations, forget_attributes, forget_name
+from fuseclient.kernel.fuse import Operations
 from fuseclient.kernel.held import HELD_MAX
 from fuseclient.kernel.identity import Identity, Ids
 from fuseclient.kernel.ops import Ops
 from fuseclient.kernel.prune import prune
 from fuseclient.kernel.recall import Recall
 from fuseclient.kernel.session import PlainSession, Session, connect
+from fuseclient.kernel.telling import forget_attributes, forget_name
 from fuseclient.mountpoints import canonical, unmount
 from fuseclient.report import Reporter
 from pfs.api import Owner
@@ -97,6 +99,7 @@ async def run(
     """
     check_machine()
     _raise_file_limit()
+    memory.keep()
     point = canonical(mountpoint)
     cached = {name: _copied(name, each, blocks, journals) for name, each in filesystems.items()}
     ops = Ops(cached, Identity(identity, Owner(os.getuid(), os.getgid())))
@@ -184,7 +187,7 @@ async def _settle(filesystems: Sequence[CachedFileSystem]) -> None:
     if left != (0, 0):
         kept = any(isinstance(filesystem, BehindFileSystem) for filesystem in filesystems)
         what_now = "what is in the journal the next mount sends" if kept else "they are lost"
-        log.error("%d bytes in %d changes did not reach the server before the mount ended; %s", *left, what_now)
+        log.error("the mount ended before the server had everything: bytes %d, changes %d; %s", *left, what_now)
 
 
 def _waiting(filesystems: Sequence[CachedFileSystem]) -> tuple[int, int]:

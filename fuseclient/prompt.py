@@ -8,7 +8,7 @@ that it cannot (None, or False); then the same is asked by the way of `pfs.api`,
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from pfs.api import Attr, Entry, OpenFile
+from pfs.api import Attr, Entry, OpenFile, OpenFlags
 
 Version = tuple[int, int, int]  # size, mtime and ctime: what was read while they stay has not changed
 
@@ -24,6 +24,10 @@ class PromptFile(ABC):
     def release_at_once(self) -> bool:
         """End the open file; False leaves it as it is."""
 
+    def flush_at_once(self) -> bool:
+        """Tell whether there is nothing of what was written that the server does not have."""
+        return False
+
 
 class Prompt(ABC):
     """A file system that can answer at once."""
@@ -35,6 +39,10 @@ class Prompt(ABC):
         Raises:
             PfsError: NOT_FOUND when it is known that nothing does.
         """
+
+    @abstractmethod
+    def attr_of_at_once(self, node_id: int) -> Attr | None:
+        """Tell of a node, wherever it stands."""
 
     @abstractmethod
     def listing_at_once(self, path: str) -> Sequence[Entry] | None:
@@ -53,3 +61,7 @@ class Prompt(ABC):
             attr: what `attr_at_once` has just told of it.
             held: what the kernel has pages of.
         """
+
+    def create_at_once(self, path: str, flags: OpenFlags, mode: int) -> OpenFile | None:
+        """Open a file that is to be made, for its caller, where nothing stands."""
+        return None

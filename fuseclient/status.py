@@ -4,12 +4,19 @@
 """
 
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self, TypeVar
 
 from pfs.errors import Kind, PfsError
 
 ATTRIBUTE = "user.pfs.status"
+T = TypeVar("T")
+_KINDS: dict[Any, tuple[type, ...]] = {
+    **{kind: (kind,) for kind in (int, str, bool)},
+    float: (int, float),
+    list[str]: (list,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +115,28 @@ class Status:
             found = json.loads(data)
             servers = {str(name): _server(each) for name, each in found.pop("servers").items()}
             blocks = found.pop("blocks")
-            return cls(servers=servers, blocks=None if blocks is None else _blocks(blocks), **found)
-        except (AttributeError, KeyError, TypeError, ValueError):
+            return _checked(cls(servers=servers, blocks=None if blocks is None else _blocks(blocks), **found))
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise PfsError(Kind.INVALID, "its status is not understood: is it served by another version?") from None
 
 
 def _server(found: dict[str, Any]) -> Server:
-    rates: dict[str, Any] = {name: Rate(**found.pop(name)) for name in ("attributes", "listings", "contents")}
-    return Server(**rates, **found)
+    rates: dict[str, Any] = {name: _checked(Rate(**found.pop(name))) for name in ("attributes", "listings", "contents")}
+    return _checked(Server(**rates, **found))
 
 
 def _blocks(found: dict[str, Any]) -> Blocks:
-    return Blocks(Rate(**found.pop("rate")), **found)
+    return _checked(Blocks(_checked(Rate(**found.pop("rate"))), **found))
+
+
+def _checked(made: T) -> T:
+    """Return what was made of an answer if its words and numbers are some: the mount may be anybody's."""
+    for each in fields(made):  # type: ignore[arg-type]
+        value = getattr(made, each.name)
+        if each.type in _KINDS and type(value) not in _KINDS[each.type]:
+            raise TypeError(each.name)
+        if isinstance(value, int | float) and not math.isfinite(value):
+            raise ValueError(each.name)
+        if isinstance(value, list) and not all(isinstance(word, str) for word in value):
+            raise TypeError(each.name)
+    return made

@@ -8,7 +8,9 @@ Everything that it started is gone afterwards, however the block ends.
 """
 
 import contextlib
+import io
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,7 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-WAIT_S = 20.0
+from cli.jobd import jobd
+
+WAIT_S = 60.0  # for what hangs, on a machine that does much else
+PORT_MIN = 10_000
 BIN = Path(sys.executable).parent
 
 
@@ -45,13 +50,16 @@ class Box:
         options = {"--data-root": self.data, "--admin": "demo", "--endpoint": self.url, "--pit-config": root}
         options |= {"--client-config": root / "paddle-config", "--node-key": root / "node.key"}
         words = [str(word) for option in options.items() for word in option]
-        self.run("jobd", "init", *words).check_returncode()
+        # here, and not by a process: that takes a second for its imports, of each of two dozen boxes
+        with contextlib.redirect_stdout(io.StringIO()):
+            jobd.main(["init", *words], standalone_mode=False)
         self.token = (root / ".pituser.txt").read_text().split()[1]
 
     def run(self, program: str, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run one of our programs to its end."""
         command = [str(BIN / program), *arguments]
-        return subprocess.run(command, env=env or self.env, capture_output=True, text=True, timeout=60, check=False)
+        env = env or self.env
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * WAIT_S, check=False)
 
     def spawn(self, name: str, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start one of our daemons, logging into the box."""
@@ -113,7 +121,7 @@ class Box:
 
     # ---- a user at the mount
 
-    def sh(self, script: str, timeout_s: float = 30) -> subprocess.CompletedProcess[str]:
+    def sh(self, script: str, timeout_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
         """Run a shell script in the datacenter's directory."""
         command = ["timeout", "-k", "1", str(timeout_s), "bash", "-c", script]
         return subprocess.run(command, cwd=self.dc, env=self.env, capture_output=True, text=True, check=False)
@@ -158,11 +166,23 @@ def box() -> Iterator[Box]:
             made.close()
 
 
+def with_own_mounts(script: str) -> list[str]:
+    """Return a command that runs a shell script whose mounts nobody else sees.
+
+    It begins without copies of the mounts that others have at the moment: they could not end before the script does.
+    """
+    forget = "umount --internal-only --lazy --all --types fuse.pfs"
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{forget}\n{script}"]
+
+
 def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody uses, and that no connection is given while a server is being restarted."""
+    given_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(PORT_MIN, max(given_from, PORT_MIN + 10_000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:
@@ -181,4 +201,4 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> None
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(0.01)

@@ -23,7 +23,7 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 from pfs.api import Attr, Entry, NodeType
 from pfs.errors import Kind, PfsError
 from pfs.protocol.listing import pack_entry, unpack_entries
-from pfs.protocol.wire import Answer, Ask, Cancel, Json, decode_frame, encode_attr, encode_error, encode_frame
+from pfs.protocol.wire import Answer, Ask, Cancel, Json, decode_frame, encode_error, encode_frame
 from pfs.server.session import FileSession
 from tests.memoryfs import MemoryFileSystem
 
@@ -52,7 +52,7 @@ def _names(op: str, args: Json, reply: Reply) -> Reply:
         case "listdir":
             return {"more": False}, _entry(bad, FILE)
         case "contents":
-            return {"files": [{"name": bad.decode(), "attr": encode_attr(FILE), "size": 0}]}, b""
+            return {}, _entry(bad, FILE) + struct.pack(">I", _dice.choice([0, 5, 2**32 - 1]))
         case "readlink":
             return {"target": _dice.choice(["", "a\0b", "x" * 5000, 5])}, b""
         case "listxattr":
@@ -295,10 +295,10 @@ class Rogue:
         for number in itertools.count(1):
             await trio.sleep(0.005)
             args: Json | None = None
-            if self.way != before:  # whatever it has been told till now, it shall ask again
-                before = self.way
+            if self.way != before:  # whatever it has been told till now, it shall ask again, and greet before that
                 await send(ws.send(BytesMessage(encode_frame(Ask(number, "lapse", {})))))
-            elif self.way == "recalls":
+                raise trio.BrokenResourceError
+            if self.way == "recalls":
                 args = {"nodes": list(range(1, 300)), "names": [[node, "good"] for node in range(1, 20)]}
             elif self.way == "wild recalls":
                 wild: Any = _dice.choice([None, [None], [float("inf")], [[1]], "nodes", [2**70], [[1, 5]], {"a": 1}])

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from integration.test_mount_fs import Mount
 from integration.test_two_mounts import signal_mount
 from pfs.errors import Kind
 from pfs.leasing.hub import LEASE_S
+from tests.functional.posix import errno_of
 
 CLONE_NEWNET = 0x40000000
 DEADLINE_S = 30
@@ -206,15 +207,6 @@ def place(world: World, request: pytest.FixtureRequest) -> Iterator[World]:
     world.heal()
     if "server" not in world.box.processes:
         world.box.start_server()
-
-
-def errno_of(call: Callable[[], object]) -> int | None:
-    """Return the errno with which a call fails."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno
-    return None
 
 
 # ---- cut off

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DEMO_SECONDS_MAX, COMMAND_SECONDS_MAX = 80, 40
+DEMO_SECONDS_MAX, COMMAND_SECONDS_MAX = 240, 120
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ def test_a_mount_does_what_a_local_directory_does(name: str, examples: int, step
         calls(where, 1, examples=examples, steps=steps)
 
 
+# the thread beside is that which hears of more tests: it holds nothing that the child needs
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_two_mounts_do_what_a_local_directory_does_while_others_are_at_work_beside() -> None:
     with world(*MOUNTS["crowd"]) as where:
         crowd(where, 1, examples=2, steps=25)
@@ -28,6 +30,11 @@ def test_two_mounts_do_what_a_local_directory_does_while_others_are_at_work_besi
 def test_a_mount_does_what_a_local_directory_does_also_while_its_server_is_restarted() -> None:
     with world(*MOUNTS["restart"]) as where:
         calls(where, 2, examples=2, steps=25, restarts=True)
+
+
+def test_a_mount_that_promises_does_so_also_while_its_server_and_itself_are_killed() -> None:
+    with world(*MOUNTS["restart-behind"]) as where:
+        calls(where, 4, examples=1, steps=30, restarts=True, kills=True)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cli.mountfuse import FAILURE, USAGE
-from integration.box import BIN, Box, box, is_mounted, wait_until
+from integration.box import BIN, Box, box, is_mounted, wait_until, with_own_mounts
 
 HELPERS = {"mount.fuse.pfs": "main", "umount.fuse.pfs": "umount_main"}
 COMMAND_SECONDS_MAX = 60
@@ -86,7 +86,7 @@ def in_namespace(world: Box, script: str) -> subprocess.CompletedProcess[str]:
     fstab.write_text(f"{world.url} {world.mountpoint} fuse.pfs {options} 0 0\n")
     prepare = f"mount --bind {sbin} /usr/sbin && mount --bind {fstab} /etc/fstab || exit 99\n"
     env = {**world.env, "P": str(world.mountpoint), "CONFIG": config, "URL": world.url}
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", prepare + script]
+    command = with_own_mounts(prepare + script)
     return subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False, cwd="/"
     )
@@ -274,3 +274,22 @@ def test_umount_waits_for_what_was_promised_and_whoever_gives_up_leaves_the_moun
     assert umount(here).returncode == 0
     assert (here.data / "home/demo/written").read_text() == "promised"
     assert (here.data / "home/demo/made").is_dir()
+
+
+def test_after_a_plain_umount_the_process_goes_on_until_the_server_has_what_was_promised(here: Box) -> None:
+    assert mount(here, "--write-behind").returncode == 0
+    server, (process,) = here.processes["server"], daemons(here)
+    os.listdir(here.dc / "home/demo")
+    server.send_signal(signal.SIGSTOP)
+    try:
+        (here.dc / "home/demo/late").write_text("promised")
+        # -i: as where no umount.fuse.pfs is found; -c: the mount is not asked for its path, and through it the server
+        subprocess.run(["umount", "-i", "-c", here.mountpoint], check=True, timeout=COMMAND_SECONDS_MAX)
+        assert not is_mounted(here.mountpoint)
+        assert not (here.data / "home/demo/late").exists()
+        again = mount(here)
+        assert (again.returncode, "try again" in again.stderr) == (1, True)
+    finally:
+        server.send_signal(signal.SIGCONT)
+    wait_until(lambda: not Path(f"/proc/{process}").exists())
+    assert (here.data / "home/demo/late").read_text() == "promised"

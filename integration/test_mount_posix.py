@@ -4,18 +4,17 @@ The same random calls are made by root and two users in a mount of a file system
 machine; what they return, what they are refused with, and what `stat` then tells must be the same.
 """
 
-import errno
 import os
 import random
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from fuseclient.kernel.identity import Ids
+from integration.functional.places import Call, acting_as, outcome
 from integration.test_mount_fs import Mount
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as others")
@@ -26,7 +25,6 @@ TEAM = 3456
 NAMES = ("a", "b", "c", "d", "a/a", "a/b", "b/a", "b/b", "a/a/a")
 MODES = (0o644, 0o600, 0o755, 0o700, 0o777, 0o000, 0o4755, 0o2755, 0o6775, 0o1777, 0o2775, 0o222)
 UMASKS = (0, 0o022, 0o007)  # set-group-id without group-execute is lost at different moments on different kernels
-Call = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +34,6 @@ def mounted() -> Iterator[Mount]:
         mount = Mount(Path(name), Ids.NUMERIC, "allow_other")
         yield mount
         mount.end()
-
-
-@contextmanager
-def acting_as(user: int, groups: list[int], umask: int) -> Iterator[None]:
-    before = os.umask(umask)
-    os.setgroups(groups)
-    os.setegid(user)
-    os.seteuid(user)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups([])
-        os.umask(before)
 
 
 def told(path: Path) -> object:
@@ -104,13 +87,6 @@ def a_call(chance: random.Random) -> tuple[object, Call]:
         del calls["chown"]  # whether that takes set-id bits away differs even between local file systems
     what = chance.choice([*calls, "mkdir", "use", "use", "chmod"])
     return (what, name, other, oct(mode), uid, gid, size, length, oct(flags)), calls[what]
-
-
-def outcome(call: Call, root: Path) -> object:
-    try:
-        return call(root)
-    except OSError as error:
-        return errno.errorcode[error.errno or 0]
 
 
 def seen(root: Path) -> dict[str, object]:

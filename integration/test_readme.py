@@ -52,7 +52,7 @@ def test_a_spec_can_be_put_with_curl(world: Box):
     env = {**world.env, "TOKEN": world.token, "URL": world.url}
     script = command[1] + " -sS --fail -D -"
     done = subprocess.run(
-        ["bash", "-c", script], cwd=world.root, env=env, capture_output=True, text=True, timeout=20, check=False
+        ["bash", "-c", script], cwd=world.root, env=env, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "HTTP/1.1 201" in done.stdout

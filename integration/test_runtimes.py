@@ -29,7 +29,7 @@ from tests.jobd.node.conformance import (
 )
 
 OWNER = 200001
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,11 @@ import pytest
 
 from fuseclient.kernel.negotiation import CONGESTION_THRESHOLD, MAX_BACKGROUND
 from fuseclient.mountpoints import mounted_type, unmount
+from integration.box import wait_until
+from tests.functional.posix import errno_of
 
 ROOT = Path(__file__).parent.parent
-HANGS_S = 30
+HANGS_S = 60
 NOBODY = 65534
 CAP_FSETID = 4
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -92,21 +94,6 @@ def tuned(make: Callable[..., Tiny]) -> Tiny:
     mount = make()
     assert mount.kind == "Session"
     return mount
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + HANGS_S
-    while not true():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
-
-
-def errno_of(call: Callable[[], object]) -> int | None:
-    try:
-        call()
-    except OSError as error:
-        return error.errno
-    return None
 
 
 def mount_line(point: Path) -> list[str]:

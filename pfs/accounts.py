@@ -1,7 +1,7 @@
 """Accounts: who there is, and which key is whose.
 
 Only fingerprints of keys are stored. Every account has a number, the same on every machine (uid = gid = 200000 and
-up), as which its files lie on disk and its jobs run.
+up), as which its files lie on disk and its jobs run. How much its home may hold is kept here; `pfs.disk` sees to it.
 """
 
 import re
@@ -15,6 +15,7 @@ from sqlmodel import BigInteger, Field, Session, SQLModel, col, select
 from pfs.errors import Kind, PfsError
 from pfs.keys import fingerprint, make_key
 from pfs.perm import Subject
+from pfs.quota import Limits
 from pfs.sql import Database
 
 FIRST_UID = 200_000
@@ -46,6 +47,14 @@ class Key(SQLModel, table=True):
     kind: str
     user: str = Field(foreign_key="user.name", index=True)
     created_at_ns: int = Field(sa_type=BigInteger)
+
+
+class Quota(SQLModel, table=True):
+    """How much an account's home may hold; None is no limit, and so is no row."""
+
+    user: str = Field(foreign_key="user.name", primary_key=True)
+    size_bytes: int | None = Field(default=None, sa_type=BigInteger)
+    files: int | None = Field(default=None, sa_type=BigInteger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +107,7 @@ class Accounts:
         key = make_key(url, secrets.token_urlsafe(32))
 
         def work(session: Session) -> None:
-            if session.exec(select(User).where(User.name == user)).first() is None:
-                raise PfsError(Kind.NOT_FOUND, f"there is no user {user!r}")
+            _check_there(session, user)
             session.add(Key(fingerprint=fingerprint(key), kind=kind, user=user, created_at_ns=time.time_ns()))
 
         self._database.write_now(work)
@@ -131,6 +139,43 @@ class Accounts:
         found = await self._database.read(lambda s: s.exec(select(User).where(User.name == name)).first())
         return None if found is None else self._subject(found)
 
+    def set_limits_now(self, name: str, limits: Limits) -> None:
+        """Say how much an account's home may hold.
+
+        Raises:
+            PfsError: NOT_FOUND when there is no such account.
+        """
+
+        def work(session: Session) -> None:
+            _check_there(session, name)
+            session.merge(Quota(user=name, size_bytes=limits.size_bytes, files=limits.files))
+
+        self._database.write_now(work)
+
+    def limits_now(self, name: str) -> Limits:
+        """Return how much an account's home may hold.
+
+        Raises:
+            PfsError: NOT_FOUND when there is no such account.
+        """
+
+        def work(session: Session) -> Limits:
+            _check_there(session, name)
+            row = session.get(Quota, name)
+            return Limits() if row is None else Limits(row.size_bytes, row.files)
+
+        return self._database.read_now(work)
+
+    async def limits(self) -> dict[str, Limits]:
+        """Return how much homes may hold, by account; who is not named has no limits."""
+        rows = await self._database.read(lambda s: list(s.exec(select(Quota)).all()))
+        return {row.user: Limits(row.size_bytes, row.files) for row in rows}
+
     def _subject(self, user: User) -> Subject:
         assert user.id is not None
         return Subject(user.name, user.admin, uid=FIRST_UID + user.id if self._numbered else None)
+
+
+def _check_there(session: Session, user: str) -> None:
+    if session.exec(select(User).where(User.name == user)).first() is None:
+        raise PfsError(Kind.NOT_FOUND, f"there is no user {user!r}")

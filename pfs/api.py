@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Flag, StrEnum, auto
 from typing import Protocol, runtime_checkable
 
+from pfs.light import light
+
 
 class NodeType(StrEnum):
     """What stands at a path."""
@@ -23,6 +25,7 @@ class NodeType(StrEnum):
     SOCKET = "socket"
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Attr:
     """What `stat` tells of a node.
@@ -61,6 +64,7 @@ class Attr:
     leased: bool = False
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One name in a directory, with what it leads to."""
@@ -69,6 +73,7 @@ class Entry:
     attr: Attr
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Content:
     """A whole small file, with its attributes as of that moment."""
@@ -78,6 +83,7 @@ class Content:
     data: bytes
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What `setattr` shall change; None leaves a field as it is. Times are nanoseconds.

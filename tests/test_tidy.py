@@ -14,6 +14,7 @@ import grimp
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("pfs", "jobd", "fuseclient", "cli")
 MODULE_LINES_MAX, FUNCTION_LINES_MAX = 400, 70
+DOCSTRING = re.compile(r'(#.*\n)*r?"""\S')
 
 # put together here, so that this file does not hold what it looks for
 LEFTOVERS = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", r"\bprint\(.*debug", r"\bbreak" + r"point\(")))
@@ -45,10 +46,12 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), name(path))
 
 
-def functions(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree(path)):
+def functions(path: Path, within: ast.AST | None = None) -> Iterator[tuple[str, int]]:
+    for node in ast.iter_child_nodes(within or tree(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield f"{name(path)}: {node.name}", (node.end_lineno or 0) - node.lineno + 1
+        if not isinstance(node, ast.expr):  # there are no functions with lines in expressions
+            yield from functions(path, node)
 
 
 def found(pattern: re.Pattern[str], paths: Iterable[Path]) -> dict[str, list[str]]:
@@ -70,7 +73,7 @@ def test_a_function_fits_on_a_page() -> None:
 def test_a_module_opens_with_what_it_is_about() -> None:
     # a test module is about the module that it is named after
     modules = [path for path in SOURCES if path.stat().st_size and not path.name.startswith("test_")]
-    assert [name(path) for path in modules if not ast.get_docstring(tree(path))] == []
+    assert [name(path) for path in modules if not DOCSTRING.match(path.read_text())] == []
 
 
 def test_nothing_was_left_lying_about() -> None:
@@ -79,7 +82,7 @@ def test_nothing_was_left_lying_about() -> None:
 
 def test_only_the_command_line_prints() -> None:
     for path in PRODUCT:
-        if path.parent.name != "cli":
+        if path.parent.name != "cli" and "print(" in path.read_text():
             calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
             assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"], name(path)
 

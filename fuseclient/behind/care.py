@@ -11,7 +11,7 @@ have changed the same since. So it is looked first at what stands there:
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fuseclient.behind.queue import Promise, Version
 from pfs.api import Attr, LeasingFileSystem, NodeType
@@ -76,13 +76,13 @@ class Care:
     async def _file(self, promise: Promise, found: Attr | None) -> Kept:
         step = promise.step
         if found is None:
-            make = replace(step, verb=Verb.MAKE_FILE)
+            make = step._replace(verb=Verb.MAKE_FILE)
             return await self._or_beside(promise, make, lambda: take_step(self._server, make))
         if await self._is_made(step, found):
             return Kept(found)
         if step.verb is Verb.OVERWRITE and self._is(found, promise.before):
             return Kept(await take_step(self._server, step))
-        return await self._beside(promise, replace(step, verb=Verb.MAKE_FILE))
+        return await self._beside(promise, step._replace(verb=Verb.MAKE_FILE))
 
     async def _is_made(self, step: Step, found: Attr) -> bool:
         """Tell whether a file is what the step makes of it."""
@@ -128,7 +128,7 @@ class Care:
         if target is None or self._is(target, promise.target_before):
             await take_step(self._server, step)
             return Kept()
-        return await self._beside(promise, replace(step, no_replace=True))
+        return await self._beside(promise, step._replace(no_replace=True))
 
     async def _or_beside(self, promise: Promise, step: Step, make: Callable[[], Awaitable[Attr | None]]) -> Kept:
         try:
@@ -144,7 +144,7 @@ class Care:
         mark = self._mark()
         for count in range(1, CONFLICTS_MAX):
             other = beside(path, mark if count == 1 else f"{mark}-{count}")
-            moved = replace(step, target=other) if step.verb is Verb.RENAME else replace(step, path=other)
+            moved = step._replace(target=other) if step.verb is Verb.RENAME else step._replace(path=other)
             try:
                 await take_step(self._server, moved)
             except PfsError as error:

@@ -50,9 +50,13 @@ class Journal:
         """
         self._append(encode_promise(promise))
 
-    def kept(self, kept: Iterable[int], real: Mapping[int, int]) -> None:
-        """Note that promises are kept; see `encode_kept`. If this is lost, they are seen to be kept already."""
-        self._quietly(encode_kept(kept, real))
+    def kept(self, kept: Iterable[int], real: Mapping[int, int]) -> bool:
+        """Note that promises are kept; see `encode_kept`. If this is lost, they are seen to be kept already.
+
+        Returns:
+            False where it could not be written.
+        """
+        return self._quietly(encode_kept(kept, real))
 
     def failed(self, number: int, error: PfsError) -> None:
         """Note that a promise could not be kept."""
@@ -96,11 +100,13 @@ class Journal:
             raise PfsError(Kind.NO_SPACE, f"{self.path} cannot be written: {error.strerror}") from None
         self._size_bytes += len(record)
 
-    def _quietly(self, record: bytes) -> None:
+    def _quietly(self, record: bytes) -> bool:
         try:
             self._append(record)
         except PfsError as error:
             log.warning("%s", error)
+            return False
+        return True
 
 
 def _write_all(fd: int, data: bytes, offset: int) -> None:

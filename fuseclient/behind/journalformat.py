@@ -18,11 +18,15 @@ from typing import Any
 
 from fuseclient.behind.queue import Promise, Version
 from pfs.errors import PfsError
-from pfs.protocol.steps import decode_step, encode_step
+from pfs.protocol.steps import NO_CHANGES, Step, decode_step
+from pfs.protocol.wire import encode_changes
 
 MAGIC = b"pfs promises 1\n"
 RECORD_BYTES_MAX = 64 * 1024 * 1024
 _HEAD = struct.Struct(">III")
+_SIZE = struct.Struct(">I")
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
 @dataclass(slots=True)
@@ -44,27 +48,40 @@ class Found:
 
 def encode_promise(promise: Promise) -> bytes:
     """Return the record of a promise."""
-    value: dict[str, Any] = {"promise": promise.number, "step": encode_step(promise.step), "node": promise.node_id}
-    for name in ("before", "target_before"):
-        version: Version | None = getattr(promise, name)
-        if version is not None:
-            value[name] = [version.node_id, version.size, version.mtime_ns]
-    return _record(value, promise.step.data)
+    before = f',"before":{_numbers(promise.before)}' if promise.before is not None else ""
+    target = f',"target_before":{_numbers(promise.target_before)}' if promise.target_before is not None else ""
+    step = _step(promise.step)
+    text = f'{{"promise":{promise.number},"step":{step},"node":{promise.node_id}{before}{target}}}'
+    return _record(text, promise.step.data)
+
+
+def _step(step: Step) -> str:
+    """Return the JSON of `pfs.protocol.steps.encode_step`, put together by hand: it is what costs most of a promise."""
+    target = f',"target":{_quoted(step.target)}' if step.target else ""
+    size = f',"size":{len(step.data)}' if step.data else ""
+    changes = f',"changes":{_json(encode_changes(step.changes))}' if step.changes is not NO_CHANGES else ""
+    no_replace = ',"no_replace":true' if step.no_replace else ""
+    verb = step.verb._value_
+    return f'{{"verb":"{verb}","path":{_quoted(step.path)},"mode":{step.mode}{target}{size}{changes}{no_replace}}}'
+
+
+def _numbers(version: Version) -> str:
+    return f"[{version.node_id},{version.size},{version.mtime_ns}]"
 
 
 def encode_kept(kept: Iterable[int], real: Mapping[int, int]) -> bytes:
     """Return the record of promises that are kept, with the server's numbers for those of the mount's own."""
-    return _record({"kept": list(kept), "real": list(real.items())})
+    return _record(_json({"kept": list(kept), "real": list(real.items())}))
 
 
 def encode_failed(number: int, error: PfsError) -> bytes:
     """Return the record of a promise that could not be kept."""
-    return _record({"failed": number, "kind": error.kind.value, "message": error.message})
+    return _record(_json({"failed": number, "kind": error.kind.value, "message": error.message}))
 
 
-def _record(value: dict[str, Any], data: bytes = b"") -> bytes:
-    text = json.dumps(value, separators=(",", ":")).encode()
-    size = struct.pack(">I", len(text))
+def _record(written: str, data: bytes = b"") -> bytes:
+    text = written.encode()
+    size = _SIZE.pack(len(text))
     check = zlib.crc32(data, zlib.crc32(text, zlib.crc32(size)))
     return b"".join((_HEAD.pack(4 + len(text) + len(data), check, len(text)), text, data))
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import trio
 
-from fuseclient.behind.newfile import NewFile
+from fuseclient.behind.newfile import NO_CHANGES, NewFile
 from fuseclient.behind.ordered import OrderedFileSystem
 from fuseclient.behind.sending import BehindStatus
 from fuseclient.cache.blocks import BlockCache
@@ -42,6 +42,9 @@ from pfs.path import parent_and_name
 LINGER_S = 0.05
 FIRST_BYTES_MAX = 256 * 1024
 _USABLE = 0o300
+_PLAIN_MODE = 0o777
+_NEW = OpenFlags.CREATE | OpenFlags.WRITE
+_NEW_OR_NOT = _NEW | OpenFlags.EXCLUSIVE | OpenFlags.APPEND
 _UNCERTAIN = (Kind.EXISTS, Kind.UNREACHABLE)
 
 
@@ -124,6 +127,12 @@ class MakingFileSystem(CachedFileSystem):
 
     # ---- files that are not made
 
+    def create_at_once(self, path: str, flags: OpenFlags, mode: int) -> NewFile | None:
+        if flags & _NEW_OR_NOT != _NEW or mode & ~_PLAIN_MODE:
+            return None
+        directory = self.free(path) if self.inner.trusted() else None
+        return None if directory is None else self.begin(directory, path, flags, mode)
+
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         """Open, or with CREATE make, a file."""
         if OpenFlags.CREATE in flags and OpenFlags.EXCLUSIVE not in flags and owner is None and not mode & 0o7000:
@@ -183,7 +192,7 @@ class MakingFileSystem(CachedFileSystem):
         with self.copies.question() as question:
             opened: OpenFile | None = None
             try:
-                if data or file.changes != Changes():
+                if data or file.changes != NO_CHANGES:
                     attr = await self.server.make_file(file.path, file.attr.mode, data, file.changes)
                 else:  # its bytes may still come
                     opened = await self._open_and_write(file, data)

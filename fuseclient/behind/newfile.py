@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 AWAY = (Kind.TIMED_OUT, Kind.UNREACHABLE)
 _KEPT = ("mode", "atime_ns", "mtime_ns")
+NO_CHANGES = Changes()
 HERE = OpenFlags.READ | OpenFlags.WRITE | OpenFlags.APPEND  # what opening it again at the server means
 
 
@@ -71,10 +72,11 @@ class NewFile(CachedFile):
     ) -> None:
         super().__init__(filesystem, path, flags & HERE, attr, None)
         self._making = filesystem
-        self._lock = trio.Lock()
+        self._under_way: trio.Event | None = None
+        self._first_bytes_sent = False
         self.path = path
         self.asked = flags
-        self.changes = Changes()
+        self.changes = NO_CHANGES
         self.content: bytearray | None = bytearray()
         self.since_s = since_s
         self.before = before
@@ -102,18 +104,21 @@ class NewFile(CachedFile):
         Raises:
             PfsError: it could not be; where the server was away, it may be tried again.
         """
+        while self._under_way is not None:
+            await self._under_way.wait()
         if self.content is None:
             return
-        async with self._lock:
-            if self.content is None:
-                return
-            try:
-                await self._making.make(self)
-            except PfsError as error:
-                if error.kind not in AWAY:
-                    self.made(self.attr)
-                    self._lost = error
-                raise
+        done = self._under_way = trio.Event()
+        try:
+            await self._making.make(self)
+        except PfsError as error:
+            if error.kind not in AWAY:
+                self.made(self.attr)
+                self._lost = error
+            raise
+        finally:
+            self._under_way = None
+            done.set()
 
     async def make_quietly(self) -> None:
         """Have it made; what goes wrong is said to whoever uses it next."""
@@ -130,8 +135,7 @@ class NewFile(CachedFile):
         """Note that it is made, and perhaps open at the server; an empty one has still to send its first bytes."""
         self.attr = attr
         self._inner = opened
-        if self.content:
-            self._writer.begin()
+        self._first_bytes_sent = bool(self.content)
         self.content = None
 
     async def open_quietly(self) -> None:
@@ -155,7 +159,7 @@ class NewFile(CachedFile):
         """Take all of `data`."""
         if self.content is None and self._inner is None and self._lost is None:
             self._hold_again()  # a shell closes one descriptor before it writes to the other
-        if self.content is None or self._lock.locked() or not self._lay(offset, data):
+        if self.content is None or self._under_way is not None or not self._lay(offset, data):
             await self.make()
             return await self._write_on(offset, data)
         if not self._making.waits():
@@ -173,6 +177,8 @@ class NewFile(CachedFile):
             raise self._lost
         await self._fs.settle_others(self)  # whoever made a file may open it: that can wait for the bytes
         self._fs.copies.wrote(self.node_id, offset + len(data))
+        if self._first_bytes_sent:
+            self._writer.begin()
         await self._writer.add(offset, data)
         return len(data)
 
@@ -195,7 +201,8 @@ class NewFile(CachedFile):
         """Change attributes of what is open."""
         content, size = self.content, changes.size
         here = changes.uid is None and changes.gid is None and not (changes.mode or 0) & 0o6000
-        if content is None or self._lock.locked() or not here or (size is not None and not self._making.holds(size)):
+        here = here and self._under_way is None and (size is None or self._making.holds(size))
+        if content is None or not here:
             await self.make()
             return await super().setattr(changes)
         if size is not None and size != len(content):
@@ -211,13 +218,17 @@ class NewFile(CachedFile):
     def _changed(self) -> None:
         """Note that its bytes have changed; a time that was set before holds no more."""
         now_ns, size = self._making.now_ns(), len(self.content or b"")
-        self.changes = replace(self.changes, mtime_ns=None)
+        if self.changes.mtime_ns is not None:
+            self.changes = replace(self.changes, mtime_ns=None)
         self.attr = replace(self.attr, size=size, blocks=-(-size // 512), mtime_ns=now_ns, ctime_ns=now_ns)
         self._fs.copies.relearn(self.attr)
 
     async def getattr(self) -> Attr:
         """Tell what is open."""
         return self.attr if self.unmade else await super().getattr()
+
+    def flush_at_once(self) -> bool:
+        return self.content is None and self._lost is None and "_writer" not in vars(self)
 
     async def flush(self, closing: Closing) -> None:
         """A descriptor was closed."""

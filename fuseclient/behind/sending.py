@@ -1,8 +1,12 @@
 """The queue of `--write-behind`: promises are written down, sent a few at a time, and noted as kept.
 
-One batch is under way at a time, so that the order holds; meanwhile the next one gathers. What was promised under
-leases that have ended, or what nobody knows the outcome of, is made with care (`fuseclient.behind.care`). A server that
-is away makes everything wait: who wants to promise more than there is room for waits up to `DEADLINE_S`.
+While a program goes on and on, its changes gather: it has the processor for itself, and what it makes and removes again
+need not travel at all. They are sent when it pauses (`PAUSE_S`), when they have gathered for `GATHER_S`, when the queue
+is getting full, and at once when anybody waits for them. One batch is under way at a time, so that the order holds.
+
+What was promised under leases that have ended, or what nobody knows the outcome of, is made with care
+(`fuseclient.behind.care`). A server that is away makes everything wait: who wants to promise more than there is room
+for waits up to `DEADLINE_S`.
 
 What the server refuses is told to whoever has the file open, to the log and the status, and stays in the journal: the
 next mount tries again. While such things pile up, or the server has just had no room, nothing is promised: programs
@@ -27,16 +31,16 @@ from fuseclient.behind.queue import BATCH_MAX, BYTES_MAX, BehindQueue, Promise, 
 from fuseclient.cache.copies import Copies, Question
 from pfs.api import Attr
 from pfs.errors import Kind, PfsError
-from pfs.protocol.steps import BatchingFileSystem, Step
+from pfs.protocol.steps import BatchingFileSystem, Step, Verb
 
 log = logging.getLogger(__name__)
 
 DEADLINE_S = 30.0
-GATHER_S = 0.01
-GATHERED = 64  # so many are sent at once without gathering more
+PAUSE_S = 0.02
+GATHER_S = 1.0
 RETRY_S = 0.2
 REFUSED_S = 10.0  # after the server had no room, nothing is promised for so long
-PATIENCE_S = 0.3  # of a lease break with a batch that does not end: it may wait for who waits for us
+PATIENCE_S = 0.5  # of a lease break with a batch that does not end: it may wait for who waits for us
 _AWAY = (Kind.UNREACHABLE, Kind.TIMED_OUT)
 _CONFLICTS = (Kind.EXISTS, Kind.NOT_FOUND, Kind.NOT_EMPTY)
 _ROOM = (Kind.NO_SPACE, Kind.QUOTA)
@@ -91,10 +95,11 @@ class Behind:
         self._clock = clock
         self._queue = BehindQueue()
         self._real: dict[int, int] = dict(journal.found.real)
-        self._care = Care(server, lambda number: self._real.get(number, number), _mark)
+        self._care = Care(server, self.real, _mark)
         self._settled = ParkingLot()
         self._wake = trio.Event()
         self._hurry = trio.Event()
+        self._gathered = 0  # all up to this number are sent without gathering more
         self._failed: list[tuple[Promise, PfsError]] = []
         self._conflicts = 0
         self._refused_until_s = 0.0
@@ -124,6 +129,10 @@ class Behind:
 
     # ---- promising
 
+    def has_room(self, size_bytes: int) -> bool:
+        """Tell whether a change with so many bytes of data can be promised without waiting."""
+        return self._queue.has_room(size_bytes)
+
     async def room(self, size_bytes: int) -> None:
         """Return when there is room for a promise.
 
@@ -136,29 +145,47 @@ class Behind:
         self, step: Step, node_id: int, before: Version | None = None, target_before: Version | None = None
     ) -> bool:
         """Promise a change; False where it cannot be promised: then the server has to be asked."""
-        if not self._queue.has_room(len(step.data)) or self._clock() < self._refused_until_s or self._is_overdue():
+        queue = self._queue
+        if not queue.has_room(len(step.data)) or self._is_refused():
             return False
-        promise = Promise(self._queue.last + 1, step, node_id, before, target_before)
+        promise = Promise(queue.last + 1, step, node_id, before, target_before)
         try:
             self._journal.promise(promise)
         except PfsError as error:
             log.warning("%s", error)
             self._refused_until_s = self._clock() + REFUSED_S
             return False
-        self._queue.add(promise)
+        queue.add(promise)
         if self._since_s is None:
             self._since_s = self._clock()
-        self._wake.set()
-        if len(self._queue) >= GATHERED:
+            self._wake.set()
+        if queue.is_getting_full():
             self._hurry.set()
         return True
 
-    def _is_overdue(self) -> bool:
-        return sum(promise.size_bytes for promise, _ in self._failed) > BYTES_MAX
+    def _is_refused(self) -> bool:
+        if self._refused_until_s and self._clock() < self._refused_until_s:
+            return True
+        return bool(self._failed) and sum(promise.size_bytes for promise, _ in self._failed) > BYTES_MAX
+
+    def cancel(self, path: str, node_id: int) -> bool:
+        """Take a file back that was promised and is not on its way yet; False where the server will have it."""
+        promise = self._queue.waiting_alone(path)
+        if promise is None or promise.step.verb is not Verb.MAKE_FILE or promise.node_id != node_id:
+            return False
+        if not self._journal.kept([promise.number], {}):
+            return False
+        self._queue.cancel(promise)
+        self._after_some_left()
+        return True
 
     def is_last(self, promise: Promise, known_as: int) -> bool:
         """Tell whether nothing was promised later about the same node, which may be known by another number by now."""
         return self._queue.is_last_of_node(promise, known_as)
+
+    def real(self, node_id: int) -> int:
+        """Return the server's number for one of the mount's own, or the same where it has none."""
+        return self._real.get(node_id, node_id)
 
     def doubt(self) -> None:
         """The leases have ended: what was promised under them is made with care."""
@@ -210,12 +237,22 @@ class Behind:
             if not self._queue:
                 self._wake = trio.Event()
                 await self._wake.wait()
-            if not self._hurry.is_set():
-                with trio.move_on_after(GATHER_S):
-                    await self._hurry.wait()
-            self._hurry = trio.Event()
+            if self._queue.settled >= self._gathered:
+                await self._gather()
             if not await self._send():
                 await trio.sleep(RETRY_S)
+
+    async def _gather(self) -> None:
+        """Return when it is time to send what waits."""
+        with trio.move_on_after(GATHER_S):
+            while not self._hurry.is_set():
+                last = self._queue.last
+                with trio.move_on_after(PAUSE_S):
+                    await self._hurry.wait()
+                if self._queue.last == last:
+                    break
+        self._hurry = trio.Event()
+        self._gathered = self._queue.last
 
     async def _send(self) -> bool:
         """Send what comes next; return False when the server is away."""
@@ -224,6 +261,8 @@ class Behind:
         if self._lost:
             return await self._find_out()
         batch = self._queue.take()
+        if not batch.promises:
+            return True
         if not batch.sure:
             return await self._send_with_care(batch.promises[0])
         with self._outcomes.copies.question() as question:
@@ -268,8 +307,9 @@ class Behind:
             except PfsError as error:
                 if error.kind in _AWAY:
                     return False
-                seen = {}
-            found = progress(promises, seen, lambda number: self._real.get(number, number))
+                self._lost = 0  # then each is looked at when it is made
+                return True
+            found = progress(promises, seen, self.real)
             for left, promise in zip(range(len(promises), 0, -1), promises[: found.made], strict=False):
                 self._lost = left
                 self._queue.take()
@@ -318,16 +358,19 @@ class Behind:
 
     def _note(self, kept: list[int], real: dict[int, int]) -> None:
         """Write down what is kept, and let those go on who wait for it."""
+        if kept and (self._queue or self._failed):
+            self._journal.kept(kept, real)
+        self._after_some_left()
+
+    def _after_some_left(self) -> None:
         if not self._queue:
             self._since_s = None
         if not self._queue and not self._failed:
             self._real.clear()
             self._journal.rewrite((), {})
-        elif kept:
-            self._journal.kept(kept, real)
-            if self._journal.size_bytes > REWRITE_BYTES:
-                waiting = [*(promise for promise, _ in self._failed), *self._queue.promises()]
-                self._journal.rewrite(sorted(waiting, key=lambda promise: promise.number), self._real)
+        elif self._journal.size_bytes > REWRITE_BYTES:
+            waiting = [*(promise for promise, _ in self._failed), *self._queue.promises()]
+            self._journal.rewrite(sorted(waiting, key=lambda promise: promise.number), self._real)
         self._settled.unpark_all()
 
 

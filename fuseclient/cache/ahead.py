@@ -55,6 +55,12 @@ class Ahead:
         walk.fetched = max(begin, end)
         return walk.names[begin:end]
 
+    def next_after(self, parent: str, name: str) -> str | None:
+        """Return the name of the directory that will be listed after this one, if that can be told."""
+        walk = self._walks.get(parent)
+        place = None if walk is None or not walk.ahead else walk.places.get(name)
+        return walk.names[place + 1] if walk is not None and place is not None and place + 1 < len(walk.names) else None
+
     def forget(self) -> None:
         """Nothing is known any more."""
         self._walks.clear()

@@ -100,18 +100,42 @@ class BlockCache:
         1 ms for each MiB more when the block is used for the first time, since all of it is verified then, and what
         the disk takes where it has to be read.
         """
-        block = BlockId(key, number)
+        block, end = BlockId(key, number), min(end, key.block_size(number))
         with self._wake:
-            entry = self._index.use(block)
-        data = None if entry is None else self._fetch(block, entry, start, min(end, key.block_size(number)))
-        with self._wake:
-            self._hits += data is not None
-            self._misses += data is None
-            self._hit_bytes += len(data or b"")
+            data, entry = self._queued(block, start, end), self._index.use(block)
+        if data is None and entry is not None:
+            data = self._fetch(block, entry, start, end)
+        self._count(data)
         return data
 
-    def put(self, key: Key, number: int, data: bytes | memoryview) -> None:
-        """Keep a whole block, soon; one that has not the length that it must have is none and is not kept."""
+    def get_at_once(self, key: Key, number: int, start: int, end: int) -> bytes | None:
+        """Return bytes `start` to `end` of a block, if that takes no disk; None says nothing of whether it is there."""
+        block = BlockId(key, number)
+        with self._wake:
+            data, entry = self._queued(block, start, end), self._index.use(block)
+        if data is None and entry is not None and entry.verified:
+            data = _in_memory(f"{self._folder}/{entry.name}", start, end)
+        if data is not None:
+            self._count(data)
+        return data
+
+    def holds(self, key: Key, number: int) -> bool:
+        """Tell whether a block is there, or about to be."""
+        block = BlockId(key, number)
+        with self._wake:
+            return block in self._index or block in self._queue or block == self._writing
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait until most of what was put is written; False when that takes too long, or nothing is kept any more."""
+        with self._wake:
+            return self._wake.wait_for(self._has_room, timeout_s) and not self._broken
+
+    def put(self, key: Key, number: int, data: bytes | memoryview, *, wanted: bool = False) -> None:
+        """Keep a whole block, soon; one that has not the length that it must have is none and is not kept.
+
+        Args:
+            wanted: it was fetched to be kept, however fast they come.
+        """
         block = BlockId(key, number)
         if not data or len(data) != key.block_size(number):
             return
@@ -119,7 +143,7 @@ class BlockCache:
             if self._closing or block in self._index or block in self._queue or block == self._writing:
                 return
             no_room = len(data) > self._index.limit_bytes or self._queued_bytes + len(data) > QUEUE_BYTES_MAX
-            if self._broken or no_room or not self._allowance.take(len(data), time.monotonic()):
+            if self._broken or no_room or not (wanted or self._allowance.take(len(data), time.monotonic())):
                 self._unkept += 1
                 return
             self._queue[block] = data
@@ -156,6 +180,19 @@ class BlockCache:
             index = self._index
             counts = (self._hits, self._misses, self._hit_bytes, self._damaged, self._unkept)
             return Statistics(*counts, len(index), index.held_bytes, index.limit_bytes)
+
+    def _has_room(self) -> bool:
+        return self._broken or self._closing or self._queued_bytes <= QUEUE_BYTES_MAX // 4
+
+    def _queued(self, block: BlockId, start: int, end: int) -> bytes | None:
+        data = self._queue.get(block)
+        return None if data is None else bytes(data[start:end])
+
+    def _count(self, data: bytes | None) -> None:
+        with self._wake:
+            self._hits += data is not None
+            self._misses += data is None
+            self._hit_bytes += len(data or b"")
 
     def _fetch(self, block: BlockId, entry: Entry, start: int, end: int) -> bytes | None:
         try:
@@ -315,6 +352,20 @@ def _write(folder: str, name: str, data: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _in_memory(path: str, start: int, end: int) -> bytes | None:
+    """Return bytes of a file if the system has all of them in memory."""
+    data = bytearray(end - start)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            count = os.preadv(fd, [data], start, os.RWF_NOWAIT)
+        finally:
+            os.close(fd)
+    except OSError:  # not in memory, or not there: whoever may wait for the disk finds out
+        return None
+    return bytes(data) if count == len(data) else None
 
 
 def _is_of(block: BlockId, datacenter: str, node_id: int) -> bool:

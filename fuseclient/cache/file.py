@@ -13,10 +13,12 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from fuseclient.cache.blockfetch import BlockFetcher
 from fuseclient.cache.blockindex import BLOCK_BYTES, Key
 from fuseclient.cache.blocks import BlockCache
 from fuseclient.cache.copies import Copies
 from fuseclient.cache.reader import Reader
+from fuseclient.cache.scatter import Scatter
 from fuseclient.cache.writer import Writer
 from fuseclient.counters import Counters
 from fuseclient.prompt import PromptFile
@@ -25,6 +27,8 @@ from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
 
+AT_ONCE_BYTES_MAX = 64 * 1024  # read from the local disk's memory without a thread
+ROOM_TIMEOUT_S = 10.0
 DIRECT_READS = 3  # of a file that is being changed, before it is asked whether that is over
 TRIES = 5  # a server may go away again and again
 _ONCE = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
@@ -40,12 +44,15 @@ class Copied(Protocol):
     counters: Counters
     datacenter: str
     blocks: BlockCache | None
+    block_places: trio.CapacityLimiter
 
     async def look_out(self) -> None: ...
 
     def known(self, node_id: int) -> Attr | None: ...
 
     def content(self, node_id: int) -> bytes | None: ...
+
+    def is_dirty(self, node_id: int) -> bool: ...
 
     def closed(self, file: "CachedFile") -> None: ...
 
@@ -87,7 +94,16 @@ class CachedFile(PromptFile):
 
     @cached_property
     def _reader(self) -> Reader:
-        return Reader(self._fetch, self._fs.nursery)
+        return Reader(self._fetch, self._fs.nursery, self._lone)
+
+    @cached_property
+    def _scatter(self) -> Scatter:
+        blocks = self._fs.blocks
+        return Scatter(0 if blocks is None else blocks.statistics().limit_bytes)
+
+    @cached_property
+    def _blocks_wanted(self) -> BlockFetcher:
+        return BlockFetcher(self._fetch_blocks, self._fs.nursery, self._fs.block_places)
 
     @cached_property
     def _writer(self) -> Writer:
@@ -158,7 +174,24 @@ class CachedFile(PromptFile):
 
     def read_at_once(self, offset: int, size: int) -> bytes | None:
         content = self._fs.content(self.node_id)
-        return None if content is None else content[offset : offset + size]
+        return self._block_at_once(offset, size) if content is None else content[offset : offset + size]
+
+    def _block_at_once(self, offset: int, size: int) -> bytes | None:
+        blocks, inner = self._fs.blocks, self._fs.inner
+        if blocks is None or size > AT_ONCE_BYTES_MAX or inner.is_near() or not inner.trusted():
+            return None
+        attr = self._fs.known(self.node_id)
+        if attr is None or not attr.leased or self._fs.is_dirty(self.node_id):
+            return None
+        number, start = divmod(offset, BLOCK_BYTES)
+        key = Key(self._fs.datacenter, self.node_id, attr.size, attr.mtime_ns, attr.ctime_ns)
+        end = min(start + size, key.block_size(number))
+        if not start < end or start + size > BLOCK_BYTES:
+            return None
+        data = blocks.get_at_once(key, number, start, end)
+        if data is not None:
+            self._scatter.hit()
+        return data
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return up to `size` bytes."""
@@ -183,6 +216,7 @@ class CachedFile(PromptFile):
         if version != self._version:
             self._version = version
             self._reader.clear()
+            self._stop_blocks()
         return await self._reader.read(offset, size, attr.size)
 
     async def _read(self, offset: int, size: int, file: OpenFile) -> bytes:
@@ -198,21 +232,52 @@ class CachedFile(PromptFile):
         key = Key(self._fs.datacenter, self.node_id, *version)
         numbers = range(offset // BLOCK_BYTES, -(-(offset + size) // BLOCK_BYTES))
         before, whole_end = offset % BLOCK_BYTES, min(numbers.stop * BLOCK_BYTES, version[0])
-        if (before or offset + size != whole_end) and not self._fs.inner.is_away():
-            return await self._fetch_from_server(offset, size)
-        kept = await trio.to_thread.run_sync(_kept, blocks, key, numbers)
-        if kept is not None:
-            return kept[before : before + size] if len(kept) != size else kept
-        if before or offset + size != whole_end:
-            return await self._fetch_from_server(offset, size)
+        whole = before == 0 and offset + size == whole_end
+        if whole or self._fs.inner.is_away() or all(blocks.holds(key, number) for number in numbers):
+            kept = await trio.to_thread.run_sync(_kept, blocks, key, numbers, offset, size)
+            if kept is not None:
+                return kept
         data = await self._fetch_from_server(offset, size)
-        attr = self._fs.known(self.node_id)
-        if attr is not None and attr.leased and (attr.size, attr.mtime_ns, attr.ctime_ns) == version:
-            view = memoryview(data)
-            for number in numbers:
-                start = number * BLOCK_BYTES - offset
-                blocks.put(key, number, view[start : start + BLOCK_BYTES])
+        if whole and self._is_still(version):
+            _put(blocks, key, numbers, data, wanted=False)
         return data
+
+    def _is_still(self, version: tuple[int, int, int]) -> bool:
+        """Tell whether what was asked for before now is known to be of this version."""
+        attr = self._fs.known(self.node_id)
+        return attr is not None and attr.leased and (attr.size, attr.mtime_ns, attr.ctime_ns) == version
+
+    def _lone(self, offset: int, size: int, file_size: int) -> None:
+        if self._fs.blocks is not None and self._fs.inner.trusted():
+            numbers = self._scatter.read(offset, size, file_size)
+            if numbers:
+                self._blocks_wanted.want(numbers)
+
+    async def _fetch_blocks(self, numbers: Sequence[int]) -> bool:
+        """Bring blocks that follow one another from the server to the local disk, if it is known what they are of."""
+        blocks, version = self._fs.blocks, self._version
+        if blocks is None or version is None or not self._is_still(version) or self._fs.inner.is_near():
+            return False
+        key = Key(self._fs.datacenter, self.node_id, *version)
+        missing = [number for number in numbers if not blocks.holds(key, number)]
+        if not missing:
+            return True
+        if not await trio.to_thread.run_sync(blocks.wait_for_room, ROOM_TIMEOUT_S, abandon_on_cancel=True):
+            return False
+        numbers = range(missing[0], missing[-1] + 1)
+        try:
+            data = await self._fetch_from_server(numbers[0] * BLOCK_BYTES, sum(map(key.block_size, numbers)))
+        except PfsError as error:  # whoever reads there hears of it
+            log.debug("fetching blocks: %s", error)
+            return False
+        if not self._is_still(version):
+            return False
+        _put(blocks, key, numbers, data, wanted=True)
+        return True
+
+    def _stop_blocks(self) -> None:
+        if "_blocks_wanted" in vars(self):
+            self._blocks_wanted.stop()
 
     async def _fetch_from_server(self, offset: int, size: int) -> bytes:
         pieces: list[bytes] = []
@@ -284,11 +349,13 @@ class CachedFile(PromptFile):
         if self._inner is not None or self.dirty:
             return False
         self._ended = True
+        self._stop_blocks()
         self._fs.closed(self)
         return True
 
     async def release(self) -> None:
         """The last descriptor is gone."""
+        self._stop_blocks()
         await self.settle()
         if self._writer.dirty:
             log.error("%s: what was written last is lost, the server was away for too long", self._path)
@@ -305,12 +372,20 @@ async def _write(offset: int, parts: Sequence[Part], file: OpenFile) -> None:
         await file.write(offset, b"".join(parts))
 
 
-def _kept(blocks: BlockCache, key: Key, numbers: range) -> bytes | None:
-    """Return these blocks if all of them are on the local disk. Runs in a thread."""
+def _put(blocks: BlockCache, key: Key, numbers: Sequence[int], data: bytes, *, wanted: bool) -> None:
+    """Keep blocks that follow one another on the local disk."""
+    view = memoryview(data)
+    for place, number in enumerate(numbers):
+        blocks.put(key, number, view[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES], wanted=wanted)
+
+
+def _kept(blocks: BlockCache, key: Key, numbers: range, offset: int, size: int) -> bytes | None:
+    """Return bytes of a file if all blocks in which they are are on the local disk. Runs in a thread."""
     found = []
     for number in numbers:
-        data = blocks.get(key, number)
+        begin = number * BLOCK_BYTES
+        data = blocks.get(key, number, max(0, offset - begin), min(BLOCK_BYTES, offset + size - begin))
         if data is None:
             return None
         found.append(data)
-    return b"".join(found)
+    return found[0] if len(found) == 1 else b"".join(found)

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import trio
 
+from fuseclient.cache import blockfetch
 from fuseclient.cache.blocks import BlockCache
 from fuseclient.cache.copies import Question
 from fuseclient.cache.file import CachedFile
@@ -67,6 +68,7 @@ class CachedFileSystem(CachedTree):
         super().__init__(inner, clock)
         self.datacenter = datacenter
         self.blocks = blocks
+        self.block_places = trio.CapacityLimiter(blockfetch.AT_ONCE)
         self._open: dict[int, set[CachedFile]] = {}
 
     # ---- leases
@@ -75,6 +77,7 @@ class CachedFileSystem(CachedTree):
         """The server wants these leases back; when this returns nothing of them is used any more."""
         moved = [child for parent, name in names if (child := self.copies.child(parent, name)) is not None]
         everything = any(self.copies.is_directory(each) for each in moved)
+        self.interrupted(nodes)
         self.copies.broken([*nodes, *moved])
         await self._open_for_real(None if everything else [*nodes, *moved])
 
@@ -89,9 +92,10 @@ class CachedFileSystem(CachedTree):
         """Open at the server what is open of these nodes, or of all, only here."""
         found = self._open.values() if nodes is None else [self._open.get(node_id, set()) for node_id in nodes]
         waiting = [file for files in found for file in files if file.lazy]
-        async with trio.open_nursery() as nursery:
-            for file in waiting:
-                nursery.start_soon(file.open_quietly)
+        if waiting:
+            async with trio.open_nursery() as nursery:
+                for file in waiting:
+                    nursery.start_soon(file.open_quietly)
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         """Return small files of one directory, whole and at once."""
@@ -238,7 +242,11 @@ class CachedFileSystem(CachedTree):
 
     async def _remove(self, path: str, remove: Callable[[], Awaitable[None]], links: int) -> None:
         parent, name = parent_and_name(path)
-        directory, node_id = await self._node_to_change(parent), await self._node_to_change(path)
+        directory = await self._node_to_change(parent)
+        names = None if directory is None else self.copies.names(directory, self._clock())
+        node_id = None if names is None else names.get(name)
+        if node_id is None:
+            node_id = await self._node_to_change(path)
         known = [each for each in (directory, node_id) if each is not None]
         await self._open_for_real(None if node_id is None else [node_id])
         try:
@@ -325,7 +333,9 @@ class CachedFileSystem(CachedTree):
         whole = self.copies.content(attr.node_id) is not None
         if attr.size <= SMALL_BYTES_MAX and not whole and held != (attr.size, attr.mtime_ns, attr.ctime_ns):
             return None  # it is worth waiting for its bytes
-        self.counters.contents.asked += whole
+        if whole:
+            self.counters.contents.asked += 1
+            self.goes_on(attr.node_id)
         return self._add(CachedFile(self, path, OpenFlags.READ, attr, None))
 
     async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> OpenFile:

@@ -29,6 +29,11 @@ class CachedPrompt(Prompt):
         self.counters.attributes.asked += attr is not None
         return attr
 
+    def attr_of_at_once(self, node_id: int) -> Attr | None:
+        attr = self.copies.attr(node_id, self._clock()) if self.inner.trusted() else None
+        self.counters.attributes.asked += attr is not None
+        return attr
+
     def listing_at_once(self, path: str) -> Sequence[Entry] | None:
         now_s = self._clock()
         node_id = self._node_at_once(path, now_s)

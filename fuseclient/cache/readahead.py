@@ -73,12 +73,14 @@ class Plan(NamedTuple):
         now: those of them that are new: to be fetched at once.
         ahead: further new pieces, nobody waits for them yet.
         drop: pieces that the window knows no more; a reader who waits for one may still have it.
+        lone: the read goes on with nothing, and what it asks for was not held.
     """
 
     use: tuple[Range, ...] = ()
     now: tuple[Range, ...] = ()
     ahead: tuple[Range, ...] = ()
     drop: tuple[Range, ...] = ()
+    lone: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -172,7 +174,8 @@ class Window:
         if not new:
             return Plan(tuple(use))
         now = tuple(piece for piece in new if piece.overlaps(asked))
-        return Plan(tuple(use), now, tuple(piece for piece in new if piece not in now), self._prune(asked))
+        ahead = tuple(piece for piece in new if piece not in now)
+        return Plan(tuple(use), now, ahead, self._prune(asked), lone=run is None and self._reads > 1)
 
     def lost(self, piece: Range) -> None:
         """Note that a piece could not be fetched: the next read of it says so again."""

@@ -11,6 +11,7 @@ from pfs.errors import Kind, PfsError
 log = logging.getLogger(__name__)
 
 Fetch = Callable[[int, int], Awaitable[bytes]]
+Lone = Callable[[int, int, int], None]
 
 
 class _Fetched:
@@ -35,11 +36,13 @@ class Reader:
     Args:
         fetch: asks for bytes: (offset, size); fewer only at the end of the file.
         nursery: where pieces are fetched.
+        lone: told of each read that goes on with nothing and is fetched: (offset, size, bytes of the file).
     """
 
-    def __init__(self, fetch: Fetch, nursery: trio.Nursery) -> None:
+    def __init__(self, fetch: Fetch, nursery: trio.Nursery, lone: Lone = lambda offset, size, file_size: None) -> None:
         self._fetch = fetch
         self._nursery = nursery
+        self._lone = lone
         self._window = Window()
         self._pieces: dict[Range, _Fetched] = {}
 
@@ -73,6 +76,8 @@ class Reader:
         own = new[:1] if plan.now else []  # what is waited for anyway needs no task, which doubles a small read's cost
         for piece, fetched in new[len(own) :]:
             self._nursery.start_soon(self._get, piece, fetched)
+        if plan.lone:
+            self._lone(offset, size, file_size)
         for piece, fetched in own:
             await self._get(piece, fetched)
         end, result = min(offset + size, file_size), []

@@ -1,6 +1,6 @@
 """What can be answered from leased copies of a datacenter's tree, and how the copies come to be.
 
-    getattr     from the copies; the second miss in a directory fetches all of it
+    getattr     from the copies; where that is worth it (`fuseclient.cache.worth`), a miss fetches the whole directory
     listdir     from the copies; fetched once for all who ask at the same time
     contents    of small files come whole, and more and more of them at once while a program goes through a directory
 
@@ -13,14 +13,16 @@ all of it is forgotten before anything is answered: who looks then sees what is 
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import trio
 
 from fuseclient.cache.ahead import Ahead
+from fuseclient.cache.batches import Batches, Place
 from fuseclient.cache.copies import REMEMBERED_S, Copies, Question, Unknown
 from fuseclient.cache.prompt import CachedPrompt
+from fuseclient.cache.worth import Worth
 from fuseclient.counters import Counters
 from pfs.api import Attr, Content, Entry, LeasingFileSystem, NodeType, OpenFile
 from pfs.errors import Kind, PfsError
@@ -31,7 +33,6 @@ log = logging.getLogger(__name__)
 LEASED_VALID_S = 60.0  # so long, as servers say too, the kernel may answer by itself; the lease is broken there, too
 DIRECTORY_BYTES_MAX = 1024 * 1024  # more names than fit there are asked for one by one
 SMALL_BYTES_MAX = 64 * 1024
-BATCH_MAX = 128
 
 
 class CachedTree(CachedPrompt):
@@ -49,9 +50,9 @@ class CachedTree(CachedPrompt):
         self.copies = Copies(is_dirty=self.is_dirty)
         self.counters = Counters()
         self._clock = clock
-        self._misses: dict[int, int] = {}
-        self._batches: dict[int, int] = {}
-        self._pace, self._given, self._batch_begun = 1, 1, 0
+        self._worth = Worth()
+        self._batches = Batches()
+        self._coming: dict[int, trio.Event] = {}
         self._fetching: dict[str, trio.Event] = {}
         self._ahead = Ahead()
         self._rootless = False
@@ -65,8 +66,8 @@ class CachedTree(CachedPrompt):
         """The server is heard again."""
         self.copies.forget_all()
         self._rootless = self._remembering = False
-        self._misses.clear()
-        self._batches.clear()
+        self._worth.forget()
+        self._batches.forget()
         self._ahead.forget()
 
     async def look_out(self) -> None:
@@ -127,7 +128,7 @@ class CachedTree(CachedPrompt):
         self.counters.listings.missed += 1
         if node_id is None:
             node_id = (await self.getattr(path)).node_id
-        return await self._fetch(path, node_id)
+        return await self._fetch(path, node_id, for_program=True)
 
     def look_ahead(self, path: str) -> None:
         if not path or not self.inner.trusted():
@@ -224,29 +225,35 @@ class CachedTree(CachedPrompt):
                 return
             names = self.copies.names(node_id, self._clock())
             if names is None:
-                if self.copies.last_attr(node_id) is None and self._miss(node_id) > 1:
+                often = self._worth.missed(node_id)
+                if often and self.copies.last_attr(node_id) is None:
                     await self._ask_for(prefix)  # nobody looks at a directory itself that a program has open
-                if not self._is_worth_it(node_id):
+                if not self._is_worth_it(node_id, often=often):
                     return
                 await self._fetch(prefix, node_id)
                 names = self.copies.names(node_id, self._clock()) or {}
             node_id, prefix = names.get(name), join(prefix, name)
 
-    def _is_worth_it(self, directory: int) -> bool:
+    def _is_worth_it(self, directory: int, *, often: bool) -> bool:
         attr = self.copies.last_attr(directory)
         if attr is None or attr.type is not NodeType.DIRECTORY or attr.size > DIRECTORY_BYTES_MAX:
             return False
         if not attr.leased:
             return attr.valid_s > 0.0 and attr.node_id >> 63 == 1
-        return self._miss(directory) > 1 or attr.node_id >> 63 == 1
+        return often or attr.node_id >> 63 == 1
 
-    def _miss(self, directory: int) -> int:
-        """Note that something in a directory was not known; return how often that was so."""
-        misses = self._misses[directory] = self._misses.get(directory, 0) + 1
-        return misses
+    def interrupted(self, nodes: Iterable[int]) -> None:
+        """Others change these nodes: where they are directories, their names have to be asked for."""
+        now_s = self._clock()
+        for node_id in nodes:
+            self._worth.ended(node_id, now_s)
 
-    async def _fetch(self, path: str, node_id: int) -> Sequence[Entry]:
-        """List a directory at the server; who wants the same meanwhile waits for it."""
+    async def _fetch(self, path: str, node_id: int, *, for_program: bool = False) -> Sequence[Entry]:
+        """List a directory at the server; who wants the same meanwhile waits for it.
+
+        Args:
+            for_program: one has asked for all of it.
+        """
         if (under_way := self._fetching.get(path)) is not None:
             await under_way.wait()
             if (known := self.copies.listing(node_id, self._clock())) is not None:
@@ -258,7 +265,9 @@ class CachedTree(CachedPrompt):
                 listed = await self.inner.listdir(path)
                 entries = [_kept(question, each) for each in listed]
                 self.copies.learn_listing(question, node_id, entries, self._clock())
-            self._misses.pop(node_id, None)
+            self._worth.fetched(node_id, len(entries), self._clock(), for_program=for_program)
+            if not question.holds(node_id):
+                self.interrupted((node_id,))
             return entries
         finally:
             if self._fetching.get(path) is done:
@@ -288,35 +297,72 @@ class CachedTree(CachedPrompt):
             return
         self.counters.contents.asked += 1
         if self.copies.content(attr.node_id) is not None:
+            self.goes_on(attr.node_id)
             return
         self.counters.contents.missed += 1
+        if (coming := self._coming.get(attr.node_id)) is not None:
+            await coming.wait()
+            if self.copies.content(attr.node_id) is not None:
+                self.goes_on(attr.node_id)
+                return
         parent, name = parent_and_name(path)
         directory = self.node_if_known(parent)
-        names = [name]
-        if directory is not None:
-            names = self.copies.small_after(directory, name, self._batch(directory), SMALL_BYTES_MAX)
-            self._given = len(names)
+        if directory is None:
+            await self._fetch_contents(parent, [name])
+            return
+        size = self._batches.size(directory, self.counters.contents.asked)
+        names = [name, *self.copies.small_after(directory, name, size - 1, SMALL_BYTES_MAX)]
+        self._batches.give(Place(parent, names[-1]), self._children(directory, names))
+        await self._fetch_contents(parent, names)
+
+    def goes_on(self, node_id: int) -> None:
+        """A small file that is here is read: it may be time to fetch those that will be read after it."""
+        place = self._batches.read(node_id)
+        if place is None or not self.inner.trusted():
+            return
+        found = self._small_behind(place.path, place.name)
+        if found is None:
+            parent, name = parent_and_name(place.path)
+            following = self._ahead.next_after(parent, name) if place.path else None
+            found = None if following is None else self._small_behind(join(parent, following), "")
+        if found is not None:
+            path, names, nodes = found
+            self._batches.give(Place(path, names[-1]), nodes)
+            done = trio.Event()
+            self._coming.update(dict.fromkeys(nodes, done))
+            self.nursery.start_soon(self._bring, path, names, nodes, done)
+
+    async def _bring(self, path: str, names: Sequence[str], nodes: Sequence[int], done: trio.Event) -> None:
+        try:
+            await self._fetch_contents(path, names)
+        except PfsError as error:  # whoever reads them hears of it
+            log.debug("reading ahead: %s", error)
+        except Exception:
+            log.exception("reading ahead in %s", path)
+        finally:
+            for node_id in nodes:
+                if self._coming.get(node_id) is done:
+                    del self._coming[node_id]
+            done.set()
+
+    async def _fetch_contents(self, path: str, names: Sequence[str]) -> None:
         with self.copies.question() as question:
-            for each in await self.inner.contents(parent, names, SMALL_BYTES_MAX):
+            for each in await self.inner.contents(path, names, SMALL_BYTES_MAX):
                 self.counters.fetched_bytes += len(each.data)
                 content = replace(each, attr=kept(question, each.attr))
                 self.copies.learn_content(question, content, self._clock())
 
-    def _batch(self, directory: int) -> int:
-        """Return how many files of a directory to fetch: twice as many as last time, or as in the one before it.
+    def _small_behind(self, path: str, name: str) -> tuple[str, list[str], list[int]] | None:
+        """Return the small files to fetch that stand behind a name, with their ids; None when there are none."""
+        directory = self.node_if_known(path)
+        if directory is None or not self.copies.small_after(directory, name, 1, SMALL_BYTES_MAX):
+            return None
+        size = self._batches.size(directory, self.counters.contents.asked)
+        names = self.copies.small_after(directory, name, size, SMALL_BYTES_MAX)
+        return path, names, self._children(directory, names)
 
-        Who has left most of what came from that one unread is given less of this one.
-        """
-        asked, last = self.counters.contents.asked, self._batches.get(directory)
-        if last is not None:
-            size = min(last * 2, BATCH_MAX)
-        elif (asked - self._batch_begun) * 2 >= self._given:
-            size = self._pace
-        else:
-            size = max(1, self._pace // 4)
-        self._batches[directory] = self._pace = size
-        self._batch_begun = asked
-        return size
+    def _children(self, directory: int, names: Sequence[str]) -> list[int]:
+        return [child for name in names if (child := self.copies.child(directory, name)) is not None]
 
 
 def _for_now(entry: Entry) -> Entry:

@@ -24,6 +24,7 @@ import trio
 
 from fuseclient.behind.newfile import NewFile
 from fuseclient.kernel import procs
+from fuseclient.kernel.asked import READING, Asked
 from fuseclient.kernel.handles import FileHandle
 from fuseclient.kernel.held import HeldReads
 from fuseclient.kernel.inodes import Node
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 
 DEADLINE_S = 60.0  # nothing but a stream keeps a program longer; file systems give up by themselves before
 _ONCE = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
-_MORE_THAN_READING = os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND
 T = TypeVar("T")
 
 
@@ -58,17 +58,6 @@ class Opened:
     unread: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    flags: OpenFlags
-    nonblocking: bool
-    opener: int
-
-    @classmethod
-    def of(cls, os_flags: int, opener: int) -> "_Asked":
-        return cls(_open_flags(os_flags), bool(os_flags & os.O_NONBLOCK), opener)
-
-
 class Files:
     """The open files of a mount."""
 
@@ -87,7 +76,7 @@ class Files:
         Raises:
             PfsError: STALE when another node stands there: the kernel then looks the path up again.
         """
-        asked = _Asked.of(os_flags & ~(os.O_CREAT | os.O_EXCL), opener)
+        asked = Asked.of(os_flags & ~(os.O_CREAT | os.O_EXCL), opener)
         inode, places = self._tree.inodes.get(number), self._tree.places(number)
         # by which of several names it is opened is not told: what stands at another one must not be emptied
         later = asked.flags & OpenFlags.TRUNCATE if len(places) > 1 else OpenFlags(0)
@@ -114,7 +103,8 @@ class Files:
 
     def open_at_once(self, number: int, os_flags: int, opener: int) -> Opened | None:
         """Open a file for reading, if what stands there is known."""
-        if os_flags & _MORE_THAN_READING:
+        asked = Asked.of(os_flags, opener)
+        if asked.flags is not READING:
             return None
         inode = self._tree.inodes.get(number)
         known = self._tree.known_at_once(inode)
@@ -125,18 +115,32 @@ class Files:
         if file is None:
             return None
         in_mount = f"{inode.datacenter}/{path}"
-        return self._add(number, in_mount, file, _Asked(OpenFlags.READ, bool(os_flags & os.O_NONBLOCK), opener))
+        return self._add(number, in_mount, file, asked)
+
+    def create_at_once(
+        self, parent: int, name: str, mode: int, os_flags: int, opener: int
+    ) -> tuple[Opened, Node] | None:
+        """Open a file that is made later, if it is known that nothing stands there."""
+        prompt = self._tree.prompt.get(self._tree.inodes.get(parent).datacenter)
+        if prompt is None:
+            return None
+        place, asked = self._tree.below(parent, name), Asked.of(os_flags | os.O_CREAT, opener)
+        file = prompt.create_at_once(place.path, asked.flags, mode)
+        return None if file is None else self._created(parent, name, place, file, asked)
 
     async def create(
         self, parent: int, name: str, mode: int, os_flags: int, opener: int, *, owner: Owner | None = None
     ) -> tuple[Opened, Node]:
         """Open a file that may have to be made first; `mode` and `owner` count only then."""
-        asked = _Asked.of(os_flags | os.O_CREAT, opener)
+        asked = Asked.of(os_flags | os.O_CREAT, opener)
 
         async def make(place: Place) -> tuple[Place, OpenFile]:
             return place, await place.filesystem.open(place.path, asked.flags, mode, owner)
 
         place, file = await self._tree.ask_below(parent, name, make)
+        return self._created(parent, name, place, file, asked)
+
+    def _created(self, parent: int, name: str, place: Place, file: OpenFile, asked: Asked) -> tuple[Opened, Node]:
         node = self._tree.enter(parent, name, file.attr)
         opened = self._add(node.number, place.in_mount, file, asked)
         self._tree.handles.file(opened.fh).unflushed = isinstance(file, NewFile)  # closing it may make it
@@ -168,6 +172,8 @@ class Files:
     def content(self, fh: int) -> bytes | None:
         """Return all bytes of an open file, if they are at hand."""
         handle = self._tree.handles.file(fh)
+        if not handle.attr.size:
+            return None
         data = self.read_at_once(fh, 0, handle.attr.size) if handle.prompt is not None else None
         return data if data is not None and len(data) == handle.attr.size else None
 
@@ -230,7 +236,11 @@ class Files:
 
     def flush_at_once(self, fh: int) -> bool:
         """Tell whether there is nothing to flush."""
-        return not self._tree.handles.file(fh).unflushed
+        handle = self._tree.handles.file(fh)
+        if handle.unflushed and not handle.attr.commits:
+            prompt = handle.prompt
+            handle.unflushed = prompt is None or not prompt.flush_at_once()
+        return not handle.unflushed
 
     async def fsync(self, fh: int) -> None:
         """Everything written is on the server's disk when this returns."""
@@ -325,7 +335,7 @@ class Files:
     async def _piece(self, handle: FileHandle, offset: int, size: int) -> bytes:
         return await self.call(handle, lambda file: file.read(offset, size, wait=not handle.nonblocking))
 
-    def _add(self, number: int, path: str, file: OpenFile, asked: _Asked) -> Opened:
+    def _add(self, number: int, path: str, file: OpenFile, asked: Asked) -> Opened:
         attr, inode = file.attr, self._tree.inodes.get(number)
         if not self._tree.handles.is_open(number):
             inode.size = attr.size
@@ -333,7 +343,7 @@ class Files:
         handle = FileHandle(fh, number, path, file, asked.flags, attr, asked.opener, asked.nonblocking)
         self._tree.handles.add_file(handle)
         self._tree.inodes.opened(number)
-        truncates = asked.flags is not OpenFlags.READ and OpenFlags.TRUNCATE in asked.flags
+        truncates = asked.flags is not READING and OpenFlags.TRUNCATE in asked.flags
         commits = attr.commits and OpenFlags.WRITE in asked.flags
         if commits and (process := procs.identify(asked.opener)) is not None:
             self._writers[fh] = process
@@ -375,20 +385,6 @@ def _how_it_closes(number: int, path: str, opener: procs.Process | None) -> Clos
     if any(procs.is_dying(suspect) for suspect in suspects):
         return Closing.DYING
     return Closing.SHARED if writers else Closing.LAST
-
-
-def _open_flags(os_flags: int) -> OpenFlags:
-    access = {os.O_RDONLY: OpenFlags.READ, os.O_WRONLY: OpenFlags.WRITE}
-    flags = access.get(os_flags & os.O_ACCMODE, OpenFlags.READ | OpenFlags.WRITE)
-    for bit, flag in (
-        (os.O_CREAT, OpenFlags.CREATE),
-        (os.O_EXCL, OpenFlags.EXCLUSIVE),
-        (os.O_TRUNC, OpenFlags.TRUNCATE),
-        (os.O_APPEND, OpenFlags.APPEND),
-    ):
-        if os_flags & bit:
-            flags |= flag
-    return flags
 
 
 async def _release(file: OpenFile) -> None:

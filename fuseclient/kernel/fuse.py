@@ -10,6 +10,7 @@ import logging
 import math
 import stat
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -22,14 +23,16 @@ from fuseclient.kernel.held import Interrupted
 from fuseclient.kernel.inodes import Node
 from fuseclient.kernel.listing import Reply
 from fuseclient.kernel.ops import Ops
+from fuseclient.kernel.telling import forget_attributes, give
 from fuseclient.status import ATTRIBUTE
-from pfs.api import Changes, NodeType, Owner
-from pfs.errors import PfsError
+from pfs.api import Changes, NodeType, Owner, XattrMode
+from pfs.errors import Kind, PfsError
 from pfs.path import NAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 4096
+SHOWN_MAX = 50_000  # attributes that are kept in the kernel's form; making them again costs less than room for all
 _BITS = {
     NodeType.DIRECTORY: stat.S_IFDIR,
     NodeType.FILE: stat.S_IFREG,
@@ -38,6 +41,9 @@ _BITS = {
     NodeType.SOCKET: stat.S_IFSOCK,
 }
 _STATUS = ATTRIBUTE.encode()
+# pyfuse3 keeps the flags of setxattr(2) to itself: it looks first, in the same task and with the same context, and
+# comes to set only where they allow that. Others may come between, so the server has to be asked for the same.
+_looked_for: ContextVar[tuple[pyfuse3.RequestContext, XattrMode] | None] = ContextVar("looked_for", default=None)
 _TYPES = {0: NodeType.FILE, **{bits: type_ for type_, bits in _BITS.items()}}
 
 P = ParamSpec("P")
@@ -61,11 +67,12 @@ def answered(handler: Handler[P, R], deadline_s: float = DEADLINE_S, at_once: At
                 return known  # type: ignore[no-any-return]
             if deadline_s == math.inf:
                 return await handler(operations, *args, **kwargs)
-            with trio.fail_after(deadline_s):
+            with trio.CancelScope(deadline=trio.current_time() + deadline_s):
                 return await handler(operations, *args, **kwargs)
+            raise trio.TooSlowError
         except PfsError as error:
             code = KIND_TO_ERRNO[error.kind]
-            log.debug("%s: %s: %s", handler.__name__, errno.errorcode[code], error)
+            log.debug("%s: %s: %s", handler.__name__, code, error)
         except Interrupted:
             code = errno.EINTR
         except trio.TooSlowError:
@@ -108,6 +115,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self._ops = ops
         self.busy = 0
+        self._shown = 0
         self.traffic = Traffic()
         self.started = trio.Event()
 
@@ -216,7 +224,13 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         return self._opened(inode, await self._ops.open(inode, flags, ctx.pid, _caller(ctx)))
 
-    @answered
+    def _create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes] | None:
+        made = self._ops.create_at_once(parent_inode, _text(name), stat.S_IMODE(mode), flags, ctx.pid)
+        return None if made is None else (self._opened(made[1].number, made[0]), self._attributes(made[1]))
+
+    @promptly(_create)
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
@@ -287,11 +301,21 @@ class Operations(pyfuse3.Operations):
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         await self._ops.fsyncdir(fh)
 
-    @answered
+    def _getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        self._ops.getxattr_at_once(_text(name))
+
+    @promptly(_getxattr)
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         if inode == pyfuse3.ROOT_INODE and name == _STATUS:
             return self.status()
-        return await self._ops.getxattr(inode, _text(name))
+        try:
+            value = await self._ops.getxattr(inode, _text(name))
+        except PfsError as error:
+            if error.kind is Kind.NO_DATA:
+                _looked_for.set((ctx, XattrMode.CREATE))
+            raise
+        _looked_for.set((ctx, XattrMode.REPLACE))
+        return value
 
     @answered
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
@@ -299,7 +323,9 @@ class Operations(pyfuse3.Operations):
 
     @answered
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        await self._ops.setxattr(inode, _text(name), value)
+        looked = _looked_for.get()
+        mode = looked[1] if looked is not None and looked[0] is ctx else XattrMode.EITHER
+        await self._ops.setxattr(inode, _text(name), value, mode)
 
     @answered
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -325,6 +351,10 @@ class Operations(pyfuse3.Operations):
     def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
         shown = node.shown
         if shown is None:
+            if self._shown >= SHOWN_MAX:
+                self._ops.tree.inodes.hide()
+                self._shown = 0
+            self._shown += 1
             shown = node.shown = self._show(node)
         return shown  # type: ignore[no-any-return]
 
@@ -339,30 +369,6 @@ class Operations(pyfuse3.Operations):
         entry.st_blocks = -(-entry.st_size // 512) if attr.volatile or attr.commits else attr.blocks
         entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = attr.atime_ns, attr.mtime_ns, attr.ctime_ns
         return entry
-
-
-def forget_attributes(inode: int) -> None:
-    """Make the kernel ask for the attributes of an inode again."""
-    try:
-        pyfuse3.invalidate_inode(inode, attr_only=True)
-    except OSError as error:
-        if error.errno != errno.ENOENT:  # the kernel has let go of it
-            raise
-
-
-def give(inode: int, data: bytes) -> bool:
-    """Give the kernel all bytes of a file of which it has none, while nobody can be waiting for them."""
-    try:
-        pyfuse3.notify_store(inode, 0, data)
-    except OSError as error:  # it has let go of the inode, or has no memory to spare
-        log.debug("the kernel does not take the bytes of %s: %s", inode, error)
-        return False
-    return True
-
-
-def forget_name(parent: int, name: str) -> None:
-    """Make the kernel look a name up again, as soon as nobody works in its directory."""
-    pyfuse3.invalidate_entry_async(parent, _bytes(name), ignore_enoent=True)
 
 
 def _caller(ctx: pyfuse3.RequestContext) -> Owner:

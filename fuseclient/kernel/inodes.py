@@ -278,6 +278,12 @@ class Inodes:
         if number is not None:
             self.touch(number)
 
+    def hide(self) -> None:
+        """Let go of what was told in the kernel's form; it is made again where it is needed."""
+        for inode in self._inodes.values():
+            if inode.told is not None:
+                inode.told.shown = None
+
     def _new(self, datacenter: str, node_id: int) -> Inode:
         if self._first_free <= node_id <= NUMBER_MAX and node_id not in self._inodes:
             number, generation = node_id, self._generations[datacenter]

@@ -21,7 +21,7 @@ from fuseclient.kernel.identity import Identity
 from fuseclient.kernel.inodes import ROOT, Node
 from fuseclient.kernel.listing import Listings, Reply
 from fuseclient.kernel.tree import Place, Tree, xattr_at
-from pfs.api import Attr, Changes, FileSystem, NodeType, Owner, RenameMode, Space, XattrCall, XattrVerb
+from pfs.api import Attr, Changes, FileSystem, NodeType, Owner, RenameMode, Space, XattrCall, XattrMode, XattrVerb
 from pfs.errors import Kind, PfsError
 
 STATFS_DEADLINE_S = 5.0
@@ -72,8 +72,9 @@ class Ops:
         inode = self.tree.inodes.get(number)
         if inode.fixed:
             return self.tree.fixed(inode)
-        known = self.tree.known_at_once(inode)
-        return None if known is None else self.tree.tell(inode, known[1])
+        prompt = self.tree.prompt.get(inode.datacenter)
+        attr = None if prompt is None or inode.node_id is None else prompt.attr_of_at_once(inode.node_id)
+        return None if attr is None else self.tree.tell(inode, attr)
 
     def forget(self, counts: Iterable[tuple[int, int]]) -> None:
         """The kernel has let go of so many lookups of these inodes."""
@@ -162,6 +163,14 @@ class Ops:
         mode, owner = await self._new(parent, name, NodeType.FILE, mode, maker)
         return await self.files.create(parent, name, mode, os_flags, opener, owner=owner)
 
+    def create_at_once(
+        self, parent: int, name: str, mode: int, os_flags: int, opener: int
+    ) -> tuple[Opened, Node] | None:
+        """Do what `create` does, if nobody has to be asked for it."""
+        if self.identity.numeric:
+            return None  # whose it shall be depends on the directory
+        return self.files.create_at_once(parent, name, self.identity.mode(mode), os_flags, opener)
+
     async def link(self, number: int, new_parent: int, new_name: str) -> Node:
         """Give what has this number a second name.
 
@@ -219,8 +228,18 @@ class Ops:
         self._changed(parent, name)
         self._changed(new_parent, new_name)
 
+    def getxattr_at_once(self, name: str) -> None:
+        """Refuse what the kernel asks for before the first write to each file.
+
+        Raises:
+            PfsError: NO_DATA.
+        """
+        if name == _CAPABILITY_XATTR:
+            raise PfsError(Kind.NO_DATA, "no program here has capabilities of its own")
+
     async def getxattr(self, number: int, name: str) -> bytes:
         """Return an extended attribute."""
+        self.getxattr_at_once(name)
         self._check_xattr(name)
         if self.tree.inodes.get(number).fixed:
             raise PfsError(Kind.NO_DATA, "it has no extended attributes")
@@ -233,10 +252,10 @@ class Ops:
         names = await self._xattr(number, XattrCall(XattrVerb.LIST))
         return [os.fsdecode(name) for name in names.split(b"\0")[:-1]]
 
-    async def setxattr(self, number: int, name: str, value: bytes) -> None:
-        """Set an extended attribute, whether it is there or not: the kernel's flags are seen to by pyfuse3."""
+    async def setxattr(self, number: int, name: str, value: bytes, mode: XattrMode = XattrMode.EITHER) -> None:
+        """Set an extended attribute."""
         self._check_xattr(name, to_change=number)
-        await self._xattr(number, XattrCall(XattrVerb.SET, name, value))
+        await self._xattr(number, XattrCall(XattrVerb.SET, name, value, mode))
         self.tree.inodes.touch(number)
 
     async def removexattr(self, number: int, name: str) -> None:
@@ -255,8 +274,6 @@ class Ops:
         return await self.files.xattr(number, call)
 
     def _check_xattr(self, name: str, to_change: int | None = None) -> None:
-        if to_change is None and name == _CAPABILITY_XATTR:
-            raise PfsError(Kind.NO_DATA, "no program here has capabilities of its own")
         if not name.startswith(_USER_XATTRS):
             raise PfsError(Kind.UNSUPPORTED, f"only extended attributes of users ({_USER_XATTRS}*) are kept here")
         if to_change is not None and self.tree.inodes.get(to_change).fixed:

@@ -7,8 +7,8 @@ instead something that
 
     looks      whether a request is there already, and takes it without going through the scheduler: a program
                that has waited for an answer asks its next question at once;
-    stays      asleep at the device for a tenth of a millisecond, which is about how long a program takes to do so. Not
-               while a request waits for something else: that may come at any moment;
+    stays      asleep at the device for a tenth of a millisecond, which is about how long a program takes to do so,
+               or until something else comes that the loop waits for;
     sleeps     as trio does, when nothing comes: an idle mount uses no CPU;
     yields     after sixteen requests, or a millisecond, whatever comes first, so that streams, timers and the
                network get their turn while programs ask without a break.
@@ -20,7 +20,7 @@ again and again instead of sleeping gains next to nothing beside this, and costs
 import contextlib
 import logging
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -59,15 +59,19 @@ def polling(*, enabled: bool = True) -> Iterator[bool]:
         module.trio = trio
 
 
-class Turn(trio.abc.Instrument):
-    """A lock whose holder takes it again without asking the scheduler, as long as it does not wait in between.
+def _loop() -> tuple[int, Sized]:
+    """Return the number of the event loop's own epoll, and what is due in it; -1 where it does not show them."""
+    try:
+        runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner
+        return runner.io_manager._epoll.fileno(), runner.runq
+    except AttributeError:  # another trio, or another kernel
+        return -1, ()
 
-    Attributes:
-        away: the tasks that have had it and have not come back yet: they are at work, or wait for something else.
-    """
+
+class Turn(trio.abc.Instrument):
+    """A lock whose holder takes it again without asking the scheduler, as long as it does not wait in between."""
 
     def __init__(self) -> None:
-        self.away: set[trio.lowlevel.Task] = set()
         self._held = False
         self._waiting = trio.lowlevel.ParkingLot()
         self._offered = False
@@ -77,7 +81,6 @@ class Turn(trio.abc.Instrument):
         if not self._watching:
             self._watching = True
             trio.lowlevel.add_instrument(self)
-        self.away.discard(trio.lowlevel.current_task())
         while self._held:
             await self._waiting.park()
         self._held, self._offered = True, False
@@ -85,7 +88,6 @@ class Turn(trio.abc.Instrument):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.away.add(trio.lowlevel.current_task())
         self._held, self._offered = False, True
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -93,10 +95,6 @@ class Turn(trio.abc.Instrument):
         if self._offered:
             self._offered = False
             self._waiting.unpark()
-
-    def task_exited(self, task: trio.lowlevel.Task) -> None:
-        """A task has ended."""
-        self.away.discard(task)
 
 
 class Waiting:
@@ -106,14 +104,13 @@ class Waiting:
         self.lowlevel = self
         self._fd = -1
         self._poll = select.poll()
-        self._turn = Turn()
+        self._loop_fd, self._due = _loop()
         self._taken = 0  # requests since the others had their turn
         self._yielded_s = 0.0
 
     def Lock(self) -> Turn:
-        """Return a lock of which its waiting knows who has it."""
-        self._turn = Turn()
-        return self._turn
+        """Return a lock that need not ask the scheduler."""
+        return Turn()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio if hasattr(trio, name) else trio.lowlevel, name)
@@ -137,6 +134,6 @@ class Waiting:
 
     def _stay(self, fd: int) -> bool:
         """Give a program the time to ask its next question; tell whether it has."""
-        if self._turn.away or self._taken == 0 or fd > _SELECTABLE_MAX:
+        if self._due or self._loop_fd < 0 or max(fd, self._loop_fd) > _SELECTABLE_MAX:
             return False
-        return bool(select.select([fd], (), (), STAY_S)[0])
+        return fd in select.select((fd, self._loop_fd), (), (), STAY_S)[0]

@@ -16,6 +16,8 @@ from pfs.errors import Kind, PfsError
 from pfs.path import PATH_BYTES_MAX, check_name, join
 
 FIXED_VALID_S = 60.0
+CHARACTER_BYTES_MAX = 4  # in UTF-8
+_ELSEWHERE = "this name leads to something else by now"
 T = TypeVar("T")
 
 
@@ -60,7 +62,7 @@ class Tree:
         """
         places = [Place(self.filesystems[dc], dc, path) for dc, path in self.inodes.places(number)]
         if not places:
-            raise PfsError(Kind.STALE, "this name leads to something else by now")
+            raise PfsError(Kind.STALE, _ELSEWHERE)
         return places
 
     def place(self, number: int) -> Place:
@@ -76,11 +78,14 @@ class Tree:
         if parent == ROOT:
             raise PfsError(Kind.FORBIDDEN, "only datacenters stand here; work inside of one", name)
         check_name(name)
-        directory = self.place(parent)
-        path = join(directory.path, name)
-        if len(path.encode("utf-8", "surrogateescape")) > PATH_BYTES_MAX:
+        directory = self.inodes.get(parent)
+        above = self.inodes.path(directory)
+        if above is None:
+            raise PfsError(Kind.STALE, _ELSEWHERE)
+        path = join(above, name)
+        if len(path) * CHARACTER_BYTES_MAX > PATH_BYTES_MAX < len(path.encode("utf-8", "surrogateescape")):
             raise PfsError(Kind.NAME_TOO_LONG, f"a path has at most {PATH_BYTES_MAX} bytes")
-        return Place(directory.filesystem, directory.datacenter, path)
+        return Place(self.filesystems[directory.datacenter], directory.datacenter, path)
 
     async def ask_below(self, parent: int, name: str, ask: Callable[[Place], Awaitable[T]]) -> T:
         """Ask at the place of a name in a directory, and again when the directory was moved meanwhile."""
@@ -99,7 +104,7 @@ class Tree:
         The kernel does not say by which of several names a program came. What another client has put at one of the
         others must not be changed in its stead: so there it is looked at first.
         """
-        inode, lost = self.inodes.get(number), PfsError(Kind.STALE, "this name leads to something else by now")
+        inode, lost = self.inodes.get(number), PfsError(Kind.STALE, _ELSEWHERE)
         places = self.places(number)
         for place in places:
             try:

@@ -14,7 +14,9 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -170,12 +172,21 @@ def syncing(seen: Seen) -> None:
     made_elsewhere("tests/pfs/disk/test_domains.py::test_the_names_in_a_directory_are_synced")(seen)
 
 
+def created(path: Path, name: str) -> int:
+    """Make an extended attribute that must not be there; return the errno."""
+    return code_of(lambda: os.setxattr(path, name, b"", os.XATTR_CREATE))
+
+
 def attributes(seen: Seen) -> None:
     (seen.here / "f").touch()
     assert code_of(lambda: os.setxattr(seen.here / "f", "user.x", b"1", os.XATTR_REPLACE)) == errno.ENODATA
     os.setxattr(seen.here / "f", "user.x", b"1", os.XATTR_CREATE)
     assert code_of(lambda: os.setxattr(seen.here / "f", "user.x", b"1", os.XATTR_CREATE)) == errno.EEXIST
     assert os.getxattr(seen.there / "f", "user.x") == os.getxattr(seen.disk / "f", "user.x") == b"1"
+    with ThreadPoolExecutor(2) as machines:
+        for number in range(30):
+            make = partial(created, name=f"user.{number}")
+            assert sorted(machines.map(make, (seen.here / "f", seen.there / "f"))) == [OK, errno.EEXIST]
     for name in ("trusted.x", "security.x", "system.x", "x"):
         assert code_of(lambda: os.setxattr(seen.here / "f", name, b"1")) == errno.EOPNOTSUPP  # noqa: B023
 
@@ -238,6 +249,7 @@ def room(seen: Seen) -> None:
         found = os.statvfs(place)
         assert found.f_frsize * found.f_blocks == disk.f_frsize * disk.f_blocks
         assert abs(found.f_frsize * found.f_bavail - disk.f_frsize * disk.f_bavail) < 1 << 30
+    made_elsewhere(f"{QUOTA}::test_df_shows_the_limits_and_what_is_left")(seen)
 
 
 def locks(seen: Seen) -> None:
@@ -296,6 +308,7 @@ def watching(seen: Seen) -> None:
 
 
 AWAY = "integration/test_away.py"
+QUOTA = "integration/functional/test_quota.py"
 CHECKS: dict[str, Callable[[Seen], None]] = {
     "hard links, symlinks, FIFOs, sockets": every_kind,
     "devices": no_devices,
@@ -311,6 +324,12 @@ CHECKS: dict[str, Callable[[Seen], None]] = {
         f"{AWAY}::test_an_error_of_the_servers_disk_is_told_to_who_writes",
         f"{AWAY}::test_an_error_of_the_servers_disk_is_told_to_who_asks_for_fsync",
         f"{AWAY}::test_a_full_disk_is_told_and_what_was_there_stays",
+    ),
+    "quotas of homes": made_elsewhere(
+        f"{QUOTA}::test_programs_are_told_and_pass_no_limit",
+        f"{QUOTA}::test_what_is_full_can_be_changed_and_emptied",
+        "tests/pfs/disk/test_counting.py::test_what_is_there_is_counted_each_file_once",
+        "tests/pfs/disk/test_counting.py::test_a_removed_file_counts_until_it_is_closed",
     ),
     "extended attributes": attributes,
     "owners": owners,

@@ -4,8 +4,8 @@ Every step makes one call in both, in one of the mounts where there are several:
 which it fails are the same. Then the whole trees are the same, seen through every mount: after each step, or, since
 looking also fills caches, only now and then. In the end all is closed, and the server's own disk has the same tree.
 
-Two mounts promise one another what has been closed or synced. So with two, whoever writes to an open file then closes
-a copy of its descriptor; with one, what was written is seen at once.
+Two mounts promise one another what has been closed or synced. So with two, whoever opens a file, and so may make it, or
+writes to an open one then closes a copy of its descriptor; with one, what was made or written is seen at once.
 """
 
 import os
@@ -40,6 +40,7 @@ from integration.model.place import EXCHANGE, NOREPLACE, Data, Outcome, Place
 from integration.model.world import World
 
 RESTARTS_MAX = 2
+KILLS_MAX = 1  # what a killed mount had leased is not given to others for ten seconds
 STEPS_BETWEEN_RESTARTS = 5
 
 
@@ -48,9 +49,11 @@ class Machine(Compared):
 
     Attributes:
         restarts: the server is ended and started again now and then.
+        kills: the first mount is killed, and what it has promised is kept by the next one.
     """
 
     restarts: ClassVar[bool] = False
+    kills: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,6 +62,7 @@ class Machine(Compared):
         self.appending: set[int] = set()
         self.next_slot = 0
         self.restarts_left = RESTARTS_MAX if self.restarts else 0
+        self.kills_left = KILLS_MAX if self.kills else 0
 
     @initialize(prepared=st.booleans(), looks_each=st.sampled_from([1, 1, 4, 1000]), mount=mounts)
     def begin(self, prepared: bool, looks_each: int, mount: int) -> None:
@@ -194,10 +198,12 @@ class Machine(Compared):
         if len(self.slots) == SLOTS_MAX:
             self.end_slot(next(iter(self.slots)))
         slot, self.next_slot = self.next_slot, self.next_slot + 1
-        if self.both(mount, Place.open, slot, path, flags, mode) == "open":
+        if self.both(mount, Place.open, slot, path, flags, mode, looks=not self.several) == "open":
             self.slots[slot], self.paths[slot] = mount % len(self.mounted), path
             if flags & os.O_APPEND:
                 self.appending.add(slot)
+            if self.several:
+                self.both(mount, Place.close_copy, slot)
 
     @precondition(lambda self: self.slots)
     @rule(pick=picks)
@@ -315,6 +321,17 @@ class Machine(Compared):
         self.world.restart(number)
         self.look()
 
+    @precondition(lambda self: self.kills_left > 0 and self.steps >= STEPS_BETWEEN_RESTARTS)
+    @rule()
+    def kill_mount(self) -> None:
+        self.steps = 0
+        self.kills_left -= 1
+        for slot in [slot for slot, mount in self.slots.items() if mount == 0]:
+            self.end_slot(slot)
+        self.journal.append("the mount is killed")
+        self.world.kill_mount(0)
+        self.look()
+
     # ---- how
 
     def slot(self, pick: int) -> int:
@@ -353,6 +370,6 @@ class Machine(Compared):
             self.clear()
 
 
-def machine(where: World, *, restarts: bool = False) -> type[Machine]:
+def machine(where: World, *, restarts: bool = False, kills: bool = False) -> type[Machine]:
     """Return the state machine for these mounts."""
-    return type("Calls", (Machine,), {"world": where, "restarts": restarts})
+    return type("Calls", (Machine,), {"world": where, "restarts": restarts, "kills": kills})

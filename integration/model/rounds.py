@@ -30,6 +30,7 @@ MOUNTS: dict[str, list[tuple[str, ...]]] = {
     "restart": [FAR],
     "restart-two": [FAR, ()],
     "behind": [(*FAR, "--write-behind")],
+    "restart-behind": [(*FAR, "--write-behind")],
     "fsx": [(), FAR],
     "fsx-behind": [(*FAR, "--write-behind"), FAR],
 }
@@ -38,7 +39,14 @@ SIZES_MAX = (10_000, 70_000, 1 << 20, 1 << 20, 1 << 20, 6 << 20)
 
 
 def calls(
-    where: World, number: int, *, examples: int, steps: int, restarts: bool = False, shrink: bool = False
+    where: World,
+    number: int,
+    *,
+    examples: int,
+    steps: int,
+    restarts: bool = False,
+    kills: bool = False,
+    shrink: bool = False,
 ) -> None:
     """Make random system calls.
 
@@ -47,6 +55,7 @@ def calls(
         examples: so many times from an empty directory.
         steps: calls, at most, from there.
         restarts: the server is restarted in the midst of them.
+        kills: the first mount is killed in the midst of them, and mounted again.
         shrink: what fails is tried again and again with less, for five minutes and more.
     """
     wanted = settings(
@@ -58,7 +67,7 @@ def calls(
         print_blob=False,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(seed(number)(machine(where, restarts=restarts)), settings=wanted)
+    run_state_machine_as_test(seed(number)(machine(where, restarts=restarts, kills=kills)), settings=wanted)
 
 
 def crowd(where: World, number: int, *, examples: int, steps: int) -> None:
@@ -120,7 +129,8 @@ def a_round(name: str, where: World, number: int, *, shrink: bool) -> None:
     elif name == "crowd":
         crowd(where, number, examples=10, steps=60)
     elif name.startswith("restart"):
-        calls(where, number, examples=5, steps=40, restarts=True, shrink=shrink)
+        kills = name == "restart-behind"
+        calls(where, number, examples=5, steps=40, restarts=True, kills=kills, shrink=shrink)
     else:
         calls(where, number, examples=20, steps=60, shrink=shrink)
 
@@ -175,6 +185,7 @@ def main(minutes: float, first: int | None, rounds: int | None, shrink: bool, on
     crowd                the same in several processes at once, each in directories of its own
     restart…             the same, with restarts of the server in the midst of them
     behind               the same with `paddle mount --write-behind`
+    restart-behind       the same, with restarts of the server, and with the mount killed and made again
     fsx…                 random reads and changes of the bytes of one file, read by a second mount
     """
     names = only or tuple(MOUNTS)

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 
 import trio
 
@@ -253,8 +254,9 @@ class Connection:
             if channel is None or trio.current_time() >= deadline:
                 raise PfsError(Kind.TIMED_OUT, f"the server did not answer within {DEADLINE_S:.0f} s")
             try:
-                with trio.CancelScope(deadline=float("inf") if patient else deadline):
-                    return await channel.ask(op, args, body)
+                return await channel.ask(op, args, body, deadline=inf if patient else deadline)
+            except trio.TooSlowError:
+                continue  # and be refused
             except ChannelClosed:
                 losses += 1
                 if not again or losses >= LOSSES_MAX:

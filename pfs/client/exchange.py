@@ -10,6 +10,7 @@ wanted, without passing through a parser.
 """
 
 import contextlib
+import os
 import socket
 import ssl
 import struct
@@ -299,4 +300,11 @@ def why_of(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}; `ca` names the file of another authority"
+    if isinstance(error, ssl.SSLError):
+        plain = error.reason == "WRONG_VERSION_NUMBER"
+        return "it does not speak TLS; without TLS an address begins with http://" if plain else str(error)
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

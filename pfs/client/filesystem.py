@@ -4,6 +4,7 @@ Small questions go over one connection (`pfs.client.connection`), large ranges o
 (`pfs.client.transfer`); on the server's own machine files are read directly (`pfs.protocol.nearby`).
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -55,6 +56,7 @@ from pfs.protocol.wire import (
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES_MAX = 128 * 1024  # larger pieces travel beside the channel
+_memory = bytearray(1024 * 1024)  # kept: to clear fresh memory costs as much as to read into it
 
 
 @asynccontextmanager
@@ -127,7 +129,7 @@ class RemoteFileSystem:
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         args = {"path": path, "names": list(names), "size_max": size_max}
-        return decode_contents(*await self._connection.ask("contents", args, again=True))
+        return decode_contents((await self._connection.ask("contents", args, again=True))[1])
 
     async def readlink(self, path: str) -> str:
         return decode_target(await self._ask("readlink", {"path": path}, again=True))
@@ -286,13 +288,9 @@ class RemoteFile:
 
 async def _read_directly(fd: int, offset: int, size: int) -> bytes:
     """Read from this machine's own page cache at once, or from its disk in a thread."""
-    buffer = bytearray(size)
-    try:
-        read = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
-        if read == size:
-            return bytes(buffer)
-    except OSError:
-        pass  # not all of it is there, or this file system cannot tell
+    with memoryview(_memory)[:size] as view, contextlib.suppress(OSError):  # this file system may not be able to tell
+        if len(view) == size == os.preadv(fd, [view], offset, os.RWF_NOWAIT):
+            return bytes(view)
     try:
         return await trio.to_thread.run_sync(os.pread, fd, size, offset)
     except OSError as error:

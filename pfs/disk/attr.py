@@ -10,12 +10,13 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pfs.api import Attr, Changes, NodeType, XattrCall, XattrMode, XattrVerb
+from pfs.api import Attr, Changes, NodeType, Owner, XattrCall, XattrMode, XattrVerb
 from pfs.disk.system import anew
 from pfs.errors import Kind, PfsError
 from pfs.xattr import PREFIX, check_xattr
 
 VALID_S = 1.0
+NEW_NS = 1_000_000_000  # both times of a new node are those of its making, but for the clock's ticks
 LEASED_VALID_S = 60.0  # who is told when it ends may count on it for longer
 SPECIAL = stat.S_ISUID | stat.S_ISGID
 _TYPE_BITS = 0o170000
@@ -125,6 +126,34 @@ def change_link(link: str, changes: Changes) -> os.stat_result:
     if changes.atime_ns is not None or changes.mtime_ns is not None:
         os.utime(link, ns=_times(info, changes))
     return os.stat(link)
+
+
+def check_new(fd: int) -> None:
+    """Make sure that a node that is held was made by the server a moment ago, before it is given away.
+
+    Whoever works on the same disk may have put another one in its place meanwhile. But that is somebody else's; or it
+    has a name more; or it was moved there, which changes its status, and it cannot be made to look as new by others.
+
+    Raises:
+        PfsError: BUSY.
+    """
+    info = os.fstat(fd)
+    linked = info.st_nlink != 1 and not stat.S_ISDIR(info.st_mode)
+    if info.st_uid != os.geteuid() or linked or abs(info.st_ctime_ns - info.st_mtime_ns) > NEW_NS:
+        raise PfsError(Kind.BUSY, "somebody has put something else there at this very moment")
+
+
+def settle(target: int | str, parent_fd: int, mode: int, owner: Owner | None, powers: Powers) -> os.stat_result:
+    """Give a new node to whom it shall belong; its special bits come last, since a new owner takes them away."""
+    if owner is not None:
+        parent = os.fstat(parent_fd)
+        os.chown(target, owner.uid, parent.st_gid if parent.st_mode & stat.S_ISGID else owner.gid)
+    info = os.stat(target)
+    special = mode & powers.mode_mask & SPECIAL
+    if special:
+        os.chmod(target, stat.S_IMODE(info.st_mode) | special)
+        info = os.stat(target)
+    return info
 
 
 def drop_special(target: int | str, powers: Powers) -> None:

@@ -1,26 +1,27 @@
 """Ordinary files: the data domains under the data root, reached without ever following a link that a user made.
 
-Every path that a user names is walked from its domain's directory by openat2(2) with RESOLVE_BENEATH and
-RESOLVE_NO_SYMLINKS, in one step; what is then done at the last name never follows a link either. So neither `..`
-nor a link swapped in at the last moment leads out of the domain.
+Every path that a user names is walked by openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, in one step with that
+of its domain's directory; what is then done at the last name never follows a link either, and `..` is refused. So
+neither that nor a link swapped in at the last moment leads out of the domain.
 """
 
 import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import trio
 
 from pfs.api import Attr, Changes, Content, Entry, NodeType, OpenFlags, Owner, RenameMode, Space, XattrMode
 from pfs.disk.attr import (
     MADE_TYPES,
-    SPECIAL,
     USER,
     Powers,
     attr_of,
     change,
     change_link,
+    check_new,
     check_powers,
     drop_special,
     get_xattr,
@@ -28,7 +29,9 @@ from pfs.disk.attr import (
     node_id_of,
     remove_xattr,
     set_xattr,
+    settle,
 )
+from pfs.disk.counting import Count
 from pfs.disk.file import (
     DiskFile,
     check_ordinary,
@@ -41,9 +44,9 @@ from pfs.disk.file import (
     read_whole,
 )
 from pfs.disk.root import DiskRoot
-from pfs.disk.system import RENAME_EXCHANGE, RENAME_NOREPLACE, anew, open_beneath, rename_at
+from pfs.disk.system import RENAME_EXCHANGE, RENAME_NOREPLACE, anew, rename_at
 from pfs.errors import Kind, PfsError
-from pfs.path import check_name, parent_and_name
+from pfs.path import check_name, join, parent_and_name, split
 
 RENAME_FLAGS = {RenameMode.NO_REPLACE: RENAME_NOREPLACE, RenameMode.EXCHANGE: RENAME_EXCHANGE}
 
@@ -68,6 +71,7 @@ class DiskDomain:
         self.path = path
         self._disk = disk
         self._uid = uid
+        self._owner = None if uid is None else Owner(uid, uid)
         self._powers = powers
 
     def acting(self, powers: Powers) -> "DiskDomain":
@@ -81,15 +85,11 @@ class DiskDomain:
         with self._directory(parent) as fd:
             yield fd, name
 
-    @contextlib.contextmanager
-    def _directory(self, path: str, bits: int = os.O_PATH) -> Iterator[int]:
-        """Hold a directory of the domain open."""
-        with self._disk.directory(self.path) as domain_fd:
-            fd = open_beneath(domain_fd, path, bits | os.O_DIRECTORY)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+    def _directory(self, path: str, bits: int = os.O_PATH) -> contextlib.AbstractContextManager[int]:
+        """Hold a directory of the domain open, in one step from the root on."""
+        if ".." in path:
+            split(path)  # and be refused: beneath the root is not beneath the domain
+        return self._disk.directory(join(self.path, path) if path else self.path, bits)
 
     @contextlib.contextmanager
     def _node(self, path: str) -> Iterator[int]:
@@ -118,19 +118,8 @@ class DiskDomain:
             watched = self._disk.watch(fd)
             return attr_of(os.fstat(fd), watched=watched)
 
-    def _settle(self, target: int | str, parent_fd: int, mode: int, owner: Owner | None) -> os.stat_result:
-        """Give a new node to whom it shall belong; its special bits come last, since a new owner takes them away."""
-        if owner is None and self._uid is not None:
-            owner = Owner(self._uid, self._uid)
-        if owner is not None:
-            parent = os.fstat(parent_fd)
-            os.chown(target, owner.uid, parent.st_gid if parent.st_mode & stat.S_ISGID else owner.gid)
-        info = os.stat(target)
-        special = mode & self._powers.mode_mask & SPECIAL
-        if special:
-            os.chmod(target, stat.S_IMODE(info.st_mode) | special)
-            info = os.stat(target)
-        return info
+    def _count(self) -> Count:
+        return self._disk.counts.of(self.path)
 
     async def _make(self, path: str, mode: int, owner: Owner | None, make: Callable[[str, int], None]) -> Attr:
         """Make a node that is not opened; `make` is given its name and the descriptor of its directory."""
@@ -138,9 +127,11 @@ class DiskDomain:
         def work() -> Attr:
             with self._parent(path) as (fd, name):
                 watched = self._disk.watch(fd)
-                make(name, fd)
+                self._count().make(fd, name, lambda: make(name, fd))
                 with held(fd, name) as node:
-                    info = self._settle(anew(node), fd, mode, owner)
+                    if owner or self._owner:
+                        check_new(node)
+                    info = settle(anew(node), fd, mode, owner or self._owner, self._powers)
                     if watched and stat.S_ISDIR(info.st_mode):
                         watched = self._disk.watch(node)
                     return attr_of(info, watched=watched)
@@ -206,9 +197,9 @@ class DiskDomain:
         def work() -> Attr:
             with self._parent(path) as (fd, name):
                 watched = self._disk.watch(fd)
-                file = make_whole(name, fd, mode & self._powers.mode_mask, data)
+                file = make_whole(name, fd, mode & self._powers.mode_mask, data, self._count())
                 try:
-                    info = self._settle(file, fd, mode, None)
+                    info = settle(file, fd, mode, self._owner, self._powers)
                     if changes != Changes():
                         info = change(file, changes, self._powers)
                 finally:
@@ -223,6 +214,7 @@ class DiskDomain:
         def work() -> os.stat_result:
             with self._parent(source) as (old_fd, old), self._parent(target) as (new_fd, new):
                 with self._disk.nodes.holding(old):
+                    self._count().moves(old_fd, old)
                     os.link(old, new, src_dir_fd=old_fd, dst_dir_fd=new_fd, follow_symlinks=False)
                 return os.stat(new, dir_fd=new_fd, follow_symlinks=False)
 
@@ -234,7 +226,8 @@ class DiskDomain:
 
         def work() -> int | None:
             with self._parent(path) as (fd, name), nodes.holding(name), large_file(fd, name) as large:
-                nodes.remove(self.path, fd, name, lambda: os.unlink(name, dir_fd=fd))
+                unlink = partial(os.unlink, name, dir_fd=fd)
+                self._count().remove(fd, name, lambda: nodes.remove(self.path, fd, name, unlink))
                 return large()
 
         await self._free(await self._disk.run(work))
@@ -250,7 +243,7 @@ class DiskDomain:
 
         def work() -> None:
             with self._parent(path) as (fd, name):
-                os.rmdir(name, dir_fd=fd)
+                self._count().remove(fd, name, lambda: os.rmdir(name, dir_fd=fd))
 
         await self._disk.run(work)
 
@@ -264,11 +257,15 @@ class DiskDomain:
                 self._parent(target) as (new_fd, new),
                 nodes.holding_both(old, new),
             ):
+                count = self._count()
+                count.moves(old_fd, old)
+                count.moves(new_fd, new)
                 if mode is not RenameMode.REPLACE:
                     rename_at(old_fd, old, new_fd, new, RENAME_FLAGS[mode])
                     return None
+                move = partial(rename_at, old_fd, old, new_fd, new, 0)
                 with large_file(new_fd, new) as large:
-                    nodes.remove(self.path, new_fd, new, lambda: rename_at(old_fd, old, new_fd, new, 0))
+                    count.remove(new_fd, new, lambda: nodes.remove(self.path, new_fd, new, move))
                     return large()
 
         await self._free(await self._disk.run(work))
@@ -281,7 +278,8 @@ class DiskDomain:
             with self._own_node(path) as node:
                 if stat.S_ISLNK(os.fstat(node).st_mode):
                     return change_link(anew(node), changes)
-                return change(anew(node), changes, self._powers)
+                with self._count().resizing(anew(node), changes.size):
+                    return change(anew(node), changes, self._powers)
 
         return attr_of(await self._disk.run(work, long=changes.size is not None))
 
@@ -336,15 +334,15 @@ class DiskDomain:
         await self._disk.run(work, long=True)
 
     async def statfs(self) -> Space:
-        """Tell the room on the file system that holds the domain."""
+        """Tell the room on the file system that holds the domain, within its limits."""
 
-        def work() -> os.statvfs_result:
+        def work() -> Space:
             with self._disk.directory(self.path) as fd:
-                return os.statvfs(fd)
+                info = os.statvfs(fd)
+            size = info.f_frsize
+            return self._count().within(Space(info.f_blocks * size, info.f_bavail * size, info.f_files, info.f_favail))
 
-        info = await self._disk.run(work)
-        size = info.f_frsize
-        return Space(info.f_blocks * size, info.f_bavail * size, info.f_files, info.f_favail)
+        return await self._disk.run(work)
 
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> DiskFile:
         """Open or make an ordinary file; UNSUPPORTED for what is none."""
@@ -353,11 +351,11 @@ class DiskDomain:
         def work() -> DiskFile:
             with self._parent(path) as (parent_fd, name), nodes.holding(name):
                 watched = self._disk.watch(parent_fd)
-                fd, made = open_or_make(name, parent_fd, flags, mode & self._powers.mode_mask)
+                fd, made = open_or_make(name, parent_fd, flags, mode & self._powers.mode_mask, self._count())
                 try:
                     info = check_ordinary(fd)
                     if made:
-                        info = self._settle(fd, parent_fd, mode, owner)
+                        info = settle(fd, parent_fd, mode, owner or self._owner, self._powers)
                     elif flags & (OpenFlags.WRITE | OpenFlags.TRUNCATE):
                         drop_special(fd, self._powers)
                         info = os.fstat(fd)
@@ -365,18 +363,21 @@ class DiskDomain:
                     os.close(fd)
                     raise
                 nodes.opened(info)
-                return DiskFile(self._disk, nodes, fd, info, self._powers, watched=watched)
+                return self._file(fd, info, flags, watched=watched)
 
         return await self._disk.run(work, long=OpenFlags.TRUNCATE in flags)
 
+    def _file(self, fd: int, info: os.stat_result, flags: OpenFlags, *, watched: bool) -> DiskFile:
+        told = {"appends": OpenFlags.APPEND in flags, "watched": watched}
+        return DiskFile(self._disk, self._disk.nodes, fd, info, self._powers, count=self._count, **told)
+
     async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> DiskFile:
         """Open the very node with this number, at `path` or among the orphans; nothing is made or cut."""
-        nodes = self._disk.nodes
         bits = open_bits(flags & ~OpenFlags.TRUNCATE)
 
         def work() -> DiskFile:
-            found = self._open_same(path, node_id, bits) or nodes.reopen(self.path, node_id, bits)
-            return DiskFile(self._disk, nodes, *found, self._powers, watched=False)
+            found = self._open_same(path, node_id, bits) or self._disk.nodes.reopen(self.path, node_id, bits)
+            return self._file(*found, flags, watched=False)
 
         return await self._disk.run(work)
 

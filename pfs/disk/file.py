@@ -10,6 +10,7 @@ import trio
 
 from pfs.api import Attr, Changes, Closing, Content, OpenFlags, XattrCall
 from pfs.disk.attr import Powers, answer_xattr, attr_of, change, check_powers, drop_special
+from pfs.disk.counting import NOTHING, UNLIMITED, Count
 from pfs.disk.orphans import OpenNodes, key_of
 from pfs.disk.system import anew
 from pfs.errors import Kind, PfsError
@@ -40,14 +41,27 @@ class DiskFile:
         fd: its descriptor.
         info: what `fd` stands for.
         powers: what its holder may do with it.
+        count: gives what counts its domain now.
+        appends: its descriptor writes at the end.
         watched: somebody tells when others change it.
     """
 
     def __init__(
-        self, disk: Runner, nodes: OpenNodes, fd: int, info: os.stat_result, powers: Powers, *, watched: bool
+        self,
+        disk: Runner,
+        nodes: OpenNodes,
+        fd: int,
+        info: os.stat_result,
+        powers: Powers,
+        *,
+        count: Callable[[], Count],
+        appends: bool,
+        watched: bool,
     ) -> None:
         self._disk = disk
         self._nodes = nodes
+        self._count = count
+        self._appends = appends
         self._fd = fd
         self._key = key_of(info)
         self._powers = powers
@@ -60,15 +74,16 @@ class DiskFile:
     def _attr_of(self, info: os.stat_result) -> Attr:
         return attr_of(info, self._nodes.hidden(self._key), watched=self._watched and info.st_nlink == 1)
 
-    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, changes: bool) -> T:
+    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, writes: tuple[int, int] | None) -> T:
         """Run `work` with the descriptor in one of `threads`; see `pfs.server.bulk.OnDisk`."""
 
         def working(fd: int) -> T:
-            try:
-                return work(fd)
-            finally:
-                if changes:
-                    drop_special(fd, self._powers)
+            with NOTHING if writes is None else self._count().writing(fd, *writes, surely=False):
+                try:
+                    return work(fd)
+                finally:
+                    if writes is not None:
+                        drop_special(fd, self._powers)
 
         return await self._run(working, long=True, threads=threads)
 
@@ -102,8 +117,9 @@ class DiskFile:
 
         def work(fd: int) -> int:
             done = 0
-            while done < len(data):
-                done += os.pwrite(fd, data[done:], offset + done)
+            with self._count().writing(fd, None if self._appends else offset, len(data)):
+                while done < len(data):
+                    done += os.pwrite(fd, data[done:], offset + done)
             drop_special(fd, self._powers)
             return done
 
@@ -112,8 +128,12 @@ class DiskFile:
     async def setattr(self, changes: Changes) -> Attr:
         """Change mode, size, times or owner of what is open."""
         check_powers(changes, self._powers)
-        long = changes.size is not None
-        return await self._run(lambda fd: self._attr_of(change(fd, changes, self._powers)), long=long)
+
+        def work(fd: int) -> Attr:
+            with self._count().resizing(fd, changes.size):
+                return self._attr_of(change(fd, changes, self._powers))
+
+        return await self._run(work, long=changes.size is not None)
 
     async def getattr(self) -> Attr:
         """Tell what is open."""
@@ -144,30 +164,37 @@ class DiskFile:
             await self._let_go()
 
 
-def open_or_make(name: str, parent_fd: int, flags: OpenFlags, mode: int) -> tuple[int, bool]:
+def open_or_make(name: str, parent_fd: int, flags: OpenFlags, mode: int, count: Count = UNLIMITED) -> tuple[int, bool]:
     """Open `name`, making it where the flags say so; tells whether it was made."""
     bits = open_bits(flags)
+    new = bits | os.O_CREAT | os.O_EXCL
+
+    def open_there() -> int:
+        with count.cutting(parent_fd, name) if OpenFlags.TRUNCATE in flags else NOTHING:
+            return open_silently(name, bits, parent_fd)
+
     if OpenFlags.CREATE not in flags:
-        return open_silently(name, bits, parent_fd), False
+        return open_there(), False
     while True:
         try:
-            return open_silently(name, bits | os.O_CREAT | os.O_EXCL, parent_fd, mode), True
+            return count.make(parent_fd, name, lambda: open_silently(name, new, parent_fd, mode)), True
         except FileExistsError:
             if OpenFlags.EXCLUSIVE in flags:
                 raise
         with contextlib.suppress(FileNotFoundError):  # removed between the two: try to make it again
-            return open_silently(name, bits, parent_fd), False
+            return open_there(), False
 
 
-def make_whole(name: str, parent_fd: int, mode: int, data: bytes) -> int:
+def make_whole(name: str, parent_fd: int, mode: int, data: bytes, count: Count = UNLIMITED) -> int:
     """Make a file that is not there with all its bytes, and return its descriptor; without room there is none after."""
-    fd, _ = open_or_make(name, parent_fd, OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE, mode)
+    fd, _ = open_or_make(name, parent_fd, OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE, mode, count)
     try:
         done = 0
-        while done < len(data):
-            done += os.pwrite(fd, data[done:], done)
+        with count.writing(fd, 0, len(data)):
+            while done < len(data):
+                done += os.pwrite(fd, data[done:], done)
     except BaseException:
-        os.unlink(name, dir_fd=parent_fd)
+        count.remove(parent_fd, name, lambda: os.unlink(name, dir_fd=parent_fd))
         os.close(fd)
         raise
     return fd

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pfs.disk.attr import node_id_of
 from pfs.disk.system import anew, open_beneath
@@ -60,10 +60,14 @@ class OpenNodes:
 
     Args:
         root_fd: the data root.
+
+    Attributes:
+        removing: is given a domain's folder, its descriptor and a hidden name in it, and what removes that name.
     """
 
     def __init__(self, root_fd: int) -> None:
         self._root_fd = root_fd
+        self.removing: Callable[[str, int, str, Callable[[], None]], None] = lambda folder, fd, name, act: act()
         self._lock = threading.Lock()
         self._nodes: dict[Key, _Open] = {}
         self._found: dict[tuple[str, str], int] = {}  # orphans of an earlier server, and when a sweep first saw them
@@ -125,7 +129,7 @@ class OpenNodes:
         Raises:
             PfsError: STALE when there is none with that number.
         """
-        orphan = _folder(domain), _name(node_id)
+        orphan = folder_of(domain), _name(node_id)
         with self._lock:
             try:
                 with self._directory(orphan[0]) as folder_fd:
@@ -138,13 +142,19 @@ class OpenNodes:
 
     # ---- removing names
 
-    def remove(self, domain: str, parent_fd: int, name: str, act: Callable[[], None]) -> None:
-        """Keep what stands at a name that `act` removes or replaces; whoever calls this holds the name."""
+    def remove(self, domain: str, parent_fd: int, name: str, act: Callable[[], None]) -> bool:
+        """Keep what stands at a name that `act` removes or replaces; whoever calls this holds the name.
+
+        Returns:
+            True if it lives on under a hidden name.
+        """
         if not self._is_open(parent_fd, name):
             act()
-            return
-        with self._lock, self._kept(domain, parent_fd, name):
-            act()
+            return False
+        with self._lock:
+            with self._kept(domain, parent_fd, name) as node:
+                act()
+            return node is not None and node.orphan is not None
 
     def _is_open(self, parent_fd: int, name: str) -> bool:
         if not self._nodes:
@@ -157,17 +167,17 @@ class OpenNodes:
             return key in self._nodes
 
     @contextlib.contextmanager
-    def _kept(self, domain: str, parent_fd: int, name: str) -> Iterator[None]:
+    def _kept(self, domain: str, parent_fd: int, name: str) -> Iterator[_Open | None]:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
             info = os.fstat(fd)
             node = self._nodes.get(key_of(info))
             if node is None or not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
-                yield
+                yield None
                 return
             self._hide(node, domain, fd, info)
             try:
-                yield
+                yield node
             finally:
                 if os.fstat(fd).st_nlink > 1:  # it has its name still: the change was refused, or was none
                     self._unhide(node)
@@ -176,7 +186,7 @@ class OpenNodes:
 
     def _hide(self, node: _Open, domain: str, fd: int, info: os.stat_result) -> None:
         """Give a node its hidden name. That this fails must not keep anybody from removing their file."""
-        orphan = _folder(domain), _name(node_id_of(info))
+        orphan = folder_of(domain), _name(node_id_of(info))
         try:
             for path in (ORPHANS, f"{ORPHANS}/{orphan[0]}"):
                 with contextlib.suppress(FileExistsError):
@@ -237,7 +247,7 @@ class OpenNodes:
     def _remove(self, folder: str, name: str) -> None:
         try:
             with self._directory(folder) as fd:
-                os.unlink(name, dir_fd=fd)
+                self.removing(folder, fd, name, lambda: os.unlink(name, dir_fd=fd))
         except FileNotFoundError:
             return  # somebody tidied up on the server's disk
         except OSError as error:
@@ -252,8 +262,14 @@ class OpenNodes:
             os.close(fd)
 
 
-def _folder(domain: str) -> str:
+def folder_of(domain: str) -> str:
+    """Return the folder with the hidden names of a domain's files, in `ORPHANS`."""
     return quote(domain, safe="", errors="surrogateescape")
+
+
+def domain_of(folder: str) -> str:
+    """Return the domain whose hidden names are in a folder."""
+    return unquote(folder, errors="surrogateescape")
 
 
 def _name(node_id: int) -> str:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import trio
 
+from pfs.disk.counting import Counts
 from pfs.disk.orphans import OpenNodes
 from pfs.disk.quick import Quickness, all_local, parse_mounts
 from pfs.disk.system import anew, open_beneath, translate
@@ -42,6 +43,8 @@ class DiskRoot:
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._quickness = Quickness()
         self.nodes = OpenNodes(self._root_fd)
+        self.counts = Counts(self._root_fd)
+        self.nodes.removing = self.counts.remove_hidden
         self.watch: Callable[[int], bool] = lambda fd: False
         self.changed: Callable[[Collection[int]], Awaitable[None]] = _nobody_has_copies
 
@@ -77,9 +80,9 @@ class DiskRoot:
         await self.run(lambda: self.nodes.sweep(now_ns), long=True)
 
     @contextlib.contextmanager
-    def directory(self, path: str) -> Iterator[int]:
-        """Hold the directory `path` (of the server's own choosing) open, as a descriptor."""
-        fd = open_beneath(self._root_fd, path, os.O_PATH | os.O_DIRECTORY)
+    def directory(self, path: str, bits: int = os.O_PATH) -> Iterator[int]:
+        """Hold the directory `path`, none of whose parts is "..", open, as a descriptor."""
+        fd = open_beneath(self._root_fd, path, bits | os.O_DIRECTORY)
         try:
             yield fd
         finally:

@@ -22,7 +22,8 @@ It does not cover:
   server on this machine may (not tried). What is mounted over a directory, and a file system that is unmounted and
   mounted again.
 
-The parent tells at once that a directory is removed; the directory itself does when nobody holds it open any more.
+The parent tells at once that a directory is removed; the directory itself does when nobody holds it open any more,
+which is not told again where this process was the last one.
 
     worker thread   add(directory) ── read it ──┐
     loop            run: ... events ...  grant, if `changed` did not name it since `add`
@@ -76,6 +77,7 @@ class Watch:
         self._handles: dict[Node, bytes] = {}
         self._devices: dict[bytes, int] = {}
         self._full_until_s = 0.0
+        self._pid = os.getpid()
 
     def __len__(self) -> int:
         return len(self._handles)
@@ -161,7 +163,7 @@ class Watch:
         names: set[Name] = set()
         for _ in range(READS_MAX):
             data = group.read()
-            taken = [self._take(event, nodes, names) for event in fanotify.events(data, os.getpid())]
+            taken = [self._take(event, nodes, names) for event in fanotify.events(data, self._pid)]
             if not all(taken):
                 self.start_over()
             if len(data) < fanotify.READ_BYTES // 2:
@@ -175,12 +177,13 @@ class Watch:
         directory, target = self._node(event.directory), self._node(event.target)
         if directory is None and target is None:
             return False
-        if target is not None:
-            nodes.add(target)
-        if directory is not None and (target is None or event.mask & fanotify.NAMES):
-            nodes.add(directory)
-            if event.name:
-                names.add((directory, os.fsdecode(event.name)))
+        if event.pid != self._pid:  # what this process lets go of last was removed before, and told then
+            if target is not None:
+                nodes.add(target)
+            if directory is not None and (target is None or event.mask & fanotify.NAMES):
+                nodes.add(directory)
+                if event.name:
+                    names.add((directory, os.fsdecode(event.name)))
         if event.mask & fanotify.DELETE_SELF and (gone := directory or target) is not None:
             self._handles.pop(gone, None)
         return True

@@ -5,8 +5,7 @@ reads and changes. What is read is leased where the attributes say `leased`: the
 changed by others.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ from pfs.api import (
     Content,
     Entry,
     FileSystem,
+    Name,
     NodeType,
     OpenFile,
     OpenFlags,
@@ -92,28 +92,23 @@ class LeasedFileSystem:
 
     async def link(self, source: str, target: str) -> Attr:
         """Give a node a second name."""
-        async with self._change([target], [source]):
-            return await self._inner.link(source, target)
+        return await self._change([target], [source], act=lambda: self._inner.link(source, target))
 
     async def unlink(self, path: str) -> None:
         """Remove a name that is no directory's."""
-        async with self._change([path]):
-            await self._inner.unlink(path)
+        await self._change([path], act=lambda: self._inner.unlink(path))
 
     async def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        async with self._change([path]):
-            await self._inner.rmdir(path)
+        await self._change([path], act=lambda: self._inner.rmdir(path))
 
     async def rename(self, source: str, target: str, mode: RenameMode) -> None:
         """Move a name."""
-        async with self._change([source, target]):
-            await self._inner.rename(source, target, mode)
+        await self._change([source, target], act=lambda: self._inner.rename(source, target, mode))
 
     async def setattr(self, path: str, changes: Changes) -> Attr:
         """Change attributes."""
-        async with self._change([], [path]):
-            return _unleased(await self._inner.setattr(path, changes))
+        return _unleased(await self._change([], [path], act=lambda: self._inner.setattr(path, changes)))
 
     async def getxattr(self, path: str, name: str) -> bytes:
         """Return an extended attribute."""
@@ -125,13 +120,11 @@ class LeasedFileSystem:
 
     async def setxattr(self, path: str, name: str, value: bytes, mode: XattrMode) -> None:
         """Set an extended attribute; its node's ctime changes."""
-        async with self._change([], [path]):
-            await self._inner.setxattr(path, name, value, mode)
+        await self._change([], [path], act=lambda: self._inner.setxattr(path, name, value, mode))
 
     async def removexattr(self, path: str, name: str) -> None:
         """Remove an extended attribute."""
-        async with self._change([], [path]):
-            await self._inner.removexattr(path, name)
+        await self._change([], [path], act=lambda: self._inner.removexattr(path, name))
 
     async def statfs(self, path: str) -> Space:
         """Tell the room."""
@@ -143,13 +136,15 @@ class LeasedFileSystem:
 
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         """Open, or with CREATE make, a file."""
-        if not flags & WRITING:
-            await self._hub.make_room(self._by)
+
+        async def act() -> OpenFile:
             since = self._hub.leases.now
             return self._opened(await self._inner.open(path, flags, mode, owner), since)
-        async with self._change([path] if OpenFlags.CREATE in flags else [], [path]):
-            since = self._hub.leases.now
-            return self._opened(await self._inner.open(path, flags, mode, owner), since)
+
+        if flags & WRITING:
+            return await self._change([path] if OpenFlags.CREATE in flags else [], [path], act=act)
+        await self._hub.make_room(self._by)
+        return await act()
 
     async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> OpenFile:
         """Open the very node that was open before."""
@@ -166,22 +161,32 @@ class LeasedFileSystem:
         return file if attr.volatile else LeasedFile(file, attr, self._hub, self._by)
 
     async def _made(self, path: str, make: Callable[[], Awaitable[Attr]]) -> Attr:
-        async with self._change([path]):
+        async def act() -> Attr:
             since = self._hub.leases.now
             return self._granted(await make(), since)
 
-    @asynccontextmanager
-    async def _change(self, names: Sequence[str], nodes: Sequence[str] = ()) -> AsyncIterator[None]:
-        """Hold back copies of what changes: the paths in `names`, with their directories, and those in `nodes`."""
+        return await self._change([path], act=act)
+
+    async def _change(self, names: Sequence[str], nodes: Sequence[str] = (), *, act: Callable[[], Awaitable[T]]) -> T:
+        """Change the paths in `names`, with their directories, and those in `nodes`; hold copies of them back."""
         await self._hub.make_room(self._by)
         leases = self._hub.leases
         if not leases.others(self._by) and not self._hub.in_grace:  # then it need not be known which nodes these are
             leases.begin_anything(self._by)
             try:
-                yield
+                return await act()
             finally:
                 leases.end_anything(self._by)
-            return
+        while True:
+            since = leases.now
+            changed = await self._touched(names, nodes)
+            async with self._hub.change(self._by, *changed):
+                # others may have put something else there while somebody was waited for
+                if leases.now == since or await self._touched(names, nodes) == changed:
+                    return await act()
+
+    async def _touched(self, names: Sequence[str], nodes: Sequence[str]) -> tuple[set[int], list[Name]]:
+        """Return the nodes that a change touches, and the names in those of them that are directories."""
         changed, changed_names = set(), []
         for path in names:
             parent, name = parent_and_name(path)
@@ -191,8 +196,7 @@ class LeasedFileSystem:
         for path in (*names, *nodes):
             if (node := await self._node(path)) is not None:
                 changed.add(node)
-        async with self._hub.change(self._by, changed, changed_names):
-            yield
+        return changed, changed_names
 
     async def _node(self, path: str) -> int | None:
         try:
@@ -239,13 +243,15 @@ class LeasedFile:
         async with self._hub.change(self._by, (self.attr.node_id,)):
             return await self.inner.write(offset, data)
 
-    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, changes: bool) -> T | None:
+    async def on_descriptor(
+        self, work: Callable[[int], T], threads: Runner, *, writes: tuple[int, int] | None
+    ) -> T | None:
         """Run `work` with the file's descriptor, where it has one; see `pfs.server.bulk.OnDisk`."""
         run: Callable[..., Awaitable[T]] | None = getattr(self.inner, "on_descriptor", None)
-        if run is None or not changes:
-            return None if run is None else await run(work, threads, changes=False)
+        if run is None or writes is None:
+            return None if run is None else await run(work, threads, writes=None)
         async with self._hub.change(self._by, (self.attr.node_id,)):
-            return await run(work, threads, changes=True)
+            return await run(work, threads, writes=writes)
 
     async def setattr(self, changes: Changes) -> Attr:
         """Change attributes of what is open."""

@@ -13,13 +13,13 @@ which they say before anything is leased to them; a mount that comes in again ha
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from pfs.api import Broken, Name
-from pfs.errors import PfsError
+from pfs.errors import Kind, PfsError
 from pfs.leasing.grace import Grace
 from pfs.leasing.leases import Leases
 from pfs.leasing.promises import Promises
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 10.0
 HANG_UP_S = 2.0
+MOUNTS_MAX = 1000  # of one account; the note of promises grows with them
 NOBODY = 0
 
 
@@ -39,6 +40,7 @@ class Holder:
         tell: tells it which nodes change, and which names of which directories; returns when it has let go of them.
         lapse: tells it that all leases end; returns when it has let go of all.
         hang_up: ends its connection.
+        account: whose it is.
         heard_s: when it last said that it is alive.
         there: it is connected.
         name: what it calls itself; None before it has said so.
@@ -50,6 +52,7 @@ class Holder:
     tell: Broken
     lapse: Callable[[], Awaitable[None]]
     hang_up: Callable[[], Awaitable[None]]
+    account: str
     heard_s: float
     there: bool = True
     name: str | None = None
@@ -118,11 +121,16 @@ class LeaseHub:
         return holder.trusts_until_s <= trio.current_time()
 
     def join(
-        self, tell: Broken, lapse: Callable[[], Awaitable[None]], hang_up: Callable[[], Awaitable[None]]
+        self,
+        tell: Broken,
+        lapse: Callable[[], Awaitable[None]],
+        hang_up: Callable[[], Awaitable[None]],
+        account: str = "",
     ) -> Holder:
-        """Let a mount ask; as long as it has not entered nothing is leased to it."""
+        """Let a mount of an account ask; as long as it has not entered nothing is leased to it."""
         self._numbers += 1
-        holder = self._holders[self._numbers] = Holder(self._numbers, tell, lapse, hang_up, trio.current_time())
+        holder = Holder(self._numbers, tell, lapse, hang_up, account, trio.current_time())
+        self._holders[self._numbers] = holder
         return holder
 
     async def enter(self, holder: Holder, name: str) -> None:
@@ -130,14 +138,24 @@ class LeaseHub:
 
         Args:
             name: what it calls itself; nobody else knows it.
+
+        Raises:
+            PfsError: TOO_MANY mounts of its account are there, or may trust what they were promised.
         """
-        earlier = [each for each in self._holders.values() if each.name == name and each is not holder]
+        others = [each for each in self._holders.values() if each.name is not None and each is not holder]
+        earlier = [each for each in others if each.name == name]
+        if sum(each.account == holder.account for each in others) - len(earlier) >= MOUNTS_MAX:
+            hint = "end some; what was killed counts for 20 s"
+            raise PfsError(Kind.TOO_MANY, f"{holder.account} has {MOUNTS_MAX} mounts of this server already: {hint}")
         holder.name = name
-        if self._promises is not None:
-            self._promises.add(name)
+        try:
+            if self._promises is not None:
+                self._promises.add(name)
+            self.leases.join(holder.number)
+        except OSError as error:
+            log.warning("a mount is leased nothing, since that cannot be noted: %s", error.strerror)
         for each in earlier:
             self.leave(each)
-        self.leases.join(holder.number)
         if self._grace is not None:
             self._grace.back(name)
             self._look_at_grace()
@@ -151,8 +169,10 @@ class LeaseHub:
             scope.deadline = min(last_s, holder.trusts_until_s)
 
     def lost(self, holder: Holder) -> None:
-        """The connection to a mount is gone: it may trust its copies for a while."""
+        """The connection to a mount is gone: it may trust its copies for a while, if it was promised anything."""
         holder.there = False
+        if holder.name is None:
+            self.leave(holder)
 
     def leave(self, holder: Holder) -> None:
         """A mount has said that it uses no copies any more."""
@@ -194,24 +214,27 @@ class LeaseHub:
         finally:
             self.leases.recalled(number, given_back=given_back)
 
-    @asynccontextmanager
-    async def change(self, by: int, nodes: Collection[int], names: Collection[Name] = ()) -> AsyncIterator[None]:
+    def change(
+        self, by: int, nodes: Collection[int], names: Collection[Name] = ()
+    ) -> AbstractAsyncContextManager[None]:
         """Hold all copies of `nodes` but those of `by` back while the block changes them.
 
         Args:
             names: the names that change in those of the nodes that are directories.
         """
-        if self._grace is not None:
-            await self._keep_earlier_promises(nodes)
-        async with self._hold_back(by, nodes, names):
-            yield
+        return self._hold_back(by, nodes, names, keeping_earlier=self._grace is not None)
 
     @asynccontextmanager
-    async def _hold_back(self, by: int, nodes: Collection[int], names: Collection[Name]) -> AsyncIterator[None]:
+    async def _hold_back(
+        self, by: int, nodes: Collection[int], names: Collection[Name], *, keeping_earlier: bool = False
+    ) -> AsyncIterator[None]:
         found = self.leases.begin(by, nodes)
         try:
-            if found:
-                await self._tell(found, names)
+            if found or keeping_earlier:
+                async with trio.open_nursery() as nursery:  # at the same time: who asks gives up after 30 s
+                    if keeping_earlier:
+                        nursery.start_soon(self._keep_earlier_promises, nodes)
+                    self._tell(found, names, nursery)
             yield
         finally:
             self.leases.end(nodes)
@@ -231,11 +254,10 @@ class LeaseHub:
         finally:
             self.leases.end_anything(NOBODY)
 
-    async def _tell(self, found: dict[int, set[int]], names: Collection[Name]) -> None:
-        async with trio.open_nursery() as nursery:
-            for number, nodes in found.items():
-                holder = self._holders[number]
-                nursery.start_soon(self._tell_one, holder, nodes, [each for each in names if each[0] in nodes])
+    def _tell(self, found: dict[int, set[int]], names: Collection[Name], nursery: trio.Nursery) -> None:
+        for number, nodes in found.items():
+            holder = self._holders[number]
+            nursery.start_soon(self._tell_one, holder, nodes, [each for each in names if each[0] in nodes])
 
     async def _tell_one(self, holder: Holder, nodes: set[int], names: Collection[Name]) -> None:
         """Return when a mount does not use these nodes any more."""

@@ -6,15 +6,23 @@ It is written anew whenever a mount comes or goes. That is not waited for on the
 machine itself has gone down (another boot, or another machine) the mounts in it need not be all. A server that ends
 properly notes that, with those that it could not reach. What a server finds it is bound to itself, until it has waited
 for them (`pfs.leasing.grace`): it may be killed before.
+
+On a full disk mounts come and go as well, and make room. So the note is larger than it need be, and what does not fit
+beside it is written over it: a note that a kill has cut in the middle tells the next server that nobody knows.
 """
 
+import errno
 import json
 import logging
 import os
 from collections.abc import Collection
 
+from pfs.disk.system import translate
+from pfs.errors import PfsError
+
 log = logging.getLogger(__name__)
 
+ROOM_BYTES = 16 * 1024  # for some 400 mounts
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -28,7 +36,7 @@ class Promises:
         earlier: the mounts that the server before it was bound to; None when nobody knows who all of them are.
 
     Raises:
-        OSError: the note cannot be written.
+        PfsError: the note cannot be written.
     """
 
     def __init__(self, path: str) -> None:
@@ -38,26 +46,37 @@ class Promises:
         self.earlier = self._read()
         self._earlier = None if self.earlier is None else set(self.earlier)
         self._ended = False
-        self._write(durably=True)
+        try:
+            self._write(durably=True)
+        except OSError as error:
+            raise PfsError(translate(error).kind, f"{path} cannot be written: {error.strerror}") from None
 
     def add(self, mount: str) -> None:
-        """A mount is about to be promised something."""
+        """A mount is about to be promised something.
+
+        Raises:
+            OSError: that cannot be noted, so nothing may be promised.
+        """
         if mount not in self._mounts:
             self._mounts.add(mount)
             self._ended = False
-            self._write()
+            try:
+                self._write()
+            except BaseException:
+                self._mounts.discard(mount)
+                raise
 
     def discard(self, mount: str) -> None:
         """A mount does not trust anything any more."""
         if mount in self._mounts:
             self._mounts.discard(mount)
-            self._write()
+            self._write_if_possible()
 
     def settle(self) -> None:
         """Nobody whom an earlier server promised something trusts that any more."""
         if self._earlier is None or self._earlier:
             self._earlier = set()
-            self._write()
+            self._write_if_possible()
 
     def end(self, bound_to: Collection[str]) -> None:
         """The server ends; it promises nothing any more.
@@ -67,7 +86,7 @@ class Promises:
         """
         self._mounts = set(bound_to)
         self._ended = self._earlier is not None
-        self._write(durably=True)
+        self._write_if_possible(durably=True)
 
     def _read(self) -> Collection[str] | None:
         try:
@@ -81,16 +100,38 @@ class Promises:
             log.warning("%s cannot be read: %s", self._path, error)
         return None
 
+    def _write_if_possible(self, *, durably: bool = False) -> None:
+        """Write a note that binds the next server to less; the one that is there is right as well."""
+        try:
+            self._write(durably=durably)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._path, error.strerror)
+
     def _write(self, *, durably: bool = False) -> None:
         mounts = None if self._earlier is None else sorted(self._mounts | self._earlier)
         note = {"boot": self._boot, "ended": self._ended, "mounts": mounts}
+        text = json.dumps(note).encode()
         part = self._path + ".part"
-        with open(part, "w", encoding="utf-8") as file:
-            json.dump(note, file)
-            if durably:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(part, self._path)
+        try:
+            _write_file(part, os.O_CREAT | os.O_TRUNC, text.ljust(ROOM_BYTES), durably=durably)
+            os.replace(part, self._path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not os.path.exists(self._path):
+                raise
+            _write_file(self._path, 0, text.ljust(os.stat(self._path).st_size), durably=durably)
+
+
+def _write_file(path: str, flags: int, data: bytes, *, durably: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(fd, data[done:], done)
+        os.ftruncate(fd, len(data))
+        if durably:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _boot_id() -> str:

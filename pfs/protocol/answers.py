@@ -14,7 +14,7 @@ from pfs.api import Attr, Content, Entry, Name, Space
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name, check_target
 from pfs.protocol import steps, wire
-from pfs.protocol.listing import unpack_entries
+from pfs.protocol.listing import unpack_contents, unpack_entries
 from pfs.protocol.wire import Json
 from pfs.xattr import check_xattr
 
@@ -41,6 +41,7 @@ def _of_server(decode: Callable[P, R]) -> Callable[P, R]:
 
 
 decode_attr: Callable[[object], Attr] = _of_server(wire.decode_attr)
+decode_contents: Callable[[bytes], list[Content]] = _of_server(unpack_contents)
 decode_outcomes: Callable[[Json, int], Sequence[steps.Outcome]] = _of_server(steps.decode_outcomes)
 
 
@@ -59,20 +60,6 @@ def decode_page(result: Json, body: bytes, after: str, known: int) -> tuple[list
     if known + len(page) > ENTRIES_MAX:
         raise ValueError(f"end: more than {ENTRIES_MAX} names")
     return page, bool(page) and result.get("more") is True
-
-
-@_of_server
-def decode_contents(result: Json, body: bytes) -> list[Content]:
-    """Cut a body into the files that it holds."""
-    found = []
-    offset = 0
-    for file in result["files"]:
-        size = file["size"]
-        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(body) - offset:
-            raise ValueError(f"size: {size!r:.80}")
-        found.append(Content(check_name(file["name"]), wire.decode_attr(file["attr"]), body[offset : offset + size]))
-        offset += size
-    return found
 
 
 @_of_server

@@ -7,6 +7,7 @@ trusts nothing: what is no proper frame raises `PfsError(INVALID)`, a message of
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from struct import pack, unpack_from
 
 from pfs.errors import Kind, PfsError
@@ -14,6 +15,7 @@ from pfs.errors import Kind, PfsError
 CONTROL_BYTES_MAX = 125
 _FINAL, _MASKED = 0x80, 0x80
 _SIZE_16, _SIZE_64 = 126, 127
+_LONG = 512
 
 
 class Opcode(IntEnum):
@@ -55,8 +57,18 @@ def encode_message(opcode: Opcode, data: bytes, key: bytes | None) -> bytes:
 def mask(data: bytes | memoryview, key: bytes) -> bytes:
     """Return `data` masked, or unmasked, with `key` (4 bytes)."""
     size = len(data)
+    if size >= _LONG:  # for so many bytes a table is several times as fast as a number
+        masked = bytearray(data)
+        for place in range(4):
+            masked[place::4] = masked[place::4].translate(_table(key[place]))
+        return bytes(masked)
     whole = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "little") ^ int.from_bytes(whole, "little")).to_bytes(size, "little")
+
+
+@lru_cache(maxsize=256)
+def _table(part: int) -> bytes:
+    return bytes(each ^ part for each in range(256))
 
 
 class FrameReader:

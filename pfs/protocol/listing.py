@@ -1,7 +1,8 @@
-"""Listings as they travel: one packed record for each entry, since a mount that walks a tree lists everything in it.
+"""Listings and small files as they travel: one packed record for each, since a mount that walks a tree asks for all.
 
 A record is big-endian: the length of the name (16 bits), the name, and its attributes in the order of `_RECORD`. Times
-are whole seconds and nanoseconds, for they reach further than 63 bits of nanoseconds do.
+are whole seconds and nanoseconds, for they reach further than 63 bits of nanoseconds do. A file that travels whole is a
+record, the number of its bytes (32 bits), and these.
 
 An unpacker trusts nothing: what does not fit raises `PfsError(INVALID)`.
 """
@@ -11,12 +12,13 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from pfs.api import Attr, Entry, NodeType
+from pfs.api import Attr, Content, Entry, NodeType
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name
 from pfs.protocol.wire import ID_MAX, VALID_S_MAX
 
 _NAME = struct.Struct(">H")
+_SIZE = struct.Struct(">I")
 _RECORD = struct.Struct(">BBHIIIQQQqIqIqId")  # type, flags, mode, nlink, uid, gid, id, size, blocks, times, valid_s
 _TYPES = tuple(NodeType)
 _NUMBERS = {type_: number for number, type_ in enumerate(_TYPES)}
@@ -27,7 +29,11 @@ _SIZE_MAX, _NLINK_MAX, _SECONDS_MAX = 2**63 - 1, 2**31 - 1, 2**34
 
 def pack_entry(entry: Entry) -> bytes:
     """Return the record of one entry."""
-    name, attr = entry.name.encode("utf-8", "surrogateescape"), entry.attr
+    return _packed(entry.name, entry.attr)
+
+
+def _packed(text: str, attr: Attr) -> bytes:
+    name = text.encode("utf-8", "surrogateescape")
     flags = _VOLATILE * attr.volatile | _STREAM * attr.stream | _COMMITS * attr.commits | _LEASED * attr.leased
     return b"".join(
         (
@@ -65,6 +71,40 @@ def pack_page(entries: Iterable[Entry], bytes_max: int) -> tuple[bytes, bool]:
     return b"".join(records), False
 
 
+def pack_contents(files: Iterable[Content], bytes_max: int) -> bytes:
+    """Return as many of the first files as there are so many bytes for."""
+    parts: list[bytes] = []
+    left = bytes_max
+    for file in files:
+        record = _packed(file.name, file.attr)
+        left -= len(record) + _SIZE.size + len(file.data)
+        if left < 0:
+            break
+        parts += (record, _SIZE.pack(len(file.data)), file.data)
+    return b"".join(parts)
+
+
+def unpack_contents(data: bytes) -> list[Content]:
+    """Return the files.
+
+    Raises:
+        PfsError: INVALID as `unpack_entries`, and for bytes that are not there.
+    """
+    found = []
+    at, end = 0, len(data)
+    try:
+        while at < end:
+            name, attr, at = _unpacked(data, at)
+            (size,) = _SIZE.unpack_from(data, at)
+            at += _SIZE.size + size
+            if at > end:
+                raise ValueError("size")
+            found.append(Content(name, attr, data[at - size : at]))
+    except (struct.error, ValueError) as error:
+        raise PfsError(Kind.INVALID, f"a file without a proper {error}") from None
+    return found
+
+
 def unpack_entries(data: bytes) -> list[Entry]:
     """Return the listing in records.
 
@@ -75,13 +115,18 @@ def unpack_entries(data: bytes) -> list[Entry]:
     at, end = 0, len(data)
     try:
         while at < end:
-            (size,) = _NAME.unpack_from(data, at)
-            name = data[at + 2 : at + 2 + size].decode("utf-8", "surrogateescape")
-            found.append(Entry(check_name(name), _attr(_RECORD.unpack_from(data, at + 2 + size))))
-            at += 2 + size + _RECORD.size
+            name, attr, at = _unpacked(data, at)
+            found.append(Entry(name, attr))
     except (struct.error, ValueError) as error:
         raise PfsError(Kind.INVALID, f"an entry without a proper {error}") from None
     return found
+
+
+def _unpacked(data: bytes, at: int) -> tuple[str, Attr, int]:
+    """Return a name, attributes, and where their record ends."""
+    (size,) = _NAME.unpack_from(data, at)
+    name = data[at + 2 : at + 2 + size].decode("utf-8", "surrogateescape")
+    return check_name(name), _attr(_RECORD.unpack_from(data, at + 2 + size)), at + 2 + size + _RECORD.size
 
 
 def _attr(fields: tuple[Any, ...]) -> Attr:

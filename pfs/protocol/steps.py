@@ -8,9 +8,8 @@ the later ones from being tried, so whoever asks puts together only what may fai
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pfs.api import Attr, Changes, FileSystem, LeasingFileSystem, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
@@ -34,8 +33,7 @@ class Verb(StrEnum):
     SETATTR = "setattr"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One change.
 
     Attributes:

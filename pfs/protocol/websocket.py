@@ -4,6 +4,7 @@ A message leaves at once where the socket takes it: no turn of the event loop, n
 life; the server asks for them (`ping`) and the dialling end answers, so that neither takes a dead line for a quiet one.
 """
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -12,6 +13,7 @@ import trio
 
 from pfs.errors import Kind, PfsError
 from pfs.protocol.frames import FrameReader, Opcode, encode_message
+from pfs.protocol.lookout import Lookout
 from pfs.protocol.wire import FRAME_BYTES_MAX
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class WebSocketTransport:
 
     def __init__(self, stream: trio.abc.Stream, *, dialled: bool, early: bytes = b"") -> None:
         self._stream = stream
-        self._plain = stream if isinstance(stream, trio.SocketStream) else None
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._dialled = dialled
         self._frames = FrameReader(masked=not dialled, bytes_max=FRAME_BYTES_MAX)
         self._early = early
@@ -44,6 +46,7 @@ class WebSocketTransport:
         self._heard_s = trio.current_time()
         self._pongs: deque[bytes] = deque(maxlen=1)
         self._wake = trio.Event()
+        self._lookout = Lookout(self._socket.fileno()) if self._socket is not None and dialled else None
 
     def frame(self, message: bytes) -> bytes:
         """Return the bytes that carry `message`."""
@@ -54,9 +57,9 @@ class WebSocketTransport:
 
     def send_now(self, data: bytes) -> int:
         """Give the socket as much as it takes without waiting; return how many bytes."""
-        if self._plain is None:
+        if self._socket is None:
             return 0
-        fd = self._plain.socket.fileno()
+        fd = self._socket.fileno()
         if fd < 0:
             raise trio.ClosedResourceError
         try:
@@ -74,17 +77,40 @@ class WebSocketTransport:
             if self._over:
                 return None
             try:
-                data = self._early or await self._stream.receive_some(RECEIVE_BYTES)
+                data = self._early or await self._receive_some()
             except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 return None
             if not data:
                 return None
             self._early = b""
-            self._heard_s = trio.current_time()
             self._take(data)
         return self._messages.popleft()
 
+    async def _receive_some(self) -> bytes | bytearray:
+        if self._socket is None:
+            return await self._stream.receive_some(RECEIVE_BYTES)
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            with contextlib.suppress(BlockingIOError):  # somebody has looked, and taken it
+                return os.read(self._socket.fileno(), RECEIVE_BYTES)
+
+    def pays_to_look(self, *, alone: bool) -> bool:
+        """Tell whether to look for the answer to a question; see `pfs.protocol.lookout`."""
+        return self._lookout is not None and not self._early and self._lookout.pays(alone=alone)
+
+    def look(self) -> list[bytes]:
+        """Return the next messages, if any come within a moment; a task may be waiting in `receive`."""
+        if not self._messages and self._socket is not None and self._lookout is not None and self._lookout.sees():
+            with contextlib.suppress(OSError):  # who receives is told of it, and of the end
+                self._take(os.read(self._socket.fileno(), RECEIVE_BYTES))
+            if self._over:
+                trio.lowlevel.notify_closing(self._socket)
+        found = list(self._messages)
+        self._messages.clear()
+        return found
+
     def _take(self, data: bytes | bytearray) -> None:
+        self._heard_s = trio.current_time()
         try:
             found = self._frames.feed(bytes(data))
         except PfsError as error:

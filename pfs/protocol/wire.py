@@ -15,8 +15,7 @@ import functools
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pfs.api import Attr, Changes, NodeType, OpenFlags, Owner, Space
 from pfs.errors import Kind, PfsError
@@ -33,10 +32,11 @@ KEPT_FOR_BULK = b"pfs-bulk"  # in a Connection header: it carries ranges of open
 FILES_PATH = "/api/v1/fs"
 
 Json = dict[str, Any]
+_encode_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: that costs as much as a small question
+_decode_json = json.JSONDecoder().decode
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A question, with the bytes that belong to it."""
 
     number: int
@@ -45,8 +45,7 @@ class Ask:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of a question: a result with bytes, or an error."""
 
     number: int
@@ -55,8 +54,7 @@ class Answer:
     error: PfsError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(NamedTuple):
     """The asker of this question does not wait any more."""
 
     number: int
@@ -82,7 +80,7 @@ def encode_frame(frame: Frame) -> bytes:
             header = {"answer": number, "error": encode_error(error)}
         case Cancel(number):
             header = {"cancel": number}
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = _encode_json(header).encode()
     if len(text) > HEADER_BYTES_MAX or 4 + len(text) + len(body) > FRAME_BYTES_MAX:
         raise PfsError(Kind.TOO_LARGE, f"this is more than one message holds: {FRAME_BYTES_MAX >> 20} MiB")
     return b"".join((struct.pack(">I", len(text)), text, body))
@@ -121,7 +119,7 @@ def _split_frame(data: bytes) -> tuple[Json, bytes]:
     if length > HEADER_BYTES_MAX or 4 + length > len(data):
         raise PfsError(Kind.INVALID, "a frame whose header is longer than the frame")
     try:
-        header = json.loads(data[4 : 4 + length])
+        header = _decode_json(data[4 : 4 + length].decode())
     except (ValueError, RecursionError):
         raise PfsError(Kind.INVALID, "a frame whose header is no JSON") from None
     if not isinstance(header, dict):
@@ -238,8 +236,7 @@ _CHANGES = {
 
 def encode_changes(changes: Changes) -> Json:
     """Return wanted changes in JSON; what is to stay is left out."""
-    found = {name: getattr(changes, name) for name in _CHANGES}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name in _CHANGES if (value := getattr(changes, name)) is not None}
 
 
 def decode_changes(value: Any) -> Changes:

@@ -54,11 +54,13 @@ T = TypeVar("T")
 class OnDisk(Protocol):
     """What an open file of a data domain offers besides `pfs.api.OpenFile`."""
 
-    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, changes: bool) -> T | None:
+    async def on_descriptor(
+        self, work: Callable[[int], T], threads: Runner, *, writes: tuple[int, int] | None
+    ) -> T | None:
         """Run `work` with the file's descriptor in one of `threads`; None where the file has no descriptor.
 
         Args:
-            changes: it writes.
+            writes: from where on it writes, and how many bytes at most; None when it only reads.
         """
 
 
@@ -238,7 +240,7 @@ class _Door:
 
         done = 0
         if line.direct and size and isinstance(file, OnDisk):
-            done = await file.on_descriptor(work, self._workers, changes=True) or 0
+            done = await file.on_descriptor(work, self._workers, writes=(offset, size)) or 0
         while done < size:
             data = await line.receive(min(size - done, LOOP_PIECE_BYTES))
             await file.write(offset + done, data)
@@ -257,7 +259,7 @@ class _Door:
 
         moved = None
         if line.direct and isinstance(file, OnDisk):
-            moved = await file.on_descriptor(work, self._workers, changes=False)
+            moved = await file.on_descriptor(work, self._workers, writes=None)
         there, sent = moved or await _begin(file, start, size, line)
         while sent < there:
             wanted = min(LOOP_PIECE_BYTES, there - sent)

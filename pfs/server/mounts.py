@@ -13,6 +13,7 @@ and is asked
     lapse   when the server ends: it answers when it uses no copies any more
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
@@ -28,7 +29,7 @@ from pfs.server.bulk import BulkSessions
 from pfs.server.session import FileSession, Reply
 from pfs.tree.service import TreeFileSystem
 
-NAME_MAX = 64
+NAME = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class Mounts:
@@ -65,7 +66,7 @@ class Mounts:
         async def hang_up() -> None:
             await channel().close()
 
-        holder = self.hub.join(tell, lapse, hang_up)
+        holder = self.hub.join(tell, lapse, hang_up, identity.subject.user)
         session = FileSession(LeasedTree(self._filesystem(identity), self.hub, holder), lambda: channel().drained())
         secret = self.bulk.register(identity.subject, session.opened)
 
@@ -74,7 +75,7 @@ class Mounts:
                 if holder.name is not None:
                     raise PfsError(Kind.INVALID, "a mount says hello once")
                 name = args.get("mount")
-                await self.hub.enter(holder, name if isinstance(name, str) and len(name) <= NAME_MAX else secret)
+                await self.hub.enter(holder, name if isinstance(name, str) and NAME.fullmatch(name) else secret)
                 return {"bulk": secret, "socket": self._socket, "admin": identity.subject.admin}, b""
             answer = self._answer(op, holder)
             return await session.handle(op, args, body) if answer is None else (answer, b"")

@@ -26,7 +26,7 @@ from pfs.api import NodeType, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.leasing.filesystem import LeasedTree
 from pfs.path import join, parent_and_name
-from pfs.protocol.channel import Channel
+from pfs.protocol.channel import Channel, Handler
 from pfs.protocol.websocket import WebSocketTransport
 from pfs.protocol.wire import FILES_PATH, Json, encode_attr, encode_error
 from pfs.server.bodies import Head, content, listing, upload, whole_body
@@ -66,7 +66,6 @@ STATUS_OF_KIND = {
 }
 
 Identify = Callable[[str], Awaitable[Identity]]
-Handler = Callable[[str, Json, bytes], Awaitable[tuple[Json, bytes]]]
 # given a function that hands over the channel, a conversation yields what answers the other side
 Conversation = Callable[[Identity, Callable[[], Channel]], AbstractAsyncContextManager[Handler]]
 

@@ -8,15 +8,15 @@ an ordinary file is kept findable for the mount that comes back and opens it aga
 import itertools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import TypeGuard, TypeVar
 
 import trio
 
-from pfs.api import Closing, Content, FileSystem, NodeType, OpenFile, RenameMode, XattrCall, XattrMode, XattrVerb
+from pfs.api import Closing, FileSystem, NodeType, OpenFile, RenameMode, XattrCall, XattrMode, XattrVerb
 from pfs.errors import Kind, PfsError
-from pfs.protocol.listing import pack_page
+from pfs.protocol.listing import pack_contents, pack_page
 from pfs.protocol.steps import decode_steps, encode_outcomes, take_steps
 from pfs.protocol.wire import (
     Json,
@@ -30,10 +30,11 @@ from pfs.protocol.wire import (
 READ_BYTES_MAX = 4 * 1024 * 1024
 HANDLES_MAX = 65_536
 SMALL_BYTES = 16 * 1024  # so much may be answered to as many questions as there are
+STEPS_AT_ONCE = 16  # of a batch, before others are heard
 LARGE, LARGE_AT_ONCE = frozenset({"listdir", "contents", "getxattr", "fxattr"}), 4
 WITH_BODY = frozenset({"write", "setxattr", "fxattr", "make_file", "batch"})
 PAGE_BYTES_MAX = 6 * 1024 * 1024
-CONTENT_BYTES_MAX, CHARACTER_BYTES_MAX = 472, 12  # what the header tells of a file, and a character of its name
+CONTENTS_BYTES_MAX = 12 * 1024 * 1024  # with the records; data domains give 8 MiB of data at once
 MODE_MAX = 0o7777
 INT_MAX, NODE_ID_MAX = 2**63 - 1, 2**64 - 1
 
@@ -148,9 +149,7 @@ class FileSession:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise _wrong("names", names)
         found = await self._fs.contents(_text(args, "path"), names, _int(args, "size_max"))
-        shown = _with_room(found)
-        files = [{"name": each.name, "attr": encode_attr(each.attr), "size": len(each.data)} for each in shown]
-        return {"files": files}, b"".join(each.data for each in shown)
+        return {}, pack_contents(found, CONTENTS_BYTES_MAX)
 
     async def _readlink(self, args: Json, body: bytes) -> Reply:
         return {"target": await self._fs.readlink(_text(args, "path"))}, b""
@@ -173,7 +172,11 @@ class FileSession:
         return encode_attr(await self._fs.make_file(_text(args, "path"), mode, body, changes)), b""
 
     async def _batch(self, args: Json, body: bytes) -> Reply:
-        return encode_outcomes(await take_steps(self._fs, decode_steps(args, body))), b""
+        steps, outcomes = decode_steps(args, body), []
+        for begin in range(0, len(steps), STEPS_AT_ONCE):
+            outcomes += await take_steps(self._fs, steps[begin : begin + STEPS_AT_ONCE])
+            await trio.lowlevel.checkpoint()
+        return encode_outcomes(outcomes), b""
 
     async def _link(self, args: Json, body: bytes) -> Reply:
         return encode_attr(await self._fs.link(_text(args, "path"), _text(args, "target"))), b""
@@ -280,16 +283,6 @@ async def _quietly(closing: Awaitable[None]) -> None:
         log.info("while closing what a mount left open: %s", error)
     except Exception:
         log.exception("defect while closing what a mount left open")
-
-
-def _with_room(files: Sequence[Content]) -> Sequence[Content]:
-    """Return as many of the first files as can surely be told of in one frame's header."""
-    size_bytes = 0
-    for count, file in enumerate(files):
-        size_bytes += CONTENT_BYTES_MAX + CHARACTER_BYTES_MAX * len(file.name)
-        if size_bytes > PAGE_BYTES_MAX:
-            return files[:count]
-    return files
 
 
 def _wrong(name: str, value: object) -> PfsError:

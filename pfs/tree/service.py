@@ -8,18 +8,26 @@ Rights are asked once, at the door of a domain (`pfs.perm`); nodes that packages
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from pfs.api import Attr, Changes, Content, Entry, NodeType, OpenFile, OpenFlags, Owner, RenameMode, Space, XattrMode
 from pfs.disk.attr import Powers
 from pfs.disk.domains import Disk, DiskDomain
 from pfs.errors import Kind, PfsError
-from pfs.path import check_target, join, parent_and_name, split
-from pfs.perm import Subject, Verb, allowed
+from pfs.path import PATH_BYTES_MAX, check_name, check_target, join, parent_and_name, split
+from pfs.perm import DomainKind, Subject, Verb, allowed
 from pfs.tree.virtual import Directory, DomainDirectory, File, Link, Node
 from pfs.xattr import check_xattr
 
 LINKS_MAX = 8
+UTF8_BYTES_MAX = 4  # of a character
 WRITES = OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.TRUNCATE | OpenFlags.APPEND
+
+
+@lru_cache(maxsize=4096)
+def _parts(path: str) -> Sequence[str]:
+    """Return the checked parts of a path; most questions are about few directories."""
+    return tuple(split(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +195,12 @@ class TreeFileSystem:
             await self._domain(place.node, Verb.READ).fsyncdir(place.rest)
 
     async def statfs(self, path: str) -> Space:
-        """Tell the room where `path` leads; for the server's own nodes, that of the data root."""
+        """Tell the room where `path` leads; for the server's own nodes, that of the data root for the caller's home."""
         place = await self._find(path)
         if isinstance(place.node, DomainDirectory):
             return await self._domain(place.node, Verb.READ).statfs()
-        return await self._disk.domain("", None).statfs()
+        own = self._disk.counts.of(f"{DomainKind.HOME}/{self.subject.user}")
+        return own.within(await self._disk.domain("", None).statfs())
 
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         """Open, or with CREATE make, a file."""
@@ -266,7 +275,7 @@ class TreeFileSystem:
 
     async def _find(self, path: str) -> _Place:
         node: Node = self._root
-        parts = split(path)
+        parts = _parts(path)
         for index, part in enumerate(parts):
             if isinstance(node, DomainDirectory):
                 return _Place(node, "/".join(parts[index:]))
@@ -292,7 +301,9 @@ class TreeFileSystem:
         if owner is not None:
             self._check_admin()
         parent, name = parent_and_name(path)
-        split(path)
+        if path.startswith("/") or len(path) * UTF8_BYTES_MAX > PATH_BYTES_MAX:
+            split(path)  # what else may be wrong with it shows in its parent and its name
+        check_name(name)
         place = await self._find(parent)
         if isinstance(place.node, DomainDirectory):
             return _Below(place.node, self._domain(place.node, Verb.WRITE), place.rest), name

@@ -16,9 +16,14 @@ ACCOUNTS_VALID_S = 5.0  # so late may a new account's home be seen
 DOMAIN_DIRECTORIES = ("home", "groups", "shared", "jobs")
 
 
+def home_of(user: str) -> str:
+    """Return the directory of an account's home, in the data root and in the tree."""
+    return f"{DomainKind.HOME}/{user}"
+
+
 def make_home_now(disk: Disk, user: Subject) -> None:
     """Make sure that an account has a home."""
-    disk.make_directory_now(f"home/{user.user}", 0o700, user.uid)
+    disk.make_directory_now(home_of(user.user), 0o700, user.uid)
 
 
 def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node], made_at_ns: int) -> Directory:
@@ -52,6 +57,7 @@ class HomesDirectory(Directory):
         self._accounts = accounts
         self._disk = disk
         self._made_at_ns = made_at_ns
+        self._homes: dict[tuple[str, int | None], DomainDirectory] = {}
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
@@ -59,11 +65,10 @@ class HomesDirectory(Directory):
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the home of an account."""
-        domain = Domain(DomainKind.HOME, name)
         owner: Subject | None = None
         if name == subject.user:
             owner = subject  # who asks every few microseconds need not be looked up each time
-        elif allowed(subject, Verb.READ, domain):
+        elif allowed(subject, Verb.READ, Domain(DomainKind.HOME, name)):
             owner = await self._accounts.user(name)
         if owner is None:
             raise PfsError(Kind.NOT_FOUND, "no such file or directory")
@@ -82,5 +87,9 @@ class HomesDirectory(Directory):
         return found
 
     def _home(self, owner: Subject) -> DomainDirectory:
-        domain = Domain(DomainKind.HOME, owner.user)
-        return DomainDirectory(domain, self._disk.domain(f"home/{owner.user}", owner.uid))
+        home = self._homes.get((owner.user, owner.uid))
+        if home is None:
+            domain = Domain(DomainKind.HOME, owner.user)
+            home = DomainDirectory(domain, self._disk.domain(home_of(owner.user), owner.uid))
+            self._homes[owner.user, owner.uid] = home
+        return home

@@ -46,6 +46,8 @@ def test_without_a_word_the_first_is_current():
         ("dc1: {username: a, token: t, endpoint: 'ftp://x'}", "one looks like https://host:8470"),
         ("dc1: {username: a, token: t, endpoint: x, port: 5}", "dc1 has a field 'port'"),
         ("dc1: 5", "dc1 has no fields"),
+        ("..: {username: a, token: t, endpoint: x}", "'..' cannot be a directory's name"),
+        ("a/b: {username: a, token: t, endpoint: x}", "'a/b' cannot be a directory's name"),
         ("datacenters: {a: 1}", "datacenters is a list"),
         (CLIENT.replace("current-datacenter: dc2", "current-datacenter: dc9"), "there are only: dc1, dc2"),
     ],
@@ -55,6 +57,12 @@ def test_a_wrong_file_is_told_with_its_place_and_cure(text, says):
         config.parse(text, "f")
     assert says in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "config").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="it is no text in UTF-8"):
+        config.load(str(tmp_path / "config"))
 
 
 def test_the_environment_names_the_file_and_a_missing_one_is_told(monkeypatch, tmp_path):

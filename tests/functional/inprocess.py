@@ -7,16 +7,33 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pyfuse3
 
 from fuseclient.kernel.inodes import ROOT
-from tests.functional.posix import Stat
+from tests.functional.posix import Local, Posix, Stat
 from tests.functional.stack import Stack
 
 LINKS_MAX = 40
 FIELDS = ("mode", "uid", "gid", "size", "atime", "mtime", "ctime")
+
+
+@contextmanager
+def directory(place: Stack | Path, name: str) -> Iterator[Posix]:
+    """Make an empty directory, in a mount without a kernel or below a path, and call there without a umask."""
+    before = os.umask(0)
+    try:
+        if isinstance(place, Path):
+            (place / name).mkdir()
+            yield Local(place / name)
+        else:
+            InProcess(place, "dc1/home/ann").mkdir(name)
+            yield InProcess(place, f"dc1/home/ann/{name}")
+    finally:
+        os.umask(before)
 
 
 class Open:

@@ -1,6 +1,5 @@
 """The suite without a kernel; and in a directory of this machine: it asks for what is so everywhere."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +8,10 @@ import pytest
 from tests.functional.attributes import *  # noqa: F403
 from tests.functional.directories import *  # noqa: F403
 from tests.functional.files import *  # noqa: F403
-from tests.functional.inprocess import InProcess
+from tests.functional.inprocess import directory
 from tests.functional.links import *  # noqa: F403
 from tests.functional.names import *  # noqa: F403
-from tests.functional.posix import Local, Posix
+from tests.functional.posix import Posix
 from tests.functional.renames import *  # noqa: F403
 from tests.functional.stack import Stack
 from tests.functional.xattrs import *  # noqa: F403
@@ -32,12 +31,5 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def fs(place: Stack | Path, request: pytest.FixtureRequest) -> Iterator[Posix]:
     """An empty directory for one test."""
-    before = os.umask(0)
-    name = request.function.__name__
-    if isinstance(place, Path):
-        (place / name).mkdir()
-        yield Local(place / name)
-    else:
-        InProcess(place, "dc1/home/ann").mkdir(name)
-        yield InProcess(place, f"dc1/home/ann/{name}")
-    os.umask(before)
+    with directory(place, request.function.__name__) as made:
+        yield made

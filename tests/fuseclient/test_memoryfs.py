@@ -199,7 +199,7 @@ def is_never_asked(root: Path, step: Step) -> bool:
     return above or (step[0] in FOLLOWING and any(path.is_symlink() for path in paths))
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.lists(STEPS, max_size=25))
 def test_it_does_what_a_directory_does(steps: list[Step]) -> None:
     with TemporaryDirectory() as name:

@@ -17,31 +17,10 @@ from fuseclient.report import REFUSED_MAX, Reporter, own_version
 from fuseclient.status import Blocks, Rate, Status
 from pfs.api import Closing, OpenFlags, Standing
 from tests.fuseclient.asking import Kernel
-from tests.fuseclient.cache.test_coherence import leasing
-from tests.fuseclient.cache.test_filesystem import Server
+from tests.fuseclient.cache.test_filesystem import Server, scenario_of
 from tests.fuseclient.kernel.test_fuse import CONTEXT, errno_of
 
-Test = Callable[[Server, MakingFileSystem], Awaitable[None]]
-
-
-def scenario(test: Test) -> Callable[[], None]:
-    """Run a test with a server of 300 small files in `d`."""
-
-    def run() -> None:
-        async def main() -> None:
-            server = Server()
-            for number in range(300):
-                server.put(f"d/f{number:03d}", b"text %d" % number)
-            fs = MakingFileSystem(server, trio.current_time)
-            async with trio.open_nursery() as nursery:
-                fs.nursery = nursery
-                await test(server, fs)
-
-        with leasing():
-            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-
-    run.__name__ = test.__name__
-    return run
+scenario = scenario_of(MakingFileSystem)
 
 
 def told(fs: MakingFileSystem, blocks: BlockCache | None = None) -> Status:

@@ -49,8 +49,23 @@ STATUS = json.dumps(
 )
 
 
+WRONG = (
+    ('"pid": 1', '"p": 1'),
+    ('"pid": 1', '"pid": "1"'),
+    ('"mounted_s": 1.0', '"mounted_s": Infinity'),
+    ('"options": ""', '"options": ["ro"]'),
+    ('"connected": true', '"connected": 1'),
+    ('"leases": 200000', '"leases": 1.5'),
+    ('"leases": 200000', f'"leases": {10**400}'),
+    ('"hits"', '"h"'),
+    ('"hits": 1000000000000', '"hits": null'),
+    ('"leases"', '"refused": [1], "leases"'),
+    ('"blocks": null', '"blocks": {"rate": {"hits": 1, "asked": 2}, "held_bytes": 1, "limit_bytes": "2"}'),
+)
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "null", "\xff", STATUS.replace("pid", "p"), STATUS.replace("hits", "h"), STATUS[:-1]]
+    "text", ["", "{}", "[]", "null", "\xff", STATUS[:-1], *(STATUS.replace(right, wrong) for right, wrong in WRONG)]
 )
 def test_what_is_no_status_is_refused(text: str) -> None:
     with pytest.raises(PfsError, match="another version") as caught:

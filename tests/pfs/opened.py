@@ -88,12 +88,14 @@ class Stored(Held):
         path.write_bytes(content)
         self.path = path
         self.fd = os.open(path, os.O_RDWR)
-        self.changes: list[bool] = []
+        self.writes: list[tuple[int, int] | None] = []
         self.asked_again = trio.Event()
         self.written = trio.Event()
 
-    async def on_descriptor(self, work: Callable[[int], T], threads: Runner, *, changes: bool) -> T | None:
-        self.changes.append(changes)
+    async def on_descriptor(
+        self, work: Callable[[int], T], threads: Runner, *, writes: tuple[int, int] | None
+    ) -> T | None:
+        self.writes.append(writes)
         done = await threads.run(lambda: work(self.fd), long=True)
         self.written.set()
         return done
@@ -107,6 +109,8 @@ class Stored(Held):
 
 
 HANDLE = 2**62 + 7
+HEAD = "{} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ann-token\r\n"
+HANG_S = 60
 
 
 @dataclass
@@ -139,3 +143,24 @@ async def opened(file: Held, subject: Subject = ANN, tls: Tls | None = None) -> 
 
     async with served(Starlette(), tls=tls, takers={f"{OPEN_PATH}/": sessions.taker(proved)}) as server:
         yield Opened(server, sessions, file, secret, asked)
+
+
+async def taken_slowly(there: Opened, stream: trio.abc.Stream, size: int) -> bytes:
+    """Take a range only when the server has found no more room for it; return the body."""
+    assert isinstance(there.file, Stored)
+    head = HEAD.format(f"GET {there.path}")
+    await stream.send_all(f"{head}range: bytes=0-{size - 1}\r\n\r\n".encode())
+    with trio.fail_after(HANG_S):
+        await there.file.asked_again.wait()  # what is left goes through the event loop
+        return b"".join([bytes(part) async for part in stream]).partition(b"\r\n\r\n")[2]
+
+
+async def sent_in_parts(there: Opened, stream: trio.abc.Stream, data: bytes) -> bytes:
+    """Send bytes for offset 5 in two parts, the second when the first is written; return the answer."""
+    assert isinstance(there.file, Stored)
+    head = HEAD.format(f"PUT {there.path}?offset=5")
+    await stream.send_all(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data[:99])
+    with trio.fail_after(HANG_S):
+        await there.file.written.wait()
+        await stream.send_all(data[99:])
+        return b"".join([bytes(part) async for part in stream])

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, SQLModel, select
 
-from pfs.accounts import FIRST_UID, Accounts, Identity, Key, KeyKind, User
+from pfs.accounts import FIRST_UID, Accounts, Identity, Key, KeyKind, Quota, User
 from pfs.errors import Kind, PfsError
 from pfs.keys import fingerprint, make_key, url_of_key
 from pfs.perm import Subject
+from pfs.quota import Limits
 from pfs.sql import Database
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -19,7 +20,7 @@ URL = "http://127.0.0.1:8470"
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     made = Database(f"sqlite:///{tmp_path}/pfs.sqlite")
-    tables = [SQLModel.metadata.tables[table.__tablename__] for table in (User, Key)]
+    tables = [SQLModel.metadata.tables[table.__tablename__] for table in (User, Key, Quota)]
     made.write_now(lambda session: SQLModel.metadata.create_all(session.connection(), tables=tables))
     yield made
     made.close()
@@ -124,3 +125,24 @@ def test_everybody_and_one(run: Run, accounts: Accounts) -> None:
         assert await accounts.user("eve") is None
 
     run(main)
+
+
+def test_limits_are_kept_and_changed(run: Run, accounts: Accounts) -> None:
+    for name in ("ann", "bob"):
+        accounts.add_user_now(name, admin=False)
+
+    async def main() -> None:
+        assert (await accounts.limits(), accounts.limits_now("ann")) == ({}, Limits())
+        for limits in (Limits(2**62, 7), Limits(None, 0), Limits()):
+            accounts.set_limits_now("ann", limits)
+            assert accounts.limits_now("ann") == (await accounts.limits())["ann"] == limits
+        assert accounts.limits_now("bob") == Limits()
+
+    run(main)
+
+
+def test_nobody_limits_who_is_not_there(accounts: Accounts) -> None:
+    for call in (lambda: accounts.limits_now("ann"), lambda: accounts.set_limits_now("ann", Limits(1))):
+        with pytest.raises(PfsError, match="no user 'ann'") as caught:
+            call()
+        assert caught.value.kind is Kind.NOT_FOUND

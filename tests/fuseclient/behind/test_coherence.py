@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 import trio.testing
 from hypothesis import settings
-from hypothesis.stateful import invariant
 
 from fuseclient.behind.filesystem import BehindFileSystem
 from fuseclient.behind.journal import open_journal
 from fuseclient.cache.filesystem import CachedFileSystem
 from pfs.protocol.steps import Outcome, Step, take_steps
-from tests.fuseclient.cache.test_coherence import Both, Coherence, Trusted, view
+from tests.fuseclient.cache.test_coherence import Both, Coherence, Trusted
 
 HANG_S = 300.0  # on a clock that jumps
 
@@ -65,15 +64,6 @@ class BehindCoherence(Coherence):
     def teardown(self) -> None:
         super().teardown()
         self.folder.cleanup()
-
-    @invariant()
-    def both_see_what_is_there(self) -> None:
-        async def main() -> None:
-            truth = await view(self.both.truth)
-            for mount in self.both.mounts:
-                assert await view(mount) == truth
-
-        self.run(main)
 
 
 TestBehindCoherence = BehindCoherence.TestCase

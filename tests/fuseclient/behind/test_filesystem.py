@@ -1,5 +1,6 @@
 """Programs do not wait for their changes, and what they were promised holds."""
 
+import itertools
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,12 +17,13 @@ from fuseclient.behind import sending as behind
 from fuseclient.behind.filesystem import PROMISED_BYTES_MAX, BehindFileSystem
 from fuseclient.behind.journal import open_journal
 from fuseclient.behind.journalformat import MAGIC
-from fuseclient.behind.queue import BehindQueue
+from fuseclient.behind.queue import FULL_FROM, BehindQueue
 from pfs.api import Attr, Changes, Closing, OpenFile, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
-from pfs.protocol.steps import Outcome, Step
+from pfs.protocol.steps import Outcome, Step, Verb
 from tests.fuseclient.cache.test_coherence import leasing, read
-from tests.fuseclient.cache.test_filesystem import Server, kind_of
+from tests.fuseclient.cache.test_filesystem import Server
+from tests.pfs.world import kind_of
 
 READ, WRITE, CREATE = OpenFlags.READ, OpenFlags.WRITE, OpenFlags.CREATE
 EXCLUSIVE, TRUNCATE, APPEND = OpenFlags.EXCLUSIVE, OpenFlags.TRUNCATE, OpenFlags.APPEND
@@ -208,6 +210,100 @@ async def test_a_tree_is_removed_in_few_messages(server: Remote, mount: Mount) -
     assert there(server) == {"old": b"old"}
     assert len(server.batches) <= 4
     assert server.asked["listdir"] <= 4
+
+
+@scenario
+async def test_while_a_program_goes_on_nothing_is_sent(server: Remote, mount: Mount) -> None:
+    for number in range(10):
+        await write(mount, f"f{number}", b"text")
+        await trio.sleep(behind.PAUSE_S / 2)
+    assert not server.batches
+    await trio.sleep(behind.PAUSE_S * 2)
+    assert [len(batch) for batch in server.batches] == [10]
+
+
+@scenario
+async def test_a_program_that_never_pauses_does_not_keep_it_from_being_sent(server: Remote, mount: Mount) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def go_on() -> None:
+            for number in itertools.count():
+                await mount.fs.setattr(f"{HOME}/old", Changes(mtime_ns=number))
+                await trio.sleep(behind.GATHER_S / 5)
+
+        with mock.patch.object(behind, "PAUSE_S", behind.GATHER_S):
+            nursery.start_soon(go_on)
+            await trio.sleep(behind.GATHER_S * 1.1)
+            assert server.batches
+            nursery.cancel_scope.cancel()
+
+
+@scenario
+async def test_when_the_queue_is_getting_full_it_is_sent_at_once(server: Remote, mount: Mount) -> None:
+    for number in range(PROMISES_MAX // FULL_FROM):
+        await write(mount, f"f{number}", b"text")
+    await trio.sleep(behind.PAUSE_S / 2)
+    assert server.batches
+
+
+@scenario
+async def test_a_file_that_is_removed_before_it_was_sent_never_travels(server: Remote, mount: Mount) -> None:
+    await write(mount, "f", b"text")
+    await write(mount, "other", b"text")
+    await mount.fs.unlink(f"{HOME}/f")
+    assert await kind_of(mount.fs.getattr(f"{HOME}/f")) is Kind.NOT_FOUND
+    await mount.fs.settle(None)
+    assert [step.path for batch in server.batches for step in batch] == [f"{HOME}/other"]
+    await write(mount, "f", b"again")
+    await mount.fs.unlink(f"{HOME}/f")
+    assert mount.journal.size_bytes == len(MAGIC)
+    await mount.fs.settle(None)
+    assert len(server.batches) == 1
+    assert there(server) == {"old": b"old", "other": b"text"}
+
+
+@scenario
+async def test_a_file_that_is_removed_while_it_travels_is_removed(server: Remote, mount: Mount) -> None:
+    server.held = trio.Event()
+    await write(mount, "f", b"text")
+    await trio.sleep(0.1)
+    assert len(server.batches) == 1
+    await mount.fs.unlink(f"{HOME}/f")
+    server.held.set()
+    await mount.fs.settle(None)
+    assert there(server) == {"old": b"old"}
+
+
+@scenario
+async def test_a_file_that_never_travelled_is_not_made_by_the_next_mount(server: Remote, mount: Mount) -> None:
+    server.away = True
+    await write(mount, "f", b"text")
+    await write(mount, "g", b"text")
+    await mount.fs.unlink(f"{HOME}/f")
+    new = await again(mount)
+    server.away = False
+    await new.fs.settle(None)
+    assert there(server) == {"old": b"old", "g": b"text"}
+
+
+@scenario
+async def test_a_file_travels_where_it_cannot_be_written_down_that_it_need_not(server: Remote, mount: Mount) -> None:
+    with mock.patch.object(mount.journal, "kept", return_value=False):
+        await write(mount, "f", b"text")
+        await mount.fs.unlink(f"{HOME}/f")
+    await mount.fs.settle(None)
+    assert [step.verb for batch in server.batches for step in batch] == [Verb.MAKE_FILE, Verb.UNLINK]
+    assert there(server) == {"old": b"old"}
+
+
+@scenario
+async def test_a_file_that_was_renamed_before_it_is_removed_leaves_nothing(server: Remote, mount: Mount) -> None:
+    await write(mount, "f", b"text")
+    await mount.fs.rename(f"{HOME}/f", f"{HOME}/old", REPLACE)
+    await mount.fs.unlink(f"{HOME}/old")
+    await write(mount, "f", b"new")
+    await mount.fs.settle(None)
+    assert there(server) == {"f": b"new"}
 
 
 @scenario
@@ -503,6 +599,15 @@ def test_what_was_made_already_is_not_made_again(made: int) -> None:
         assert (status.conflicts, status.failed, status.operations) == (0, (), 0)
 
     test()
+
+
+@scenario
+async def test_what_cannot_be_looked_at_is_not_taken_for_made(server: Remote, mount: Mount) -> None:
+    server.cut_after = 0
+    await mount.fs.unlink(f"{HOME}/old")
+    server.fail("getattr", Kind.IO)
+    await mount.fs.settle(None)
+    assert there(server) == {}
 
 
 @scenario

@@ -10,7 +10,8 @@ from fuseclient.behind.making import FIRST_BYTES_MAX, LINGER_S, MakingFileSystem
 from pfs.api import Changes, Closing, OpenFile, OpenFlags, RenameMode
 from pfs.errors import Kind
 from tests.fuseclient.cache.test_coherence import leasing, read
-from tests.fuseclient.cache.test_filesystem import Server, kind_of
+from tests.fuseclient.cache.test_filesystem import Server
+from tests.pfs.world import kind_of
 
 READ, WRITE, CREATE = OpenFlags.READ, OpenFlags.WRITE, OpenFlags.CREATE
 EXCLUSIVE, TRUNCATE, APPEND = OpenFlags.EXCLUSIVE, OpenFlags.TRUNCATE, OpenFlags.APPEND
@@ -61,6 +62,58 @@ async def test_a_new_file_costs_one_message(server: Server, fs: MakingFileSystem
     assert bytes(server.find("d/f3").data) == b"text"
     assert server.find("d/f3").mode == 0o640
     assert server.open_files == 0
+
+
+@scenario
+async def test_a_new_file_is_opened_at_once_where_it_is_known_that_nothing_stands(
+    server: Server, fs: MakingFileSystem
+) -> None:
+    file = fs.create_at_once("d/f", NEW, 0o640)
+    assert file is not None
+    await file.write(0, b"text")
+    assert file.flush_at_once(), "the server has it"
+    await close(file)
+    assert dict(server.asked) == {"make_file": 1}
+    assert bytes(server.find("d/f").data) == b"text"
+
+
+@pytest.mark.parametrize(
+    ("path", "flags", "mode"),
+    [
+        ("d/old", NEW, 0o640),
+        ("elsewhere/f", NEW, 0o640),
+        ("d/f", NEW | EXCLUSIVE, 0o640),
+        ("d/f", NEW | APPEND, 0o640),
+        ("d/f", READ | CREATE, 0o640),
+        ("d/f", NEW, 0o4755),
+    ],
+)
+def test_what_is_more_than_that_is_not_opened_at_once(path: str, flags: OpenFlags, mode: int) -> None:
+    @scenario
+    async def check(server: Server, fs: MakingFileSystem) -> None:
+        assert fs.create_at_once(path, flags, mode) is None
+
+    check()
+
+
+@scenario
+async def test_while_leases_do_not_hold_nothing_is_opened_at_once(server: Server, fs: MakingFileSystem) -> None:
+    server.heard = False
+    assert fs.create_at_once("d/f", NEW, 0o640) is None
+
+
+@scenario
+async def test_a_file_of_which_the_server_lacks_something_is_not_flushed_at_once(
+    server: Server, fs: MakingFileSystem
+) -> None:
+    file = fs.create_at_once("d/f", NEW, 0o640)
+    assert file is not None
+    assert not file.flush_at_once(), "it is not made"
+    await file.write(0, b"text")
+    await file.write(4, b"more")
+    assert not file.flush_at_once(), "the second piece waits"
+    await close(file)
+    assert bytes(server.find("d/f").data) == b"textmore"
 
 
 @scenario

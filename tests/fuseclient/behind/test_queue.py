@@ -30,6 +30,7 @@ class Model(RuleBasedStateMachine):
         self.in_flight: list[Promise] = []
         self.doubtful: set[int] = set()
         self.last = 0
+        self.cancelled: list[Promise] = []
 
     @rule(path=st.sampled_from(PATHS), other=st.sampled_from(["", *PATHS]), node_id=st.integers(1, 3))
     def add(self, path: str, other: str, node_id: int) -> None:
@@ -53,7 +54,19 @@ class Model(RuleBasedStateMachine):
         settled = self.in_flight.pop(0)
         self.waiting.remove(settled)
         self.queue.settle(settled)
-        assert self.queue.settled == settled.number
+        assert self.queue.settled >= settled.number
+
+    @rule(path=st.sampled_from(PATHS))
+    def cancel(self, path: str) -> None:
+        about = [each for each in self.waiting if any(near(path, other) for other in each.paths)]
+        last = about[-1] if about else None
+        alone = last is not None and last.paths == (path,)
+        expected = last if alone and last not in self.in_flight and last.number not in self.doubtful else None
+        assert self.queue.waiting_alone(path) == expected
+        if expected is not None:
+            self.waiting.remove(expected)
+            self.queue.cancel(expected)
+            self.cancelled.append(expected)
 
     @rule()
     def lose(self) -> None:
@@ -73,15 +86,23 @@ class Model(RuleBasedStateMachine):
         assert self.queue.has_room(0) == (len(self.waiting) < 8)
 
     @invariant()
+    def knows_how_far_it_has_come(self) -> None:
+        assert self.queue.settled == (self.waiting[0].number - 1 if self.waiting else self.last)
+
+    @invariant()
     def knows_whom_to_wait_for(self) -> None:
         for path in ["", *PATHS]:
-            numbers = [each.number for each in self.waiting if any(near(path, other) for other in each.paths)]
-            assert self.queue.last_near([path]) == max(numbers, default=0)
+            about = [each for each in self.waiting if any(near(path, other) for other in each.paths)]
+            last = max((each.number for each in about), default=0)
+            found = self.queue.last_near([path])
+            assert found >= last
+            assert found == last or found in {each.number for each in self.cancelled}
 
     @invariant()
     def knows_the_last_of_a_node(self) -> None:
         for each in self.waiting:
-            later = [other for other in self.waiting if other.node_id == each.node_id and other.number > each.number]
+            about = [*self.waiting, *self.cancelled]  # what was cancelled is still in the way
+            later = [other for other in about if other.node_id == each.node_id and other.number > each.number]
             assert self.queue.is_last_of_node(each, each.node_id) is not bool(later)
 
 
@@ -116,6 +137,35 @@ def test_only_one_batch_is_under_way() -> None:
     queue.take()
     queue.add(promise(2))
     assert queue.take().promises == ()
+
+
+def test_what_is_on_its_way_cannot_be_cancelled() -> None:
+    queue = BehindQueue()
+    queue.add(promise(1))
+    first = queue.take().promises[0]
+    with pytest.raises(ValueError, match="on its way"):
+        queue.cancel(first)
+
+
+def test_it_is_getting_full_before_it_is() -> None:
+    queue = BehindQueue(promises_max=8, bytes_max=1 << 20)
+    queue.add(promise(1))
+    assert not queue.is_getting_full()
+    queue.add(promise(2))
+    assert queue.is_getting_full()
+    queue = BehindQueue(promises_max=100, bytes_max=4000)
+    queue.add(promise(1, data=bytes(1000)))
+    assert queue.is_getting_full()
+
+
+def test_what_was_settled_long_ago_is_not_kept_in_mind() -> None:
+    queue = BehindQueue(promises_max=4)
+    queue.add(promise(1, "first", node_id=1))
+    for number in range(2, 1000):
+        queue.add(promise(number, f"d{number}/f", node_id=number))
+        queue.settle(queue.take(1).promises[0])
+    assert len(queue._at) + len(queue._below) + len(queue._of_node) < 100
+    assert queue.last_near(["d999"]) == 999
 
 
 def test_what_is_promised_after_a_doubt_is_sure() -> None:

@@ -52,3 +52,14 @@ def test_what_is_forgotten_begins_anew() -> None:
     ahead.listed("p", "d00", names)
     ahead.forget()
     assert list(ahead.listed("p", "d01", names)) == []
+
+
+def test_the_next_one_is_told_where_somebody_goes_on() -> None:
+    ahead = Ahead()
+    ahead.listed("p", "d00", names)
+    assert ahead.next_after("p", "d00") is None, "nobody knows yet"
+    ahead.listed("p", "d01", names)
+    assert ahead.next_after("p", "d01") == "d02"
+    assert [ahead.next_after("p", NAMES[-1]), ahead.next_after("p", "other"), ahead.next_after("q", "d00")] == [
+        None
+    ] * 3

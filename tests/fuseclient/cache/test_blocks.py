@@ -241,6 +241,72 @@ def test_what_comes_faster_than_the_disk_takes_it_is_not_kept(opened: Open, monk
     assert [node for node in range(7) if cache.get(key(node), 0)] == [0, 2, 3, 6]
 
 
+def test_what_is_wanted_is_kept_however_fast_it_comes(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "KEPT_BYTES_AT_ONCE", 3 * SMALL)
+    monkeypatch.setattr(blocks, "KEPT_BYTES_PER_S", 0)
+    cache = opened()
+    for node in range(10):
+        cache.put(key(node), 0, content(node))
+        cache.put(key(node + 10), 0, content(node), wanted=True)
+    assert cache.flush(PATIENCE_S)
+    assert [cache.get(key(node + 10), 0) for node in range(10)] == [content(node) for node in range(10)]
+    assert sum(cache.holds(key(node), 0) for node in range(10)) == 3
+
+
+def test_what_waits_to_be_written_is_given_too(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, go_on = opened(), threading.Event()
+
+    def slowly(folder: str, name: str, data: bytes | memoryview) -> None:
+        go_on.wait(PATIENCE_S)
+        write(folder, name, data)
+
+    write = blocks._write
+    monkeypatch.setattr(blocks, "_write", slowly)
+    monkeypatch.setattr(blocks, "QUEUE_BYTES_MAX", 8 * SMALL)
+    for node in range(5):
+        cache.put(key(node), 0, content(node))
+    assert not cache.wait_for_room(0.0)
+    assert all(cache.holds(key(node), 0) for node in range(5))
+    assert not cache.holds(key(5), 0)
+    assert cache.get(key(4), 0, 10, 20) == cache.get_at_once(key(4), 0, 10, 20) == content(4)[10:20]
+    go_on.set()
+    assert cache.wait_for_room(PATIENCE_S)
+
+
+def test_what_the_system_has_in_memory_is_given_at_once(opened: Open, tmp_path: Path) -> None:
+    cache = opened()
+    put(cache, key(), 0, content(1))
+    assert cache.get_at_once(key(), 0, 10, 20) == content(1)[10:20]
+    assert cache.get_at_once(key(2), 0, 10, 20) is None
+    hits = cache.statistics().hits
+    (file,) = files(tmp_path)
+    file.write_bytes(content(1, 15))
+    assert cache.get_at_once(key(), 0, 10, 20) is None
+    file.unlink()
+    assert cache.get_at_once(key(), 0, 10, 20) is None
+    assert (cache.statistics().hits, cache.statistics().misses) == (hits, 0)
+
+
+def test_what_is_not_verified_is_not_given_at_once(opened: Open) -> None:
+    cache = opened()
+    put(cache, key(), 0, content(1))
+    cache.close()
+    again = opened()
+    assert again.get_at_once(key(), 0, 10, 20) is None
+    assert again.get(key(), 0, 10, 20) == again.get_at_once(key(), 0, 10, 20) == content(1)[10:20]
+
+
+def test_a_cache_that_takes_nothing_more_has_no_room(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(folder: str, name: str, data: bytes | memoryview) -> None:
+        raise OSError(errno.EIO, "a bad disk")
+
+    cache = opened()
+    assert cache.wait_for_room(0.0)
+    monkeypatch.setattr(blocks, "_write", fails)
+    put(cache, key(), 0, content(1))
+    assert not cache.wait_for_room(PATIENCE_S)
+
+
 def test_what_was_written_makes_room_for_more(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "QUEUE_BYTES_MAX", 3 * SMALL)
     cache = opened()

@@ -1,19 +1,19 @@
 """A file system with copies: what it asks the server, and what it does not."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
-import pytest
 import trio
 import trio.testing
 
+from fuseclient.cache.batches import BATCH_MAX
 from fuseclient.cache.filesystem import CachedFileSystem
-from fuseclient.cache.tree import BATCH_MAX
-from pfs.api import Attr, Broken, Changes, Closing, OpenFlags, RenameMode
+from pfs.api import Attr, Broken, Changes, Closing, Content, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
 from tests.fuseclient.cache.test_coherence import leasing, read
 from tests.memoryfs import MemoryFileSystem
+from tests.pfs.world import kind_of
 
 READ, WRITE, CREATE, APPEND = OpenFlags.READ, OpenFlags.WRITE, OpenFlags.CREATE, OpenFlags.APPEND
 
@@ -44,33 +44,34 @@ class Server(MemoryFileSystem):
         raise AssertionError("the test itself tells")
 
 
-Test = Callable[[Server, CachedFileSystem], Awaitable[None]]
+F = TypeVar("F", bound=CachedFileSystem)
+Test = Callable[[Server, F], Awaitable[None]]
 
 
-def scenario(test: Test) -> Callable[[], None]:
-    """Run a test with a server of 300 small files in `d`."""
+def scenario_of(kind: type[F]) -> Callable[[Test[F]], Callable[[], None]]:
+    """Run tests with a file system of this kind, over a server of 300 small files in `d`."""
 
-    def run() -> None:
-        async def main() -> None:
-            server = Server()
-            for number in range(300):
-                server.put(f"d/f{number:03d}", b"text %d" % number)
-            fs = CachedFileSystem(server, trio.current_time)
-            async with trio.open_nursery() as nursery:
-                fs.nursery = nursery
-                await test(server, fs)
+    def scenario(test: Test[F]) -> Callable[[], None]:
+        def run() -> None:
+            async def main() -> None:
+                server = Server()
+                for number in range(300):
+                    server.put(f"d/f{number:03d}", b"text %d" % number)
+                fs = kind(server, trio.current_time)
+                async with trio.open_nursery() as nursery:
+                    fs.nursery = nursery
+                    await test(server, fs)
 
-        with leasing():
-            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+            with leasing():
+                trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
-    run.__name__ = test.__name__
-    return run
+        run.__name__ = test.__name__
+        return run
+
+    return scenario
 
 
-async def kind_of(asked: Awaitable[Any]) -> Kind:
-    with pytest.raises(PfsError) as caught:
-        await asked
-    return caught.value.kind
+scenario = scenario_of(CachedFileSystem)
 
 
 # ---- looking
@@ -179,6 +180,110 @@ async def test_who_goes_on_to_the_next_directory_gets_as_many_small_files_as_in_
     await fs.listdir("")
     assert await fetched(server, fs, "d", 300) > 1
     assert await fetched(server, fs, "e", 100) == 1
+
+
+async def read_quietly(fs: CachedFileSystem, directory: str, numbers: range) -> int:
+    """Read small files as the kernel's side does, with pauses; return how often somebody had to wait for the server."""
+    before = fs.counters.contents.missed
+    for number in numbers:
+        path = f"{directory}/f{number:03d}"
+        file = fs.open_at_once(path, await fs.getattr(path), None) or await fs.open(path, READ, 0)
+        assert await file.read(0, 100) == b"text %d" % number
+        await file.release()
+        await trio.testing.wait_all_tasks_blocked()
+    return fs.counters.contents.missed - before
+
+
+@scenario
+async def test_what_follows_is_here_before_it_is_read(server: Server, fs: CachedFileSystem) -> None:
+    await fs.listdir("")
+    await fs.listdir("d")
+    assert await read_quietly(fs, "d", range(20)) <= 5
+    assert await read_quietly(fs, "d", range(20, 300)) == 0
+    assert server.asked["contents"] <= 10
+
+
+@scenario
+async def test_so_are_the_files_of_the_next_directories(server: Server, fs: CachedFileSystem) -> None:
+    for directory in ("e", "f", "g"):
+        for number in range(40):
+            server.put(f"{directory}/f{number:03d}", b"text %d" % number)
+    await fs.listdir("")
+    for directory, number in (("d", 300), ("e", 40)):
+        await fs.listdir(directory)
+        await read_quietly(fs, directory, range(number))
+    for directory in ("f", "g"):
+        await fs.listdir(directory)
+        assert await read_quietly(fs, directory, range(40)) == 0
+
+
+@scenario
+async def test_who_reads_one_file_here_and_there_brings_little(server: Server, fs: CachedFileSystem) -> None:
+    await fs.listdir("")
+    await fs.listdir("d")
+    for number in (7, 250, 30):
+        await read_quietly(fs, "d", range(number, number + 1))
+    assert server.asked["contents"] <= 3
+    assert sum(fs.copies.content(server.find(f"d/f{number:03d}").node_id) is not None for number in range(300)) <= 7
+
+
+@scenario
+async def test_who_opens_what_is_on_its_way_waits_for_it(server: Server, fs: CachedFileSystem) -> None:
+    go_on, contents = trio.Event(), server.contents
+
+    async def slowly(path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
+        if len(names) > 8:
+            await go_on.wait()
+        return await contents(path, names, size_max)
+
+    await fs.listdir("")
+    await fs.listdir("d")
+    server.contents = slowly  # type: ignore[method-assign]
+    await read_quietly(fs, "d", range(15))
+    before = server.asked["contents"]
+    async with trio.open_nursery() as nursery:
+        for number in (15, 16, 17):
+            nursery.start_soon(read_quietly, fs, "d", range(number, number + 1))
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+    assert server.asked["contents"] <= before + 2, "this batch, and the one after it"
+
+
+@scenario
+async def test_what_cannot_be_fetched_ahead_is_asked_for(server: Server, fs: CachedFileSystem) -> None:
+    contents = server.contents
+
+    async def failing(path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
+        if len(names) > 8:
+            server.contents = contents  # type: ignore[method-assign]
+            raise PfsError(Kind.TIMED_OUT)
+        return await contents(path, names, size_max)
+
+    await fs.listdir("")
+    await fs.listdir("d")
+    server.contents = failing  # type: ignore[method-assign]
+    await read_quietly(fs, "d", range(300))
+
+
+@scenario
+async def test_what_is_changed_while_it_is_fetched_ahead_is_fetched_anew(server: Server, fs: CachedFileSystem) -> None:
+    go_on, contents = trio.Event(), server.contents
+
+    async def slowly(path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
+        found = await contents(path, names, size_max)
+        if len(names) > 8:
+            await go_on.wait()
+        return found
+
+    await fs.listdir("")
+    await fs.listdir("d")
+    server.contents = slowly  # type: ignore[method-assign]
+    await read_quietly(fs, "d", range(15))
+    server.put("d/f015", b"new")
+    await fs.broken([server.find("d/f015").node_id], [])
+    go_on.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert await read(fs, "d/f015") == b"new"
 
 
 @scenario

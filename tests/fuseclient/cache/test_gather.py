@@ -307,4 +307,4 @@ class Written(RuleBasedStateMachine):
 
 
 TestWritten = Written.TestCase
-TestWritten.settings = settings(max_examples=60, stateful_step_count=40)
+TestWritten.settings = settings(max_examples=40, stateful_step_count=40)

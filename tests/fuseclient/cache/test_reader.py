@@ -123,3 +123,15 @@ def test_who_is_cancelled_takes_nothing_from_others_who_read_the_same() -> None:
         assert found == [DATA[10:110]]
 
     scenario(test)
+
+
+def test_of_reads_that_go_on_with_nothing_somebody_is_told() -> None:
+    async def main() -> None:
+        server, told = Server(), list[tuple[int, int, int]]()
+        async with trio.open_nursery() as nursery:
+            reader = Reader(server.fetch, nursery, lambda *lone: told.append(lone))
+            for offset in (0, 4096, 5 * MIB, 5 * MIB, 3 * MIB, 3 * MIB + 4096):
+                assert await reader.read(offset, 4096, len(DATA)) == DATA[offset : offset + 4096]
+        assert told == [(5 * MIB, 4096, len(DATA)), (3 * MIB, 4096, len(DATA))]
+
+    trio.run(main)

@@ -16,7 +16,8 @@ from fuseclient.cache.filesystem import CachedFileSystem
 from pfs.api import Changes, Closing, OpenFlags, RenameMode
 from pfs.errors import Kind
 from tests.fuseclient.cache.test_coherence import read
-from tests.fuseclient.cache.test_filesystem import Server, kind_of, scenario
+from tests.fuseclient.cache.test_filesystem import Server, scenario
+from tests.pfs.world import kind_of
 
 READ, WRITE = OpenFlags.READ, OpenFlags.WRITE
 LARGE = bytes(range(256)) * 32768

@@ -13,16 +13,9 @@ from pfs.api import Changes, Closing
 from pfs.errors import Kind, PfsError
 from tests.fuseclient.asking import MAKE, READ, READ_WRITE, WRITE, Kernel
 from tests.memoryfs import Handed
+from tests.pfs.world import kind_of
 
 Run = Callable[[Callable[[], Awaitable[object]]], object]
-
-
-async def kind_of(asked: Awaitable[object]) -> Kind | None:
-    try:
-        await asked
-    except PfsError as error:
-        return error.kind
-    return None
 
 
 def test_what_is_written_is_read(run: Run) -> None:

@@ -178,6 +178,28 @@ def test_extended_attributes_are_bytes(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_setxattr_may_do_is_asked_of_the_server_too(run: Run, there: bool) -> None:
+    """pyfuse3 looks first for who wants CREATE or REPLACE, with the same context; others come between."""
+
+    async def main() -> None:
+        mounted = Mounted()
+        node = mounted.fs.put("f")
+        number = (await mounted.operations.lookup(DC1, b"f", CONTEXT)).st_ino
+        if there:
+            node.xattrs["user.x"] = b"old"
+        context: Any = SimpleNamespace(**vars(CONTEXT))
+        looked = await errno_of(mounted.operations.getxattr(number, b"user.x", context))
+        assert looked == (None if there else pyfuse3.ENOATTR)
+        node.xattrs = {} if there else {"user.x": b"theirs"}
+        refused = await errno_of(mounted.operations.setxattr(number, b"user.x", b"mine", context))
+        assert refused == (pyfuse3.ENOATTR if there else errno.EEXIST)
+        other: Any = SimpleNamespace(**vars(CONTEXT))
+        assert await errno_of(mounted.operations.setxattr(number, b"user.x", b"either", other)) is None
+
+    run(main)
+
+
 def test_names_that_are_no_text_go_both_ways(run: Run) -> None:
     async def main() -> None:
         mounted = Mounted()
@@ -290,6 +312,24 @@ async def test_what_has_not_changed_is_told_with_the_same_attributes(
     assert await mounted.operations.getattr(file, CONTEXT) is first
     mounted.ops.tree.inodes.touch(file)
     assert await mounted.operations.getattr(file, CONTEXT) is not first
+
+
+@cached
+async def test_attributes_are_kept_in_the_form_of_the_kernel_for_no_more_than_so_many_files(
+    mounted: Cached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fuseclient.kernel.fuse.SHOWN_MAX", 3)
+    directory, _ = await mounted.known(monkeypatch)
+    for number in range(10):
+        mounted.server.put(f"d/more/f{number}", b"text")
+    await mounted.fs.broken([mounted.server.find("d").node_id], [])
+    more = await mounted.operations.lookup(directory, b"more", CONTEXT)
+    inodes = mounted.ops.tree.inodes
+    for number in range(10):
+        entry = await mounted.operations.lookup(more.st_ino, b"f%d" % number, CONTEXT)
+        assert (await mounted.operations.getattr(entry.st_ino, CONTEXT)).st_size == 4
+        told = [inodes.get(each).told for each in inodes.numbers("dc1")]
+        assert 0 < sum(node is not None and node.shown is not None for node in told) <= 3
 
 
 @cached

@@ -12,17 +12,10 @@ from fuseclient.kernel.inodes import ROOT
 from pfs.api import Changes, NodeType, Owner, RenameMode
 from pfs.errors import Kind, PfsError
 from tests.fuseclient.asking import MAKE, MAKER, READ, READ_WRITE, Kernel
+from tests.pfs.world import kind_of
 
 Run = Callable[[Callable[[], Awaitable[object]]], object]
 DC1, DC2 = ROOT + 1, ROOT + 2
-
-
-async def kind_of(asked: Awaitable[object]) -> Kind | None:
-    try:
-        await asked
-    except PfsError as error:
-        return error.kind
-    return None
 
 
 def test_the_root_needs_no_server(run: Run) -> None:

@@ -141,7 +141,7 @@ async def test_the_next_question_is_waited_for_at_the_device_for_a_moment(
     def select(*what: Any) -> tuple[list[int], list[int], list[int]]:
         stayed_s.append(what[-1])
         theirs.send(b"x")
-        return what[0], [], []
+        return [ours.fileno()], [], []
 
     monkeypatch.setattr("select.select", select)
     theirs.send(b"x")
@@ -154,34 +154,56 @@ async def test_the_next_question_is_waited_for_at_the_device_for_a_moment(
 
 
 @trio.testing.trio_test
-async def test_nobody_stays_at_the_device_while_a_request_waits_for_something_else(
+async def test_nobody_stays_at_the_device_when_the_loop_has_something_to_do(
     monkeypatch: pytest.MonkeyPatch, clock: Clock, pair: Pair
 ) -> None:
-    ours, theirs = pair
-    waiting, answer = Waiting(), trio.Event()
-    lock = waiting.Lock()
+    monkeypatch.setattr(seam, "STAY_S", FOREVER_S)
+    a, b = socket.socketpair()
+    waiting, heard = Waiting(), []
+    pair[1].send(b"x")
+    await waiting.wait_readable(pair[0].fileno())  # begins with a turn for everybody
+    pair[0].recv(1)
+
+    async def listen() -> None:
+        await trio.lowlevel.wait_readable(a)
+        heard.append(a.recv(1))
+        pair[1].send(b"x")
+
+    with a, b:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            await trio.testing.wait_all_tasks_blocked()
+            b.send(b"y")
+            await waiting.wait_readable(pair[0].fileno())
+    assert heard == [b"y"]
+
+
+@trio.testing.trio_test
+async def test_nobody_stays_at_the_device_while_a_task_can_run(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, pair: Pair
+) -> None:
     monkeypatch.delattr("select.select")
+    waiting = Waiting()
 
-    async def ask_elsewhere() -> None:
-        async with lock:
-            pass
-        await answer.wait()
+    async def work() -> None:
+        pair[1].send(b"x")
 
-    theirs.send(b"x")
     with trio.fail_after(FOREVER_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask_elsewhere)
-            await trio.testing.wait_all_tasks_blocked()
-            async with lock:
-                await waiting.wait_readable(ours.fileno())
-                ours.recv(1)
-                with trio.move_on_after(0.01) as scope:
-                    await waiting.wait_readable(ours.fileno())
-            assert scope.cancelled_caught
-            assert len(lock.away) == 2
-            answer.set()
-    assert trio.lowlevel.current_task() in lock.away
-    assert len(lock.away) == 1, "who has ended waits for nothing"
+            pair[1].send(b"x")
+            await waiting.wait_readable(pair[0].fileno())
+            pair[0].recv(1)
+            nursery.start_soon(work)
+            await waiting.wait_readable(pair[0].fileno())
+
+
+@trio.testing.trio_test
+async def test_a_loop_that_cannot_be_looked_at_is_waited_for(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> None:
+    monkeypatch.setattr(seam, "_loop", lambda: (-1, ()))
+    monkeypatch.delattr("select.select")
+    with trio.move_on_after(0.01) as scope:
+        await Waiting().wait_readable(pair[0].fileno())
+    assert scope.cancelled_caught
 
 
 @trio.testing.trio_test

@@ -158,6 +158,12 @@ class MemoryTransport:
         await trio.sleep_forever()
         return None
 
+    def pays_to_look(self, *, alone: bool) -> bool:
+        return False
+
+    def look(self) -> list[bytes]:
+        return []
+
     async def receive(self) -> bytes | None:
         try:
             return await self._incoming.receive()

@@ -2,7 +2,8 @@
 
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from pfs.protocol.records import Records
 from pfs.protocol.wire import RANGE_BYTES_MAX
 from pfs.server.guard import Tls
 from pfs.server.line import LOOP_PIECE_BYTES, PIECE_BYTES
-from tests.pfs.opened import HANDLE, Held, Opened, Stored, opened
+from tests.pfs.opened import HANDLE, Held, Opened, Stored, opened, sent_in_parts, taken_slowly
 from tests.pfs.served import listening
 
 Act = Callable[[Transfer, Opened], Awaitable[None]]
@@ -472,22 +473,23 @@ def test_over_tls_what_a_thread_could_not_send_is_sent_after_it(
     trio.run(main)
 
 
+@asynccontextmanager
+async def over_tls(file: Stored, keys: Path) -> AsyncIterator[tuple[Opened, trio.SSLStream[trio.SocketStream]]]:
+    """Open a connection to a server with TLS that has `file` open."""
+    context = ssl.create_default_context(cafile=str(keys / "ca.pem"))
+    async with opened(file, tls=Tls(str(keys / "cert.pem"), str(keys / "key.pem"))) as there:
+        plain = await trio.open_tcp_stream("127.0.0.1", there.server.port)
+        async with trio.SSLStream(plain, context, server_hostname="127.0.0.1", https_compatible=True) as stream:
+            yield there, stream
+
+
 def test_over_tls_a_reader_who_takes_his_time_gets_all(keys: Path, tmp_path: Path) -> None:
     data = os.urandom(RANGE_BYTES_MAX)
     file = Stored(tmp_path / "file", data)
-    context = ssl.create_default_context(cafile=str(keys / "ca.pem"))
 
     async def main() -> None:
-        tls = Tls(str(keys / "cert.pem"), str(keys / "key.pem"))
-        async with opened(file, tls=tls) as there:
-            plain = await trio.open_tcp_stream("127.0.0.1", there.server.port)
-            async with trio.SSLStream(plain, context, server_hostname="127.0.0.1", https_compatible=True) as stream:
-                head = f"GET {there.path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ann-token\r\n"
-                await stream.send_all(f"{head}range: bytes=0-{len(data) - 1}\r\n\r\n".encode())
-                with trio.fail_after(60):
-                    await file.asked_again.wait()  # what is left goes through the event loop
-                    heard = b"".join([bytes(part) async for part in stream])
-            assert heard.partition(b"\r\n\r\n")[2] == data
+        async with over_tls(file, keys) as (there, stream):
+            assert await taken_slowly(there, stream, len(data)) == data
 
     trio.run(main)
 
@@ -495,20 +497,10 @@ def test_over_tls_a_reader_who_takes_his_time_gets_all(keys: Path, tmp_path: Pat
 def test_over_tls_an_upload_in_parts_is_whole(keys: Path, tmp_path: Path) -> None:
     data = os.urandom(2 * PIECE_BYTES + 77)
     file = Stored(tmp_path / "file")
-    context = ssl.create_default_context(cafile=str(keys / "ca.pem"))
 
     async def main() -> None:
-        tls = Tls(str(keys / "cert.pem"), str(keys / "key.pem"))
-        async with opened(file, tls=tls) as there:
-            plain = await trio.open_tcp_stream("127.0.0.1", there.server.port)
-            async with trio.SSLStream(plain, context, server_hostname="127.0.0.1", https_compatible=True) as stream:
-                head = f"PUT {there.path}?offset=5 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ann-token\r\n"
-                await stream.send_all(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data[:99])
-                with trio.fail_after(60):
-                    await file.written.wait()
-                    await stream.send_all(data[99:])
-                    heard = b"".join([bytes(part) async for part in stream])
-            assert heard.startswith(b"HTTP/1.1 200 ")
+        async with over_tls(file, keys) as (there, stream):
+            assert (await sent_in_parts(there, stream, data)).startswith(b"HTTP/1.1 200 ")
 
     trio.run(main)
     assert file.path.read_bytes() == bytes(5) + data

@@ -34,7 +34,7 @@ from tests.pfs.world import APPEND, CREATE, NEW, READ, TRUNCATE, WRITE, World, c
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 T = TypeVar("T")
-RACES = 2000
+RACES = 700
 NOBODY = 65_534
 ADMIN = Powers(admin=True)
 
@@ -890,6 +890,37 @@ def test_a_link_that_is_swapped_in_leads_nowhere(
     assert picture(outside) == before
     assert None in met  # the race was on: sometimes the one stood there, sometimes the other
     assert Kind.LOOP in met
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("how", ["linked", "moved", "moved directory", "another's"])
+def test_what_is_put_in_the_place_of_a_new_node_is_not_given_away(
+    run: Run, world: World, home: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Somebody works on the same disk, and is quick: between the making and the giving away."""
+    victim = home / "victim"
+    victim.mkdir() if how == "moved directory" else victim.write_text("of the server's owner")
+    if how == "another's":
+        os.chown(victim, NOBODY, NOBODY)
+    else:
+        os.utime(victim, ns=(1, 1))
+    mknod = os.mknod
+
+    def swapped(path: str, mode: int, *, dir_fd: int) -> None:
+        mknod(path, mode, dir_fd=dir_fd)
+        os.unlink(path, dir_fd=dir_fd)
+        (os.link if how == "linked" else os.rename)(victim, home / path)
+
+    monkeypatch.setattr(os, "mknod", swapped)
+    disk = Disk(str(world.path))
+    ann = disk.domain("home/ann", NOBODY - 1)
+
+    async def main() -> None:
+        assert await kind_of(ann.mknod("new", NodeType.FILE, 0o644)) is Kind.BUSY
+
+    run(main)
+    disk.close()
+    assert (home / "new").stat().st_uid == (NOBODY if how == "another's" else os.getuid())
 
 
 # ---- descriptors

@@ -242,3 +242,22 @@ async def test_who_keeps_no_copies_is_granted_none_and_tells_the_others(two: Two
     await two.second.getattr("d/f")
     await nobody.unlink("d/f")
     assert len(two.told) == 1
+
+
+@scenario
+async def test_what_comes_to_stand_at_a_path_while_its_change_waits_is_told_of_too(two: Two) -> None:
+    anybody = LeasedFileSystem(two.tree, two.hub, None)
+    two.tree.put("d/g", b"other")
+    await two.second.getattr("d/f")
+    replacing = two.id("d/g")
+
+    async def answer() -> None:
+        two.answer = trio.lowlevel.checkpoint
+        await anybody.rename("d/g", "d/f", RenameMode.REPLACE)
+        assert (await two.second.getattr("d/f")).leased
+        two.told.clear()
+
+    two.answer = answer
+    await two.first.setattr("d/f", Changes(mode=0o600))
+    assert two.tree.find("d/f").mode == 0o600
+    assert two.told == [([replacing], [])]

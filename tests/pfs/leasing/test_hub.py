@@ -4,7 +4,10 @@ The model is a world of one server process after another and of mounts that are 
 time is that of a machine that has nothing to do.
 """
 
+import errno
 import itertools
+import json
+import os
 import tempfile
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
@@ -19,12 +22,13 @@ from hypothesis import strategies as st
 from pfs.api import Name
 from pfs.client.presence import Presence
 from pfs.errors import Kind, PfsError
+from pfs.leasing import hub as hub_module
 from pfs.leasing.hub import HANG_UP_S, LEASE_S, NOBODY, Holder, LeaseHub
 from pfs.leasing.promises import Promises
 
 NODES = range(2)
 MOUNTS = ("ann", "bob")
-CHANGE_S = 3 * LEASE_S + 2 * HANG_UP_S  # grace, then a mount that is alive and deaf; and hanging up
+CHANGE_S = 2 * LEASE_S + 2 * HANG_UP_S  # a mount that is alive and deaf; and hanging up. Grace is waited for meanwhile
 T = TypeVar("T")
 
 
@@ -228,6 +232,55 @@ def test_leases_that_are_asked_back_go_on_when_that_is_given_up() -> None:
 # ---- one server after another
 
 
+def test_the_note_is_as_long_as_the_mounts_of_an_account_may_be_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "MOUNTS_MAX", 3)
+
+    async def main() -> None:
+        note = tmp_path / "note"
+        hub = LeaseHub(Promises(str(note)))
+        for number in range(3):
+            hub.lost(await Told().enter(hub, f"mount{number}"))  # no bye: each may trust what it has
+        with pytest.raises(PfsError) as caught:
+            await Told().enter(hub, "mount3")
+        assert caught.value.kind is Kind.TOO_MANY
+        await Told().enter(hub, "mount1")  # one that comes back is none more
+        assert json.loads(note.read_text())["mounts"] == ["mount0", "mount1", "mount2"]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub.run)
+            await trio.sleep(2 * LEASE_S)
+            nursery.cancel_scope.cancel()
+        assert json.loads(note.read_text())["mounts"] == ["mount1"]
+        await Told().enter(hub, "mount3")
+
+    run(main)
+
+
+def test_who_cannot_be_noted_is_let_in_without_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        hub = LeaseHub(Promises(str(tmp_path / "note")))
+
+        def refuse(self: Promises, mount: str) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr(Promises, "add", refuse)
+        holder = hub.join(*[trio.sleep_forever] * 3)
+        await hub.enter(holder, "ann")
+        assert hub.leases.grant(holder.number, [1], hub.leases.now) == set()
+
+    run(main)
+
+
+def test_who_goes_without_having_said_hello_leaves_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        hub, told = LeaseHub(Promises(str(tmp_path / "note"))), Told()
+        hub.lost(hub.join(told.tell, told.lapse, told.hang_up))
+        assert hub._holders == {}
+
+    run(main)
+
+
 def test_after_a_kill_nothing_changes_before_all_mounts_are_back(tmp_path: Path) -> None:
     async def main() -> None:
         note = str(tmp_path / "mounts")
@@ -259,6 +312,25 @@ def test_after_a_kill_a_mount_that_does_not_come_back_is_waited_out(tmp_path: Pa
         assert await change(hub, 1 << 63) == 0  # the server's own are never leased
         assert await change(hub, 7) == LEASE_S
         assert LeaseHub(Promises(note)).in_grace is False
+
+    run(main)
+
+
+def test_a_deaf_mount_is_waited_for_while_those_of_an_earlier_server_are(tmp_path: Path) -> None:
+    async def main() -> None:
+        await Told().enter(LeaseHub(Promises(str(tmp_path / "note"))), "ann", 1)
+        hub, deaf = LeaseHub(Promises(str(tmp_path / "note"))), Told()
+        deaf.answer = trio.sleep_forever
+        holder = await deaf.enter(hub, "bob", 1)
+
+        async def show_life() -> None:
+            while holder.there:
+                hub.heard(holder)
+                await trio.sleep(1)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(show_life)
+            assert LEASE_S < await change(hub, 1) <= CHANGE_S
 
     run(main)
 

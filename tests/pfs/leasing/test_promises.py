@@ -1,10 +1,14 @@
 """A server's note of whom it has promised something, for the one after it."""
 
+import errno
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
 
+from pfs.errors import Kind, PfsError
 from pfs.leasing import promises
 from pfs.leasing.promises import Promises
 
@@ -93,3 +97,51 @@ def test_a_server_that_ends_while_it_does_not_know_leaves_it_so(note: str) -> No
     Path(note).write_text("{")
     Promises(note).end([])
     assert Promises(note).earlier is None
+
+
+def full(monkeypatch: pytest.MonkeyPatch, *endings: str, code: int = errno.ENOSPC) -> None:
+    """Let the disk have no room for files with these endings."""
+    write = promises._write_file
+
+    def attempt(path: str, flags: int, data: bytes, *, durably: bool) -> None:
+        if path.endswith(endings):
+            raise OSError(code, os.strerror(code))
+        write(path, flags, data, durably=durably)
+
+    monkeypatch.setattr(promises, "_write_file", attempt)
+
+
+def test_on_a_full_disk_mounts_come_and_go_as_ever(note: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Promises(note)
+    allocated = os.stat(note).st_blocks
+    full(monkeypatch, ".part")
+    for number in range(300):
+        server.add(f"{number:032x}")
+    server.discard(f"{0:032x}")
+    assert Promises(note).earlier == [f"{number:032x}" for number in range(1, 300)]
+    assert os.stat(note).st_blocks == allocated  # it has needed no room
+
+
+def test_a_full_disk_lets_a_server_start_where_there_was_one(note: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(note).write_text(json.dumps({"boot": "", "ended": True, "mounts": []}))
+    full(monkeypatch, ".part")
+    assert Promises(note).earlier == []
+    os.unlink(note)
+    with pytest.raises(PfsError, match=r"mounts cannot be written: No space left on device") as caught:
+        Promises(note)
+    assert caught.value.kind is Kind.NO_SPACE
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_what_cannot_be_noted_is_not_promised_and_what_can_be_is_as_it_was(
+    note: str, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    server = Promises(note)
+    server.add("ann")
+    with monkeypatch.context() as patch:
+        full(patch, ".part", "mounts", code=code)
+        with pytest.raises(OSError, match=re.escape(os.strerror(code))):
+            server.add("bob")
+        server.discard("ann")
+        server.end([])
+    assert Promises(note).earlier == ["ann"]

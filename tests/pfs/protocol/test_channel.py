@@ -24,18 +24,27 @@ class Line:
         self.sent: list[bytes] = []
         self.pieces = 1
         self.sending = trio.Event()
-        self.stuck = False
+        self.stuck = self.quick = False
         self.closed = False
 
     def frame(self, message: bytes) -> bytes:
         return message
 
     def send_now(self, data: bytes) -> int:
-        return 0
+        if not self.quick:
+            return 0
+        self.out.send_nowait(data)
+        return len(data)
 
     async def pulse(self) -> bytes | None:
         await trio.sleep_forever()
         return None
+
+    def pays_to_look(self, *, alone: bool) -> bool:
+        return False
+
+    def look(self) -> list[bytes]:
+        return []
 
     async def send_rest(self, message: bytes) -> None:
         self.sending.set()
@@ -410,3 +419,82 @@ def test_a_peer_that_leaves_before_it_is_answered_sent_no_bad_frame(run: Run, ca
 
     run(main)
     assert "bad frame" not in caplog.text
+
+
+def test_who_reads_a_question_answers_it_until_an_answer_has_to_wait(run: Run) -> None:
+    async def main() -> None:
+        tasks: dict[str, trio.lowlevel.Task] = {}
+        go = trio.Event()
+
+        async def note(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+            tasks[op] = trio.lowlevel.current_task()
+            if op == "slow":
+                await go.wait()
+            return {}, b""
+
+        async with talk(note) as ends, trio.open_nursery() as nursery:
+            ends.far_line.quick = True
+            await ends.channel.ask("first", {})
+            await ends.channel.ask("second", {})
+            nursery.start_soon(ends.channel.ask, "slow", {})
+            await trio.testing.wait_all_tasks_blocked()
+            await ends.channel.ask("third", {})
+            go.set()
+        assert tasks["first"] is tasks["second"] is tasks["slow"]
+        assert tasks["third"] is not tasks["slow"]
+
+    run(main)
+
+
+def test_each_question_is_given_up_at_its_own_deadline() -> None:
+    async def main() -> None:
+        given_up: list[float] = []
+        taken_back: list[float] = []
+
+        async def hold(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+            if op == "ping":
+                return {}, b""
+            try:
+                await trio.sleep_forever()
+            finally:
+                taken_back.append(args["after_s"])
+            raise AssertionError
+
+        async with talk(hold) as ends:
+            began_s = trio.current_time()
+
+            async def ask(after_s: float) -> None:
+                with pytest.raises(trio.TooSlowError):
+                    await ends.channel.ask("read", {"after_s": after_s}, deadline=began_s + after_s)
+                given_up.append(trio.current_time() - began_s)
+
+            async with trio.open_nursery() as nursery:
+                for after_s in (9.0, 3.0, 30.0, 3.0, 0.0):
+                    nursery.start_soon(ask, after_s)
+                    await trio.testing.wait_all_tasks_blocked()
+            assert given_up == pytest.approx([0, 3, 3, 9, 30])
+            await ends.channel.ask("ping", {}, deadline=trio.current_time() + 1)
+            await trio.testing.wait_all_tasks_blocked()
+            assert taken_back == [0, 3, 3, 9, 30]
+
+    timeless(main)
+
+
+def test_a_question_that_cannot_be_sent_is_given_up_at_its_deadline() -> None:
+    async def main() -> None:
+        async with talk() as ends:
+            ends.line.stuck = True
+            began_s = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_until_closed, ends.channel)
+                await ends.line.sending.wait()
+                with pytest.raises(trio.TooSlowError):
+                    await ends.channel.ask("read", {}, deadline=began_s + 2)
+                assert trio.current_time() - began_s == pytest.approx(2)
+
+    timeless(main)
+
+
+async def _until_closed(channel: Channel) -> None:
+    with pytest.raises(ChannelClosed):
+        await channel.ask("first", {})

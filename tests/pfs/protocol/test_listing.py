@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pfs.api import Attr, Entry, NodeType
+from pfs.api import Attr, Content, Entry, NodeType
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name
-from pfs.protocol.listing import pack_entry, pack_page, unpack_entries
+from pfs.protocol.listing import pack_contents, pack_entry, pack_page, unpack_contents, unpack_entries
 from pfs.protocol.wire import ID_MAX, VALID_S_MAX
 
 U32, U63 = st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1)
@@ -70,6 +70,16 @@ def test_pages_together_are_the_listing_and_none_is_empty(entries: list[Entry], 
     assert found == entries
 
 
+@given(st.lists(st.builds(Content, NAMES, ATTRS, st.binary(max_size=5)), max_size=4), st.integers(0, 1000))
+def test_files_come_out_as_they_went_in_and_as_many_as_fit(files: list[Content], bytes_max: int) -> None:
+    assert unpack_contents(pack_contents(files, 10_000)) == files
+    packed = pack_contents(files, bytes_max)
+    found = unpack_contents(packed)
+    assert found == files[: len(found)]
+    assert len(packed) <= bytes_max
+    assert found == files or len(pack_contents(files[: len(found) + 1], 10_000)) > bytes_max
+
+
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"../../etc", b"/etc", b"a\0b", b"x" * 256])
 def test_a_hostile_name_is_refused(name: bytes) -> None:
     with pytest.raises(PfsError) as caught:
@@ -110,7 +120,17 @@ def test_a_record_that_is_cut_is_refused(cut: int) -> None:
     assert caught.value.kind is Kind.INVALID
 
 
+@pytest.mark.parametrize("cut", range(1, len(RECORD) + 7))
+def test_a_file_that_is_cut_is_refused(cut: int) -> None:
+    whole = pack_contents([Content(ONE.name, ONE.attr, b"abc")], 1000)
+    assert len(whole) == len(RECORD) + 7
+    with pytest.raises(PfsError) as caught:
+        unpack_contents(whole + whole[:cut])
+    assert caught.value.kind is Kind.INVALID
+
+
 @given(st.binary(max_size=200))
 def test_rubbish_is_refused_or_a_listing(data: bytes) -> None:
-    with contextlib.suppress(PfsError):
-        assert all(check_name(entry.name) for entry in unpack_entries(data))
+    for unpack in (unpack_entries, unpack_contents):
+        with contextlib.suppress(PfsError):
+            assert all(check_name(each.name) for each in unpack(data))

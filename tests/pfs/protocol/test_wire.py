@@ -92,7 +92,7 @@ CHANGES = st.builds(
 ERROR = st.builds(PfsError, st.sampled_from(Kind), TEXT.filter(bool), st.none() | TEXT)
 FRAME = (
     st.builds(Ask, NUMBER, TEXT, ARGS, st.binary())
-    | st.builds(Answer, NUMBER, ARGS, st.binary())
+    | st.builds(Answer, NUMBER, ARGS, st.binary(), st.none())
     | st.builds(Cancel, NUMBER)
 )
 few = settings(max_examples=20)  # of what takes long to make up

@@ -15,7 +15,7 @@ from pfs.protocol.nearby import name_of
 from pfs.protocol.wire import RANGE_BYTES_MAX
 from pfs.server.bulk import AT_ONCE_MAX
 from pfs.server.line import LOOP_PIECE_BYTES, PIECE_BYTES
-from tests.pfs.opened import HANDLE, Held, Opened, Stored, opened
+from tests.pfs.opened import HANDLE, Held, Opened, Stored, opened, sent_in_parts, taken_slowly
 from tests.pfs.served import NO_TLS, told
 from tests.pfs.world import ANN, BOB
 
@@ -337,7 +337,7 @@ def test_a_range_of_the_disk_is_given_exactly(
 ) -> None:
     file = Stored(tmp_path / "file", b"0123456789")
     answer = ask(file, "GET", headers=ranged(first, last))
-    assert (answer.status_code, answer.content, file.changes) == (status, expected, [False])
+    assert (answer.status_code, answer.content, file.writes) == (status, expected, [None])
 
 
 def test_bodies_of_the_disk_are_whole(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_bodies_of_the_disk_are_whole(tmp_path: Path) -> None:
             assert (await client.get(there.path, headers=ranged(3, len(data) + 2))).content == data
 
     trio.run(main)
-    assert file.changes == [True, False]
+    assert file.writes == [(3, len(data)), None]
 
 
 def test_what_the_disk_refuses_with_is_told(tmp_path: Path) -> None:
@@ -367,12 +367,7 @@ def test_a_reader_who_takes_his_time_gets_all(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with opened(file) as there, await trio.open_tcp_stream("127.0.0.1", there.server.port) as stream:
-            head = f"GET {there.path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ann-token\r\n"
-            await stream.send_all(f"{head}range: bytes=0-{len(data) - 1}\r\n\r\n".encode())
-            with trio.fail_after(60):
-                await file.asked_again.wait()  # what is left goes through the event loop
-                heard = b"".join([bytes(part) async for part in stream])
-            assert heard.partition(b"\r\n\r\n")[2] == data
+            assert await taken_slowly(there, stream, len(data)) == data
 
     trio.run(main)
 
@@ -383,13 +378,7 @@ def test_an_upload_in_parts_is_whole(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with opened(file) as there, await trio.open_tcp_stream("127.0.0.1", there.server.port) as stream:
-            head = f"PUT {there.path}?offset=5 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ann-token\r\n"
-            await stream.send_all(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data[:99])
-            with trio.fail_after(60):
-                await file.written.wait()
-                await stream.send_all(data[99:])
-                heard = b"".join([bytes(part) async for part in stream])
-            assert heard.startswith(b"HTTP/1.1 200 ")
+            assert (await sent_in_parts(there, stream, data)).startswith(b"HTTP/1.1 200 ")
 
     trio.run(main)
     assert file.path.read_bytes() == bytes(5) + data

@@ -12,7 +12,8 @@ from pfs.api import Changes, Name, OpenFlags, Standing
 from pfs.client import connection
 from pfs.client.filesystem import RemoteFileSystem, open_filesystem
 from pfs.client.transfer import OPEN_PATH
-from pfs.errors import Kind
+from pfs.errors import Kind, PfsError
+from pfs.leasing import hub
 from pfs.leasing.hub import LEASE_S
 from pfs.protocol.wire import CHANNEL_PATH
 from pfs.server.mounts import Mounts
@@ -158,7 +159,7 @@ def test_large_pieces_travel_beside_the_channel(run: Run, watched: World, monkey
     run(main)
 
 
-@pytest.mark.parametrize("name", ["x" * 65, 5, None])
+@pytest.mark.parametrize("name", ["x" * 65, "", "two\nlines", "\ud800", 5, None])
 def test_a_name_without_proper_form_is_not_noted_and_hello_is_said_once(run: Run, world: World, name: object) -> None:
     async def main() -> None:
         async with server(world) as (mounts, _, _):
@@ -168,5 +169,25 @@ def test_a_name_without_proper_form_is_not_noted_and_hello_is_said_once(run: Run
                 (holder,) = mounts.hub._holders.values()
                 assert holder.name == answer["bulk"]
                 assert await kind_of(handle("hello", {"mount": "another"}, b"")) is Kind.INVALID
+
+    run(main)
+
+
+def test_an_account_has_so_many_mounts_and_the_next_is_told(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "MOUNTS_MAX", 2)
+
+    async def main() -> None:
+        async with (
+            server(world) as (_, _, url),
+            open_filesystem(url, "ann-token"),
+            open_filesystem(url, "ann-token"),
+            open_filesystem(url, "admin-token"),
+        ):
+            with pytest.raises(PfsError, match=r"ann has 2 mounts of this server already") as caught:
+                async with open_filesystem(url, "ann-token"):
+                    pass
+            assert caught.value.kind is Kind.TOO_MANY
 
     run(main)

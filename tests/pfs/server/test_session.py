@@ -1,6 +1,7 @@
 """What a mount may ask: every operation, questions without a proper form, handles, and the end of a connection."""
 
 import json
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -12,18 +13,17 @@ from hypothesis import strategies as st
 from pfs.api import Attr, Closing, Entry, NodeType
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Handler
-from pfs.protocol.listing import unpack_entries
+from pfs.protocol.listing import unpack_contents, unpack_entries
 from pfs.protocol.wire import (
-    HEADER_BYTES_MAX,
+    FRAME_BYTES_MAX,
     ID_MAX,
     Answer,
     decode_attr,
     decode_space,
-    encode_attr,
     encode_frame,
 )
 from pfs.server import session as session_module
-from pfs.server.session import CONTENT_BYTES_MAX, PAGE_BYTES_MAX, READ_BYTES_MAX, FileSession
+from pfs.server.session import CONTENTS_BYTES_MAX, PAGE_BYTES_MAX, READ_BYTES_MAX, FileSession
 from tests.pfs.world import World, kind_of
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -67,8 +67,7 @@ async def all_other_operations(session: FileSession) -> None:
     assert (await ask(session, "fxattr", verb="get", **xattr))["body"] == b"\0value"
     assert (await ask(session, "fxattr", verb="remove", **xattr))["body"] == b""
     told = await ask(session, "contents", path="home/ann/d", names=["missing", "l", "y"], size_max=5)
-    assert [(file["name"], file["size"], decode_attr(file["attr"]).nlink) for file in told["files"]] == [("y", 5, 1)]
-    assert told["body"] == b"whole"
+    assert [(file.name, file.data, file.attr.nlink) for file in unpack_contents(told["body"])] == [("y", b"whole", 1)]
     node_id = decode_attr(await ask(session, "fgetattr", handle=handle)).node_id
     again = await ask(session, "reopen", path="home/ann/d/y", node_id=node_id, flags=["read"])
     assert (await ask(session, "read", handle=again["handle"], offset=0, size=9, wait=True))["body"] == b"whole"
@@ -320,6 +319,26 @@ def test_a_mount_holds_so_many_files_and_no_more(
     run(main)
 
 
+def test_others_are_heard_while_many_changes_are_made(run: Run, world: World, session: FileSession) -> None:
+    async def main() -> None:
+        steps = [{"verb": "mkdir", "path": f"home/ann/many{number:03}", "mode": 0o700} for number in range(100)]
+        seen = []
+
+        async def look() -> None:
+            while "many099" not in (names := os.listdir(world.path / "home/ann")):
+                seen.append(len(names))
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            outcomes = (await ask(session, "batch", steps=steps))["outcomes"]
+        assert len(outcomes) == 100
+        assert all("attr" in each for each in outcomes)
+        assert len(set(seen)) > 3
+
+    run(main)
+
+
 def test_one_read_has_a_most(run: Run, world: World, session: FileSession) -> None:
     with (world.path / "home/ann/x").open("wb") as file:
         file.truncate(READ_BYTES_MAX + 1)
@@ -406,24 +425,25 @@ def test_a_long_listing_comes_in_pages(run: Run, monkeypatch: pytest.MonkeyPatch
     run(main)
 
 
-def test_contents_come_only_as_far_as_their_headers_fit(
+def test_contents_come_only_as_far_as_they_fit(
     run: Run, world: World, session: FileSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b", "c"):
-        (world.path / "home/ann" / name).write_bytes(name.encode())
-    monkeypatch.setattr(session_module, "PAGE_BYTES_MAX", 2 * (CONTENT_BYTES_MAX + 12))
+        (world.path / "home/ann" / name).write_bytes(name.encode() * 100)
+    monkeypatch.setattr(session_module, "CONTENTS_BYTES_MAX", 2 * 250)
 
     async def main() -> None:
-        told = await ask(session, "contents", path="home/ann", names=["a", "b", "c"], size_max=10)
-        assert ([file["name"] for file in told["files"]], told["body"]) == (["a", "b"], b"ab")
+        told = await ask(session, "contents", path="home/ann", names=["a", "b", "c"], size_max=100)
+        assert [(file.name, file.data) for file in unpack_contents(told["body"])] == [
+            ("a", b"a" * 100),
+            ("b", b"b" * 100),
+        ]
 
     run(main)
 
 
-def test_a_page_holds_what_it_can() -> None:
-    worst = Long(["x"]).entries[0]
-    assert len(json.dumps({"name": "x", "attr": encode_attr(worst.attr), "size": 2**63})) <= CONTENT_BYTES_MAX
-    assert PAGE_BYTES_MAX < HEADER_BYTES_MAX
+def test_what_comes_at_once_fits_into_a_message() -> None:
+    assert max(PAGE_BYTES_MAX, CONTENTS_BYTES_MAX, READ_BYTES_MAX) + 1024 <= FRAME_BYTES_MAX
 
 
 # ---- the end

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pfs.api import Changes, NodeType, Owner, RenameMode, XattrMode
+from pfs.api import Changes, NodeType, Owner, RenameMode, Space, XattrMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
+from pfs.quota import Limits
 from tests.pfs.world import (
     ADMIN,
     ANN,
@@ -581,5 +582,18 @@ def test_room_is_told_everywhere(run: Run, world: World) -> None:
     async def main() -> None:
         for path in ("", "home/ann", "job/log", "shared"):
             assert (await world.fs(ANN).statfs(path)).bytes_total > 0
+
+    run(main)
+
+
+def test_room_at_the_top_is_that_of_ones_own_home(run: Run, world: World) -> None:
+    async def main() -> None:
+        whole = await world.fs(ANN).statfs("")
+        world.disk.counts.limit({"home/ann": Limits(1000, 10)})
+        for path in ("", "home", "home/ann"):
+            assert await world.fs(ANN).statfs(path) == Space(1000, 1000, 10, 10)
+        for subject, path in ((ANN, "shared"), (BOB, ""), (BOB, "home/bob"), (ADMIN, "")):
+            assert (await world.fs(subject).statfs(path)).bytes_total == whole.bytes_total
+        assert (await world.fs(ADMIN).statfs("home/ann")).bytes_total == 1000
 
     run(main)

@@ -1,0 +1,52 @@
+"""In which order the integration tests run: what takes long begins first, so that no process works alone at the end.
+
+`script/test` gives whole files to two processes, and the next file to the one that has run out of tests. Whoever ends
+them early, by Ctrl-C or by timeout(1), is left no mounts and no servers.
+"""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+# by what they took, the longest first; all that is not named comes after them
+LONG = (
+    "test_away",
+    "test_story",
+    "test_runtimes",
+    "test_node",
+    "test_mount_fs",
+    "test_demo",
+    "test_hostile",
+    "test_hostile_client",
+    "test_hostile_server",
+    "test_memory",
+    "test_bench",
+    "test_model",
+    "test_programs",
+    "test_mount_options",
+    "test_two_mounts",
+    "test_write_behind",
+    "test_fsx",
+    "test_readdir",
+)
+
+
+def pytest_configure() -> None:
+    """Let what the tests start be interrupted, also where a shell has started them in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the files."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let TERM take down what tests have set up, too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
