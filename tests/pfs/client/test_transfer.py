@@ -439,7 +439,7 @@ def test_over_tls_as_over_plain_sockets(keys: Path, tmp_path: Path, *, on_disk: 
                     assert await transfer.read(there.secret, HANDLE, 0, len(data)) == data
                 assert await transfer.read(there.secret, HANDLE, 2**40, 1) == b""
                 assert (len(transfer._idle), there.server.began) == (1, 1)
-                assert not isinstance(file, Stored) or file.changes == [True, False] * 3 + [False]  # in threads
+                assert not isinstance(file, Stored) or file.writes == [(0, len(data)), None] * 3 + [None]  # in threads
                 assert await refused(transfer.write(there.secret, 1, 0, bytes(1 << 20))) is Kind.BAD_HANDLE
             async with Transfer(there.server.url, "ann-token") as stranger:  # to whom that authority is nobody
                 assert await refused(stranger.read(there.secret, HANDLE, 0, 1)) is Kind.UNREACHABLE

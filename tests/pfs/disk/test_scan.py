@@ -98,6 +98,6 @@ def test_a_path_too_long_is_told_and_the_rest_is_met(top: Path, caplog: pytest.L
         os.close(above)
         above = below
     os.close(above)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="pfs.disk.scan"):
         assert found(top) == ["-5", "l9", "p0"]
     assert "cannot be looked into" in caplog.text
