@@ -161,6 +161,8 @@ class CachedTree(CachedPrompt):
             await self._fetch(path, node_id)
         except PfsError as error:  # whoever asks for it hears of it
             log.debug("listing ahead: %s", error)
+        except Exception:  # nobody has asked for it: it must not end the mount
+            log.exception("listing ahead")
 
     async def readlink(self, path: str) -> str:
         """Return where a link points."""

@@ -27,7 +27,7 @@ from pfs.api import (
     XattrMode,
 )
 from pfs.disk.file import Runner
-from pfs.errors import PfsError
+from pfs.errors import Kind, PfsError
 from pfs.leasing.hub import NOBODY, Holder, LeaseHub
 from pfs.path import parent_and_name
 from pfs.tree.service import TreeFileSystem
@@ -184,6 +184,8 @@ class LeasedFileSystem:
                 # others may have put something else there while somebody was waited for
                 if leases.now == since or await self._touched(names, nodes) == changed:
                     return await act()
+            if not names:  # a node is to be changed, whatever its name, and not what came to stand there
+                raise PfsError(Kind.STALE, "something else stands there by now; try again", nodes[0])
 
     async def _touched(self, names: Sequence[str], nodes: Sequence[str]) -> tuple[set[int], list[Name]]:
         """Return the nodes that a change touches, and the names in those of them that are directories."""

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import trio.testing
 
 from fuseclient.cache.blocks import BlockCache
 from fuseclient.cache.filesystem import CachedFileSystem
-from pfs.api import Changes, Closing, OpenFlags, RenameMode
+from pfs.api import Changes, Closing, Entry, OpenFlags, RenameMode
 from pfs.errors import Kind
 from tests.fuseclient.cache.test_coherence import read
 from tests.fuseclient.cache.test_filesystem import Server, scenario
@@ -261,3 +261,26 @@ async def test_a_change_that_cannot_be_made_costs_no_memory(server: Server, fs: 
         server.fail(operation, Kind.TIMED_OUT)
         assert await kind_of(change) is Kind.TIMED_OUT
     assert len(await fs.listdir("d")) == 300
+
+
+def test_a_defect_in_listing_ahead_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    @scenario
+    async def go(server: Server, fs: CachedFileSystem) -> None:
+        for number in range(4):
+            server.put(f"p{number}/f")
+        go_on = fs.inner.listdir
+
+        async def listdir(path: str) -> Sequence[Entry]:
+            if path >= "p2":
+                raise RuntimeError("a defect")
+            return await go_on(path)
+
+        fs.inner.listdir = listdir  # type: ignore[method-assign]
+        for path in ("", "p0", "p1"):
+            await fs.listdir(path)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [entry.name for entry in await fs.listdir("p0")] == ["f"]
+
+    with caplog.at_level(logging.ERROR, logger="fuseclient.cache.tree"):
+        go()
+    assert "listing ahead" in caplog.text

@@ -245,7 +245,26 @@ async def test_who_keeps_no_copies_is_granted_none_and_tells_the_others(two: Two
 
 
 @scenario
-async def test_what_comes_to_stand_at_a_path_while_its_change_waits_is_told_of_too(two: Two) -> None:
+async def test_what_comes_to_stand_at_a_path_while_its_change_waits_is_left_as_it_is(two: Two) -> None:
+    anybody = LeasedFileSystem(two.tree, two.hub, None)
+    two.tree.put("d/g", b"other")
+    await two.second.getattr("d/f")
+    before = two.tree.find("d/g").mode
+
+    async def answer() -> None:
+        two.answer = trio.lowlevel.checkpoint
+        await anybody.rename("d/g", "d/f", RenameMode.REPLACE)
+        assert (await two.second.getattr("d/f")).leased
+        two.told.clear()
+
+    two.answer = answer
+    with pytest.raises(PfsError) as refused:
+        await two.first.setattr("d/f", Changes(mode=0o600))
+    assert (refused.value.kind, two.tree.find("d/f").mode, two.told) == (Kind.STALE, before, [])
+
+
+@scenario
+async def test_what_comes_to_stand_at_a_name_while_its_removal_waits_is_told_of_too(two: Two) -> None:
     anybody = LeasedFileSystem(two.tree, two.hub, None)
     two.tree.put("d/g", b"other")
     await two.second.getattr("d/f")
@@ -258,6 +277,5 @@ async def test_what_comes_to_stand_at_a_path_while_its_change_waits_is_told_of_t
         two.told.clear()
 
     two.answer = answer
-    await two.first.setattr("d/f", Changes(mode=0o600))
-    assert two.tree.find("d/f").mode == 0o600
-    assert two.told == [([replacing], [])]
+    await two.first.unlink("d/f")
+    assert [nodes for nodes, _ in two.told if replacing in nodes] != []
