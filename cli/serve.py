@@ -26,6 +26,7 @@ from jobd.logs import LogStore
 from jobd.schema import upgrade
 from jobd.sessions import Datacenter, NodeSessions, new_cluster_id
 from jobd.workshop import DiskWorkshop
+from pfs import memory
 from pfs.accounts import Accounts, Identity, KeyKind
 from pfs.disk import watch
 from pfs.disk.attr import node_id
@@ -192,6 +193,7 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
     os.umask(0)  # what clients make has the mode that they say; what is the server's own says its mode itself
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    memory.return_pieces()
     name = store.setting("datacenter")
     place = Place(name)
     engine = Engine(

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Se
 
 import trio
 
-from fuseclient import memory
 from fuseclient.behind.filesystem import BehindFileSystem
 from fuseclient.behind.journal import Journal
 from fuseclient.behind.making import MakingFileSystem
@@ -32,6 +31,7 @@ from fuseclient.kernel.session import PlainSession, Session, connect
 from fuseclient.kernel.telling import forget_attributes, forget_name
 from fuseclient.mountpoints import canonical, unmount
 from fuseclient.report import Reporter
+from pfs import memory
 from pfs.api import Owner
 from pfs.errors import Kind, PfsError
 from pfs.protocol.steps import BatchingFileSystem
@@ -99,7 +99,7 @@ async def run(
     """
     check_machine()
     _raise_file_limit()
-    memory.keep()
+    memory.keep_pieces()
     point = canonical(mountpoint)
     cached = {name: _copied(name, each, blocks, journals) for name, each in filesystems.items()}
     ops = Ops(cached, Identity(identity, Owner(os.getuid(), os.getgid())))
