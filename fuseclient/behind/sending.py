@@ -52,14 +52,12 @@ class BehindStatus:
 
     Attributes:
         operations, bytes: how much.
-        oldest_s: for how long the oldest has waited; None for nothing.
         failed: paths, and why the server did not take what was written there.
         conflicts: how many files were kept beside, or left alone, since somebody else had changed them.
     """
 
     operations: int
     bytes: int
-    oldest_s: float | None
     failed: tuple[tuple[str, str], ...]
     conflicts: int
 
@@ -123,9 +121,8 @@ class Behind:
 
     def status(self) -> BehindStatus:
         """Tell what waits."""
-        age_s = None if self._since_s is None else self._clock() - self._since_s
         failed = tuple((promise.step.path, str(error.message)) for promise, error in self._failed)
-        return BehindStatus(len(self._queue), self._queue.bytes, age_s, failed, self._conflicts)
+        return BehindStatus(len(self._queue), self._queue.bytes, failed, self._conflicts)
 
     # ---- promising
 

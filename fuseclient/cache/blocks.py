@@ -44,7 +44,7 @@ class Statistics:
     """What a cache has done since it was opened, and what it holds.
 
     Attributes:
-        hits, misses: answers of `get`, and how many bytes the hits gave.
+        hits, misses: answers of `get`.
         damaged: blocks that were dropped since they were not what had been put.
         unkept: blocks that were not kept since they came too fast, or the disk failed.
         blocks, held_bytes, limit_bytes: what is there, in room on the disk, and how much it may become.
@@ -52,7 +52,6 @@ class Statistics:
 
     hits: int
     misses: int
-    hit_bytes: int
     damaged: int
     unkept: int
     blocks: int
@@ -84,7 +83,7 @@ class BlockCache:
         self._closing = False
         self._broken = False
         self._complaints: set[str] = set()
-        self._hits = self._misses = self._hit_bytes = self._damaged = self._unkept = 0
+        self._hits = self._misses = self._damaged = self._unkept = 0
         try:
             self._read_folder()
         except OSError as error:
@@ -178,7 +177,7 @@ class BlockCache:
         """Tell what has been done and what is there."""
         with self._wake:
             index = self._index
-            counts = (self._hits, self._misses, self._hit_bytes, self._damaged, self._unkept)
+            counts = (self._hits, self._misses, self._damaged, self._unkept)
             return Statistics(*counts, len(index), index.held_bytes, index.limit_bytes)
 
     def _has_room(self) -> bool:
@@ -192,7 +191,6 @@ class BlockCache:
         with self._wake:
             self._hits += data is not None
             self._misses += data is None
-            self._hit_bytes += len(data or b"")
 
     def _fetch(self, block: BlockId, entry: Entry, start: int, end: int) -> bytes | None:
         try:

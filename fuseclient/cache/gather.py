@@ -2,8 +2,8 @@
 
 Programs write a few kilobytes at a time, the network likes megabytes. Bytes that join one another are one *run*;
 when a run has become a piece's length, it is handed out to be sent, as is everything when it is spread over too many
-runs, and on `take`. Until the server has confirmed a piece, it is kept here: a read lays it over what the server
-says, and it can be sent again.
+runs, and on `take`. Who reads, or changes the size, has all of it sent before. Until the server has confirmed a piece,
+it counts as dirty.
 
     add ──▶ runs: disjoint, later bytes in place of earlier ones ──▶ Piece, in flight ──▶ done
 
@@ -15,7 +15,6 @@ run is laid out flat once. A piece is sent part by part, as it was written.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pfs.api import Part, cut
@@ -47,10 +46,6 @@ class Piece:
     def end(self) -> int:
         """The offset after its last byte."""
         return self.offset + self.size
-
-    def copy_into(self, result: bytearray, offset: int) -> None:
-        """Lay its bytes over those of `result`, which begin at `offset`."""
-        _lay_all(self.parts, self.offset, result, offset)
 
 
 class _Run:
@@ -85,14 +80,6 @@ class _Run:
         del self._flat()[: offset - self.offset]
         self.offset = offset
 
-    def cut_after(self, end: int) -> None:
-        del self._flat()[end - self.offset :]
-        self.end = end
-
-    def copy_into(self, result: bytearray, offset: int) -> None:
-        """Lay its bytes over those of `result`, which begin at `offset`."""
-        _lay_all(self.chunks, self.offset, result, offset)
-
     def _flat(self) -> bytearray:
         flat = self.chunks[0]
         if len(self.chunks) > 1 or not isinstance(flat, bytearray):
@@ -114,17 +101,6 @@ class Gather:
     def dirty_bytes(self) -> int:
         """How many bytes are held that the server has not confirmed."""
         return self._runs_bytes + sum(piece.size for piece in self._in_flight.values())
-
-    @property
-    def size(self) -> int:
-        """The highest end of an unconfirmed byte: so long the file is at least; 0 when there is none."""
-        ends = [piece.end for piece in self._in_flight.values()]
-        return max([*ends, self._runs[-1].end] if self._runs else ends, default=0)
-
-    @property
-    def in_flight(self) -> tuple[Piece, ...]:
-        """The pieces that were handed out and are not done, in their order."""
-        return tuple(self._in_flight.values())
 
     def add(self, offset: int, data: bytes) -> list[Piece]:
         """Note what a program has written; return what is to be sent now."""
@@ -157,52 +133,6 @@ class Gather:
     def done(self, piece: Piece) -> None:
         """Note that the server has confirmed the piece; it may have been said before."""
         self._in_flight.pop(piece.number, None)
-
-    def truncate(self, size: int) -> None:
-        """Let go of what lies at `size` or after.
-
-        What was handed out goes its way: it has to be done before the server is asked to cut the file.
-        """
-        while self._runs and self._runs[-1].offset >= size:
-            self._runs_bytes -= self._runs.pop().size
-        if self._runs and self._runs[-1].end > size:
-            self._runs_bytes -= self._runs[-1].end - size
-            self._runs[-1].cut_after(size)
-
-    def covers(self, offset: int, size: int) -> bool:
-        """True when all of these bytes are held, so that a read need not ask the server."""
-        end = offset + size
-        spans = sorted((each.offset, each.end) for each in self._layers(offset, end))
-        for start, stop in spans:
-            if start > offset:
-                break
-            offset = max(offset, stop)
-        return offset >= end
-
-    def overlay(self, offset: int, size: int, base: bytes) -> bytes:
-        """Return what a read of `size` bytes shall see.
-
-        Args:
-            base: what the server has said of these bytes; shorter where its file ends.
-        """
-        layers = [*self._layers(offset, offset + size)]
-        length = max(len(base), min(offset + size, self.size) - offset)
-        if not layers and length == len(base):
-            return base
-        result = bytearray(base)
-        result.extend(bytes(length - len(base)))
-        for layer in layers:
-            layer.copy_into(result, offset)
-        return bytes(result)
-
-    def _layers(self, offset: int, end: int) -> Iterator[Piece | _Run]:
-        """Whatever has bytes there, the later ones last."""
-        for piece in self._in_flight.values():
-            if piece.offset < end and offset < piece.end:
-                yield piece
-        for run in self._runs:
-            if run.offset < end and offset < run.end:
-                yield run
 
     def _clear(self, index: int, end: int) -> None:
         """Make room before `end` among the runs from `index` on."""
@@ -240,14 +170,6 @@ class Gather:
         piece = Piece(self._numbers, offset, size, parts, after)
         self._in_flight[piece.number] = piece
         return piece
-
-
-def _lay_all(parts: Iterable[Part], start: int, result: bytearray, offset: int) -> None:
-    for part in parts:
-        first, last = max(start, offset), min(start + len(part), offset + len(result))
-        if first < last:
-            result[first - offset : last - offset] = memoryview(part)[first - start : last - start]
-        start += len(part)
 
 
 def _offset(run: _Run) -> int:

@@ -94,7 +94,7 @@ async def test_what_was_written_waits_until_the_server_has_it(server: Server, fs
 @scenario
 async def test_what_was_promised_and_not_taken_is_told(server: Server, fs: MakingFileSystem) -> None:
     failed = tuple((f"home/ann/f{number}", "the disk is full") for number in range(REFUSED_MAX + 1))
-    fs.behind_status = lambda: BehindStatus(7, 4096, 1.0, failed, 2)  # type: ignore[method-assign]
+    fs.behind_status = lambda: BehindStatus(7, 4096, failed, 2)  # type: ignore[method-assign]
     dc1 = told(fs).servers["dc1"]
     assert (dc1.refused[0], len(dc1.refused), dc1.conflicts) == ("home/ann/f0: the disk is full", REFUSED_MAX, 2)
 

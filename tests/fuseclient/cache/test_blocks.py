@@ -493,7 +493,7 @@ def test_statistics_tell_what_was_done(opened: Open) -> None:
     cache.get(key(), 0, 0, 10)
     cache.get(key(2), 0)
     told = cache.statistics()
-    assert (told.hits, told.misses, told.hit_bytes) == (2, 1, SMALL + 10)
+    assert (told.hits, told.misses) == (2, 1)
     assert (told.blocks, told.held_bytes, told.limit_bytes) == (1, PAGE, LARGE_LIMIT)
 
 

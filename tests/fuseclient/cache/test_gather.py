@@ -105,10 +105,10 @@ def test_too_many_runs_are_all_handed_out_in_order() -> None:
 
 
 def test_runs_that_are_large_together_are_handed_out() -> None:
-    gathered, most = Gather(), 0
+    gathered, most, sent = Gather(), 0, 0
     for turn in range(40):
-        gathered.add(turn * 4 * MIB, bytes(MIB))
-        most = max(most, gathered.dirty_bytes - sum(len(flat(piece)) for piece in gathered.in_flight))
+        sent += sum(piece.size for piece in gathered.add(turn * 4 * MIB, bytes(MIB)))
+        most = max(most, gathered.dirty_bytes - sent)
     assert RUNS_BYTES_MAX - MIB <= most <= RUNS_BYTES_MAX
 
 
@@ -138,57 +138,10 @@ def test_bytes_are_dirty_until_the_server_has_confirmed_them() -> None:
     gathered.add(0, b"aaaa")
     assert gathered.dirty_bytes == 4
     (piece,) = gathered.take()
-    assert (gathered.dirty_bytes, gathered.in_flight, gathered.size) == (4, (piece,), 4)
+    assert (gathered.dirty_bytes, piece.size) == (4, 4)
     gathered.done(piece)
     gathered.done(piece)
-    assert (gathered.dirty_bytes, gathered.in_flight, gathered.size) == (0, (), 0)
-
-
-def test_a_read_sees_what_is_in_flight_below_what_was_written_since() -> None:
-    gathered = Gather()
-    gathered.add(2, b"bbbb")
-    gathered.take()
-    gathered.add(4, b"cccc")
-    assert gathered.overlay(0, 100, b"aaaaa") == b"aabbcccc"
-    assert gathered.overlay(3, 2, b"aa") == b"bc"
-
-
-def test_a_read_beyond_the_servers_end_sees_zeros_up_to_what_was_written() -> None:
-    gathered = Gather()
-    gathered.add(10, b"bb")
-    assert gathered.overlay(0, 6, b"aa") == b"aa\0\0\0\0"
-    assert gathered.overlay(0, 100, b"aa") == b"aa" + bytes(8) + b"bb"
-    assert gathered.overlay(12, 100, b"") == b""
-
-
-def test_a_read_of_what_nobody_wrote_is_passed_on_as_it_is() -> None:
-    gathered, base = Gather(), bytes(1000)
-    gathered.add(5000, b"b")
-    assert gathered.overlay(0, 1000, base) is base
-    assert Gather().overlay(0, 2000, base) is base
-
-
-def test_what_is_held_whole_need_not_be_asked_for() -> None:
-    gathered = Gather()
-    gathered.add(0, b"a" * 10)
-    gathered.take()
-    gathered.add(8, b"b" * 10)
-    assert gathered.covers(0, 18)
-    assert not gathered.covers(0, 19)
-    gathered.add(20, b"c")
-    assert not gathered.covers(17, 4)
-
-
-def test_what_is_cut_off_is_not_sent() -> None:
-    gathered = Gather()
-    gathered.add(0, b"a" * 10)
-    gathered.add(20, b"b" * 10)
-    gathered.truncate(25)
-    assert (gathered.size, gathered.dirty_bytes) == (25, 15)
-    gathered.truncate(5)
-    assert (gathered.size, gathered.dirty_bytes) == (5, 5)
-    gathered.add(7, b"c")
-    assert [(piece.offset, flat(piece)) for piece in gathered.take()] == [(0, b"aaaaa"), (7, b"c")]
+    assert gathered.dirty_bytes == 0
 
 
 @pytest.mark.parametrize("size", [1, 4096, SMALL_BYTES])
@@ -271,39 +224,28 @@ class Written(RuleBasedStateMachine):
             self.done.add(piece.number)
             self.gathered.done(piece)
 
-    @rule(size=PLACES)
-    def truncate(self, size: int) -> None:
-        self.gathered.truncate(size)
+    @rule()
+    def read(self) -> None:
+        """Whoever reads has everything sent before."""
+        self.flush()
         while self.waiting:
-            self.send(0)
-        for file in (self.wanted, self.server):
-            del file[size:]
-            file.extend(bytes(size - len(file)))
-
-    @rule(offset=PLACES, size=st.integers(0, 200))
-    def read(self, offset: int, size: int) -> None:
-        seen = self.gathered.overlay(offset, size, bytes(self.server[offset : offset + size]))
-        assert seen == self.wanted[offset : offset + size]
-        if self.gathered.covers(offset, size):
-            assert self.gathered.overlay(offset, size, b"") == seen
+            self.send(len(self.waiting) * 7)
+        assert self.server == self.wanted
+        assert self.gathered.dirty_bytes == 0
 
     @invariant()
     def what_is_dirty_is_counted(self) -> None:
         in_flight = sum(len(flat(piece)) for piece in self.waiting)
-        assert len(self.gathered.in_flight) == len(self.waiting)
         held = self.gathered.dirty_bytes - in_flight
         assert 0 <= held <= gather.RUNS_BYTES_MAX
-        assert max(len(self.server), self.gathered.size) == len(self.wanted)
 
     def teardown(self) -> None:
         if not hasattr(self, "gathered"):
             return
-        self.flush()
-        while self.waiting:
-            self.send(len(self.waiting) * 7)
-        self.limits.undo()
-        assert self.server == self.wanted
-        assert self.gathered.dirty_bytes == 0
+        try:
+            self.read()
+        finally:
+            self.limits.undo()
 
 
 TestWritten = Written.TestCase
