@@ -18,6 +18,7 @@ from integration.rogue import BIG, WAYS
 ROOT = Path(__file__).parent.parent
 CALLS_TIMEOUT_S = 200  # for all calls together; each has its deadline, and some ask more than once
 RSS_BYTES_MAX = 300 << 20
+RSS_ENDLESS_BYTES_MAX = 512 << 20  # a listing of a million names is the most that is taken, and one at a time goes on
 # what programs are told: no sense, moved, unreachable, and what a server that behaves well would say
 ERRNOS = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOENT, errno.ENODATA, errno.EEXIST}
 BREAKING = {"oversize", "half", "deep", "text", "bytes", "hangs up", "trickle"}  # each question costs the connection
@@ -177,4 +178,4 @@ def test_whatever_the_server_does_programs_get_an_errno_and_the_mount_goes_on(mo
     text = mounted.log.read_text()
     assert "Traceback" not in text, text[-3000:]
     assert len(text) < 1 << 20
-    assert mounted.memory_bytes() < RSS_BYTES_MAX
+    assert mounted.memory_bytes() < (RSS_ENDLESS_BYTES_MAX if way == "endless" else RSS_BYTES_MAX)

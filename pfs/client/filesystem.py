@@ -56,6 +56,7 @@ from pfs.protocol.wire import (
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES_MAX = 128 * 1024  # larger pieces travel beside the channel
+LISTED_MAX = 100_000  # entries of listings that are not complete; then one of these goes on, and the others wait
 _memory = bytearray(1024 * 1024)  # kept: to clear fresh memory costs as much as to read into it
 
 
@@ -92,6 +93,8 @@ class RemoteFileSystem:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._listed = 0
+        self._long_listing = trio.Lock()
 
     def trusted(self) -> bool:
         return self._connection.trusted()
@@ -119,13 +122,28 @@ class RemoteFileSystem:
 
     async def listdir(self, path: str) -> Sequence[Entry]:
         entries: list[Entry] = []
-        more = True
-        while more:
-            after = entries[-1].name if entries else ""
-            args = {"path": path, "after": after}
-            page, more = decode_page(*await self._connection.ask("listdir", args, again=True), after, len(entries))
-            entries += page
+        try:
+            more = True
+            while more and self._listed <= LISTED_MAX:
+                more = await self._list_more(path, entries)
+            if more:
+                if self._long_listing.locked():  # who waits begins anew, and holds nothing meanwhile
+                    self._listed -= len(entries)
+                    entries.clear()
+                async with self._long_listing:
+                    while more:
+                        more = await self._list_more(path, entries)
+        finally:
+            self._listed -= len(entries)
         return entries
+
+    async def _list_more(self, path: str, entries: list[Entry]) -> bool:
+        after = entries[-1].name if entries else ""
+        answer = await self._connection.ask("listdir", {"path": path, "after": after}, again=True)
+        page, more = decode_page(*answer, after, len(entries))
+        entries += page
+        self._listed += len(page)
+        return more
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         args = {"path": path, "names": list(names), "size_max": size_max}

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from starlette.applications import Starlette
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Event, Request, TextMessage
 
-from pfs.api import Attr, Changes, Closing, NodeType, Owner, RenameMode, XattrCall, XattrMode, XattrVerb
+from pfs.api import Attr, Changes, Closing, Entry, NodeType, Owner, RenameMode, XattrCall, XattrMode, XattrVerb
 from pfs.client import connection
 from pfs.client.connection import connect_channel
 from pfs.client.filesystem import RemoteFileSystem, open_filesystem
 from pfs.errors import Kind, PfsError
 from pfs.protocol import websocket
 from pfs.protocol.channel import Channel
+from pfs.protocol.listing import pack_entry
 from pfs.protocol.wire import Ask, Json, encode_attr, encode_frame
 from pfs.server.guard import Tls
 from pfs.server.session import FileSession
@@ -797,3 +799,61 @@ def test_no_socket_is_left_by_connections_that_fail(run: Run, world: World, auth
     before = set(os.listdir("/proc/self/fd"))
     run(main)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+class Pages:
+    """A connection to a server whose directories have several pages, of one name each, and that answers when told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.answering = trio.Event()
+
+    async def ask(self, op: str, args: Json, *, again: bool) -> tuple[Json, bytes]:
+        self.asked.append((args["path"], args["after"]))
+        await self.answering.wait()
+        name = chr(ord(args["after"] or "`") + 1)
+        return {"more": name < "d"}, pack_entry(Entry(name, Attr(NodeType.FILE, 1, 0o644)))
+
+
+def test_of_listings_that_are_long_together_one_goes_on_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfs.client.filesystem.LISTED_MAX", 0)
+    listed: list[list[str]] = []
+
+    async def main() -> None:
+        pages: Any = Pages()
+        filesystem = RemoteFileSystem(pages)
+
+        async def listing(path: str) -> None:
+            listed.append([entry.name for entry in await filesystem.listdir(path)])
+
+        async with trio.open_nursery() as nursery:
+            for path in ("x", "y", "z"):
+                nursery.start_soon(listing, path)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(pages.asked) == 3
+            pages.answering.set()
+        assert len([*groupby(path for path, after in pages.asked if after)]) == 3
+
+    trio.run(main)
+    assert listed == [["a", "b", "c", "d"]] * 3
+
+
+def test_a_long_listing_that_fails_lets_the_next_one_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pfs.client.filesystem.LISTED_MAX", 1)
+
+    async def main() -> None:
+        pages: Any = Pages()
+        filesystem, answer = RemoteFileSystem(pages), pages.ask
+        pages.answering.set()
+
+        async def fail(op: str, args: Json, *, again: bool) -> tuple[Json, bytes]:
+            if args["after"] == "b":
+                raise PfsError(Kind.IO, "the disk failed")
+            return await answer(op, args, again=again)
+
+        pages.ask = fail
+        assert await kind_of(filesystem.listdir("x")) is Kind.IO
+        pages.ask = answer
+        assert len(await filesystem.listdir("x")) == 4
+
+    trio.run(main)
