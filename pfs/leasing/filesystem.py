@@ -6,6 +6,7 @@ changed by others.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TypeVar
 
@@ -172,18 +173,17 @@ class LeasedFileSystem:
         await self._hub.make_room(self._by)
         leases = self._hub.leases
         if not leases.others(self._by) and not self._hub.in_grace:  # then it need not be known which nodes these are
-            leases.begin_anything(self._by)
-            try:
+            with leases.anything(self._by):
                 return await act()
-            finally:
-                leases.end_anything(self._by)
         while True:
-            since = leases.now
             changed = await self._touched(names, nodes)
-            async with self._hub.change(self._by, *changed):
-                # others may have put something else there while somebody was waited for
-                if leases.now == since or await self._touched(names, nodes) == changed:
-                    return await act()
+            # a directory that is only just being made: nobody may be granted a lease on it before this is over
+            unknown = len(changed[1]) < len(names)
+            with leases.anything(self._by) if unknown else nullcontext():
+                async with self._hub.change(self._by, *changed):
+                    # others may have put something else there, while somebody was waited for or since then
+                    if await self._touched(names, nodes) == changed:
+                        return await act()
             if not names:  # a node is to be changed, whatever its name, and not what came to stand there
                 raise PfsError(Kind.STALE, "something else stands there by now; try again", nodes[0])
 

@@ -16,7 +16,8 @@ Time is a count of changes. The last `REMEMBERED_MAX` changed nodes are remember
 slower than that is granted nothing, and reads again.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 HELD_MAX = 250_000  # a mount keeps fewer copies
@@ -127,8 +128,17 @@ class Leases:
             oldest = next(iter(self._changed))
             self._forgotten = max(self._forgotten, self._changed.pop(oldest))
 
+    @contextmanager
+    def anything(self, by: int) -> Iterator[None]:
+        """Change nobody knows which nodes; those on which others hold leases already are not among them."""
+        self.begin_anything(by)
+        try:
+            yield
+        finally:
+            self.end_anything(by)
+
     def begin_anything(self, by: int) -> None:
-        """Begin a change of nobody knows which nodes; only for when nobody else holds a lease."""
+        """Begin such a change: until its end nobody else is granted anything."""
         self._anything[by] = self._anything.get(by, 0) + 1
 
     def end_anything(self, by: int) -> None:

@@ -238,3 +238,19 @@ class Coherence(RuleBasedStateMachine):
 
 TestCoherence = Coherence.TestCase
 TestCoherence.settings = settings(max_examples=10, stateful_step_count=20)
+
+
+def test_what_is_made_in_a_directory_while_another_mount_makes_that_is_seen_by_both() -> None:
+    for seed in range(20):
+        PAUSES.seed(seed)
+        machine = Coherence()
+        try:
+            machine.both_see_what_is_there()
+            machine.at_once(
+                first=lambda fs: fs.mkdir("a", 0o755),
+                second=partial(write, "a/y", b""),
+                third=lambda fs: fs.getattr("x"),
+            )
+            machine.both_see_what_is_there()
+        finally:
+            machine.teardown()
