@@ -157,7 +157,7 @@ def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
                 server.end()
 
 
-# each takes 5 s or more until all is well again; where there is little time some stand for the others
+# all of them take six minutes; where there is little time some stand for the others
 FEW = {"names", "numbers", "types", "words", "half", "refusals", "recalls", "bulk rubbish"}
 TRIED = WAYS if "PFS_HOSTILE_ALL" in os.environ else [way for way in WAYS if way in FEW]
 

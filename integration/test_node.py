@@ -23,6 +23,7 @@ from integration.engine import busybox_image, docker_client, engine
 from jobd.wire import Assignment, TaskVolume
 from pfs.keys import make_key
 from tests.jobd.node.server import MARK, Server
+from tests.pfs.plain import PlainTransport
 
 ROOT = Path(__file__).parent.parent
 LIMIT_S = 120.0
@@ -33,7 +34,7 @@ COUNTS = f"i=0; while [ $i -lt {NUMBERS} ]; do i=$((i+1)); echo $i; sleep 0.005;
 COUNTED = "".join(f"{n + 1}\n" for n in range(NUMBERS)).encode() + b"err\n"
 
 
-class WebSocketTransport:
+class WebSocketTransport(PlainTransport):
     """The server's end of a WebSocket."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -56,21 +57,8 @@ class WebSocketTransport:
     def frame(self, message: bytes) -> bytes:
         return self._ws.send(BytesMessage(data=message))
 
-    def send_now(self, data: bytes) -> int:
-        return 0
-
     async def send_rest(self, data: bytes) -> None:
         await self._stream.send_all(data)
-
-    async def pulse(self) -> bytes | None:
-        await trio.sleep_forever()
-        return None
-
-    def pays_to_look(self, *, alone: bool) -> bool:
-        return False
-
-    def look(self) -> list[bytes]:
-        return []
 
     async def receive(self) -> bytes | None:
         while not self._messages and not self._over:

@@ -246,13 +246,10 @@ class LeaseHub:
 
     async def all_changed_outside(self) -> None:
         """Tell everybody that anything may have changed behind the service's back."""
-        self.leases.begin_anything(NOBODY)
-        try:
+        with self.leases.anything(NOBODY):
             async with trio.open_nursery() as nursery:
                 for holder in self._holders.values():
                     nursery.start_soon(_hang_up, holder)
-        finally:
-            self.leases.end_anything(NOBODY)
 
     def _tell(self, found: dict[int, set[int]], names: Collection[Name], nursery: trio.Nursery) -> None:
         for number, nodes in found.items():

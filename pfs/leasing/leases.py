@@ -130,22 +130,14 @@ class Leases:
 
     @contextmanager
     def anything(self, by: int) -> Iterator[None]:
-        """Change nobody knows which nodes; those on which others hold leases already are not among them."""
-        self.begin_anything(by)
+        """Change nobody knows which nodes, none on which others hold leases: they are granted none meanwhile."""
+        self._anything[by] = self._anything.get(by, 0) + 1
         try:
             yield
         finally:
-            self.end_anything(by)
-
-    def begin_anything(self, by: int) -> None:
-        """Begin such a change: until its end nobody else is granted anything."""
-        self._anything[by] = self._anything.get(by, 0) + 1
-
-    def end_anything(self, by: int) -> None:
-        """Such a change has been made, or has failed: what others were reading meanwhile is not leased to them."""
-        _count_down(self._anything, by)
-        self.now += 1
-        self._forgotten = self.now
+            _count_down(self._anything, by)
+            self.now += 1
+            self._forgotten = self.now  # what others were reading meanwhile is not leased to them
 
 
 def _count_down(counts: dict[int, int], key: int) -> None:

@@ -9,6 +9,7 @@ import trio
 from jobd.wire import Assignment, Json, TaskStanding, Wanted, Welcome, encode_assignment, encode_welcome
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel, ChannelClosed, Handler, Transport
+from tests.pfs.plain import PlainTransport
 
 MARK = "0123456789abcdef"
 
@@ -139,30 +140,14 @@ class Server:
         self._changed = trio.Event()
 
 
-class MemoryTransport:
+class MemoryTransport(PlainTransport):
     """One end of a connection in memory."""
 
     def __init__(self, out: trio.MemorySendChannel[bytes], incoming: trio.MemoryReceiveChannel[bytes]) -> None:
         self._out, self._incoming = out, incoming
 
-    def frame(self, message: bytes) -> bytes:
-        return message
-
-    def send_now(self, data: bytes) -> int:
-        return 0
-
     async def send_rest(self, data: bytes) -> None:
         await self._out.send(data)
-
-    async def pulse(self) -> bytes | None:
-        await trio.sleep_forever()
-        return None
-
-    def pays_to_look(self, *, alone: bool) -> bool:
-        return False
-
-    def look(self) -> list[bytes]:
-        return []
 
     async def receive(self) -> bytes | None:
         try:

@@ -72,10 +72,9 @@ def test_overlapping_changes_both_have_to_end() -> None:
 def test_a_change_of_anything_stops_all_others() -> None:
     leases = made()
     since = leases.now
-    leases.begin_anything(BOB)
-    assert leases.grant(ANN, [7], leases.now) == set()
-    assert leases.grant(BOB, [7], leases.now) == {7}
-    leases.end_anything(BOB)
+    with leases.anything(BOB):
+        assert leases.grant(ANN, [7], leases.now) == set()
+        assert leases.grant(BOB, [7], leases.now) == {7}
     assert leases.grant(ANN, [7], since) == set()
     assert leases.grant(ANN, [7], leases.now) == {7}
 

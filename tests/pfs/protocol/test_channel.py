@@ -11,11 +11,12 @@ import trio.testing
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import SEND_TIMEOUT_S, Channel, ChannelClosed, Handler
 from pfs.protocol.wire import FRAME_BYTES_MAX, Ask, Json, encode_frame
+from tests.pfs.plain import PlainTransport
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 
-class Line:
+class Line(PlainTransport):
     """One end of a line in memory; whole messages, or pieces that a cancellation could cut."""
 
     def __init__(self, out: trio.MemorySendChannel[bytes], come: trio.MemoryReceiveChannel[bytes]) -> None:
@@ -27,24 +28,11 @@ class Line:
         self.stuck = self.quick = False
         self.closed = False
 
-    def frame(self, message: bytes) -> bytes:
-        return message
-
     def send_now(self, data: bytes) -> int:
         if not self.quick:
             return 0
         self.out.send_nowait(data)
         return len(data)
-
-    async def pulse(self) -> bytes | None:
-        await trio.sleep_forever()
-        return None
-
-    def pays_to_look(self, *, alone: bool) -> bool:
-        return False
-
-    def look(self) -> list[bytes]:
-        return []
 
     async def send_rest(self, message: bytes) -> None:
         self.sending.set()
