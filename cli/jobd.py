@@ -131,7 +131,7 @@ def adduser(data_root: str | None, database: str | None, admin: bool, name: str)
 def quota(*, data_root: str | None, database: str | None, size: str | None, files: str | None, name: str) -> None:
     """Limit what an account's home may hold; print its limits and use."""
     from cli import serve as server
-    from jobd.units import format_size, parse_size
+    from jobd.spec.units import format_size, parse_size
 
     changed = {}
     if size is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fuseclient.kernel.identity import Ids
-from jobd.units import format_size, parse_size
+from jobd.spec.units import format_size, parse_size
 from pfs.errors import Kind, PfsError
 
 CACHE_BYTES = 1 << 30

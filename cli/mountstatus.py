@@ -11,7 +11,7 @@ from cli.mountpoint import is_mounted, status_of
 from cli.output import age
 from fuseclient import mountpoints
 from fuseclient.status import Rate, Server, Status
-from jobd.units import format_size
+from jobd.spec.units import format_size
 from pfs.errors import PfsError
 
 

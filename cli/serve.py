@@ -17,15 +17,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from jobd.assign import Place
-from jobd.db import JobStore
-from jobd.engine import ON_NODE, Engine
+from jobd.engine.assign import Place
+from jobd.engine.engine import ON_NODE, Engine
+from jobd.engine.sessions import Datacenter, NodeSessions, new_cluster_id
+from jobd.engine.workshop import DiskWorkshop
 from jobd.files.jobs import JobsDirectory
 from jobd.files.nodes import NodesDirectory
-from jobd.logs import LogStore
-from jobd.schema import upgrade
-from jobd.sessions import Datacenter, NodeSessions, new_cluster_id
-from jobd.workshop import DiskWorkshop
+from jobd.store.db import JobStore
+from jobd.store.logs import LogStore
+from jobd.store.schema import upgrade
 from pfs import memory
 from pfs.accounts import Accounts, Identity, KeyKind
 from pfs.disk import watch

@@ -134,7 +134,7 @@ def _torch(facts: Facts) -> dict[str, str]:
 
 
 def _fixed(facts: Facts) -> dict[str, str]:
-    """Return what only the server knows; `jobd.specvalues.env` refuses a spec that sets it."""
+    """Return what only the server knows; `jobd.spec.values.env` refuses a spec that sets it."""
     values = {
         "NVIDIA_VISIBLE_DEVICES": ",".join(facts.gpu_uuids) or "void",
         "PFS_JOB_ID": str(facts.job_id),

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from jobd.lifecycle import Life
-from jobd.spec import JobSpec
+from jobd.life.lifecycle import Life
+from jobd.spec.spec import JobSpec
 from pfs.perm import Domain, DomainKind
 
 

@@ -12,7 +12,7 @@ from cli.jobd import DEFAULT_PORT, jobd
 from cli.mountoptions import OPTIONS, Options, parse
 from cli.paddle import paddle
 from cli.pit import pit
-from jobd.spec import GROUP_SUPPORTED, SUPPORTED
+from jobd.spec.spec import GROUP_SUPPORTED, SUPPORTED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -102,7 +102,7 @@ def test_the_table_of_packages_is_the_top_level():
     assert set(rows) == packages
 
 
-@pytest.mark.parametrize("package", ["pfs", "fuseclient"])
+@pytest.mark.parametrize("package", ["pfs", "fuseclient", "jobd"])
 def test_the_picture_of_the_house_names_every_folder(package: str):
     picture = README.split("## The house")[1]
     folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}

@@ -96,7 +96,7 @@ def test_every_module_is_used_by_the_product() -> None:
     commands = {target.partition(":")[0] for target in project["scripts"].values()}
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     # Alembic finds its own by their place
-    roots = commands | {module for module in graph.modules if module.startswith("jobd.migrations")}
+    roots = commands | {module for module in graph.modules if module.startswith("jobd.store.migrations")}
     used = set(roots)
     while roots:
         roots = set().union(*(graph.find_modules_directly_imported_by(module) for module in roots)) - used

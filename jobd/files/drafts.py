@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from jobd.db import DraftRow
-from jobd.spec import is_complete, prefix_problems
+from jobd.spec.spec import is_complete, prefix_problems
+from jobd.store.db import DraftRow
 from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags, XattrCall
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject

@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from jobd.assign import data_path
 from jobd.ctl import HELP, Kill, Signal, parse_ctl
-from jobd.db import JobStore
-from jobd.engine import Engine
+from jobd.engine.assign import data_path
+from jobd.engine.engine import Engine
 from jobd.job import Job
-from jobd.lifecycle import encode_event
-from jobd.logs import JobLog
+from jobd.life.lifecycle import encode_event
+from jobd.store.db import JobStore
+from jobd.store.logs import JobLog
 from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError

@@ -9,10 +9,10 @@
 import time
 from collections.abc import Sequence
 
-from jobd.db import DraftRow, DropError, JobStore
-from jobd.engine import Engine
+from jobd.engine.engine import Engine
 from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, resized, stem
 from jobd.files.job import JobDirectory
+from jobd.store.db import DraftRow, DropError, JobStore
 from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError

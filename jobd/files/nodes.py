@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from jobd.engine import Engine
-from jobd.fleet import NodeStanding
+from jobd.engine.engine import Engine
+from jobd.engine.fleet import NodeStanding
 from pfs.api import Attr, Entry
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject

@@ -13,14 +13,14 @@ from typing import ClassVar
 import pytest
 import trio
 
-from jobd.assign import Place
-from jobd.db import JobStore, NodeRow
-from jobd.engine import Engine
+from jobd.engine.assign import Place
+from jobd.engine.engine import Engine
+from jobd.engine.workshop import DiskWorkshop
 from jobd.files.jobs import JobsDirectory
-from jobd.logs import LogStore
-from jobd.schema import upgrade
+from jobd.store.db import JobStore, NodeRow
+from jobd.store.logs import LogStore
+from jobd.store.schema import upgrade
 from jobd.wire import Assignment
-from jobd.workshop import DiskWorkshop
 from pfs.accounts import Accounts
 from pfs.disk.domains import Disk
 from pfs.perm import Subject

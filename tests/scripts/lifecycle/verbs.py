@@ -5,7 +5,7 @@
 
 from dataclasses import fields
 
-from jobd.lifecycle import EVENTS, TRANSITIONS, Event, Life, State, decode_event, update
+from jobd.life.lifecycle import EVENTS, TRANSITIONS, Event, Life, State, decode_event, update
 from pfs.errors import PfsError
 from tests.golden import Handler, Step
 

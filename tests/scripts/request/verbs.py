@@ -1,6 +1,6 @@
 """`parse`: each line of the input is a cluster request; shows how it was understood."""
 
-from jobd.request import Request, RequestError, format_request, parse_request
+from jobd.spec.request import Request, RequestError, format_request, parse_request
 from tests.golden import Handler, Step
 
 

@@ -7,8 +7,8 @@
 said to each job when it is submitted.
 """
 
-from jobd.scheduler import NodeView, Pending, plan, refuse
-from jobd.units import parse_size
+from jobd.scheduling.scheduler import NodeView, Pending, plan, refuse
+from jobd.spec.units import parse_size
 from tests.golden import Handler, Step
 
 

@@ -7,7 +7,7 @@ An input whose first line is `noeol` has no newline at its end.
 
 from dataclasses import MISSING, fields
 
-from jobd.spec import GroupSpec, JobSpec, parse_spec, prefix_problems
+from jobd.spec.spec import GroupSpec, JobSpec, parse_spec, prefix_problems
 from tests.golden import Handler, Step
 
 

@@ -1,0 +1,1 @@
+"""The life of a job: what can happen to it, and what it becomes."""
