@@ -4,6 +4,12 @@ Every process of a job sees all of it, its fellows' host names too; only the ind
 differ. The names are those that people know from Snakepit, from torch and from NVIDIA's container tools; what only
 this product has is called `PFS_*`.
 
+For torch the processes of all groups that are no service are one job, in their order, so that `torchrun train.py`
+needs no arguments in any of them. A service has no place in that; what it is told by `PET_*` is a job of its own.
+
+`PADDLE_*` belongs to a library that reads it wherever it finds it; so it is set only where PaddleCloud's fields asked
+for the job. There the trainers are the first group and the parameter servers the second.
+
 A spec may set any of them to its liking (`MASTER_PORT`, `HOME`, …) but those of `_fixed`, which it is refused for.
 """
 
@@ -11,20 +17,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobd.spec.model import Paddle
 from pfs.path import to_absolute
 
 # below the ports that Linux gives to outgoing connections; jobs without a network of their own share the machine's
 _PORT_FIRST = 20_000
 _PORT_COUNT = 10_000
 _LABEL_MAX = 40
+# where PaddlePaddle's parameter servers listen
+_PADDLE_PORT = "7164"
 
 
 @dataclass(frozen=True, slots=True)
 class GroupHosts:
-    """A group of processes: the host name of each."""
+    """A group of processes: the host name of each, and whether they only serve the others."""
 
     name: str
     hosts: tuple[str, ...]
+    service: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,8 @@ class Facts:
         env: the variables of the spec, for this process.
         gpu_uuids: the GPUs that it was given.
         end_time_s: when its time is over, in seconds since the epoch; None without a limit.
+        array_id, array_index: for a task of an array: the array's number, and which task of it this is.
+        paddle: what PaddleCloud's fields said; None for a job that came in without them.
     """
 
     datacenter: str
@@ -52,6 +64,14 @@ class Facts:
     env: Mapping[str, str] = field(default_factory=dict)
     gpu_uuids: tuple[str, ...] = ()
     end_time_s: int | None = None
+    array_id: int | None = None
+    array_index: int | None = None
+    paddle: Paddle | None = None
+
+    @property
+    def group(self) -> GroupHosts:
+        """The group of this process."""
+        return self.groups[self.group_index]
 
     @property
     def worker_index(self) -> int:
@@ -71,6 +91,7 @@ def environment(facts: Facts) -> dict[str, str]:
         **_snakepit(facts),
         **_people(facts),
         **_torch(facts),
+        **_paddle(facts),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **facts.env,
         **_fixed(facts),
@@ -87,17 +108,30 @@ def job_dir(facts: Facts) -> str:
     return to_absolute(f"jobs/{facts.job_id}", facts.datacenter)
 
 
+def work_dir(facts: Facts) -> str:
+    """Return the directory that the processes start in: the job's own `src`, or PaddleCloud's package in its place."""
+    if facts.paddle is None or facts.paddle.package is None:
+        return f"{job_dir(facts)}/src"
+    package = facts.paddle.package
+    return package if package.startswith("/") else to_absolute(f"home/{facts.user}/{package}", facts.datacenter)
+
+
+def result_name(attempt: int, group_index: int, process_index: int) -> str:
+    """Return the name, in the job's `tmp`, of the file that a process may leave its result in."""
+    return f"result.{attempt}.{group_index}.{process_index}"
+
+
 def _snakepit(facts: Facts) -> dict[str, str]:
-    own = job_dir(facts)
+    own, work = job_dir(facts), work_dir(facts)
     values = {
         "JOB_NUMBER": str(facts.job_id),
         "DATA_ROOT": to_absolute("", facts.datacenter),
         "SHARED_DIR": to_absolute("shared", facts.datacenter),
         "USER_DIR": to_absolute(f"home/{facts.user}", facts.datacenter),
         "JOB_DIR": own,
-        "SRC_DIR": f"{own}/src",
-        "WORK_DIR": f"{own}/src",
-        "RESULT_FILE": f"{own}/tmp/result.{facts.group_index}.{facts.process_index}",
+        "SRC_DIR": work,
+        "WORK_DIR": work,
+        "RESULT_FILE": f"{own}/tmp/{result_name(facts.attempt, facts.group_index, facts.process_index)}",
         "NUM_GROUPS": str(len(facts.groups)),
         "GROUP_INDEX": str(facts.group_index),
         "PROCESS_INDEX": str(facts.process_index),
@@ -120,17 +154,61 @@ def _people(facts: Facts) -> dict[str, str]:
 
 
 def _torch(facts: Facts) -> dict[str, str]:
-    address = facts.groups[0].hosts[0]
+    ranked = [
+        (index, process)
+        for index, group in enumerate(facts.groups)
+        for process in range(len(group.hosts))
+        if not group.service
+    ]
+    own = (facts.group_index, facts.process_index)
+    world = [own] if facts.group.service else ranked
+    master, first = (facts.groups[index].hosts[process] for index, process in (ranked[0], world[0]))
     port = str(_PORT_FIRST + facts.job_id % _PORT_COUNT)
     return {
-        "MASTER_ADDR": address,
+        "MASTER_ADDR": master,
         "MASTER_PORT": port,
-        "PET_MASTER_ADDR": address,
+        "PET_MASTER_ADDR": first,
         "PET_MASTER_PORT": port,
-        "PET_NNODES": str(sum(len(group.hosts) for group in facts.groups)),
-        "PET_NODE_RANK": str(facts.worker_index),
+        "PET_NNODES": str(len(world)),
+        "PET_NODE_RANK": str(world.index(own)),
         "PET_NPROC_PER_NODE": str(max(1, len(facts.gpu_uuids))),
     }
+
+
+def _paddle(facts: Facts) -> dict[str, str]:
+    if facts.paddle is None:
+        return {}
+    trainers, pservers = (group.hosts for group in facts.groups)
+    fields = facts.paddle.fields
+    gpus = int(fields["gpu"])
+    cpus = max(1, int(float(fields["cpu"])))
+    values = {
+        "PADDLE_JOB_NAME": facts.job_name,
+        "PADDLE_CLOUD_CURRENT_DATACENTER": facts.datacenter,
+        "PADDLE_CLOUD_USERNAME": facts.user,
+        "NAMESPACE": re.sub(r"[@._]", "-", facts.user),
+        "TRAINERS": str(len(trainers)),
+        "PSERVERS": str(len(pservers)),
+        "TOPOLOGY": fields["topology"],
+        "ENTRY": fields["entry"],
+        "TRAINER_PACKAGE": work_dir(facts),
+        "PADDLE_INIT_PORT": _PADDLE_PORT,
+        "PADDLE_INIT_PORTS_NUM": "1",
+        "PADDLE_INIT_PORTS_NUM_FOR_SPARSE": "1",
+        "PADDLE_INIT_TRAINER_COUNT": str(gpus or cpus),
+        "PADDLE_INIT_NUM_GRADIENT_SERVERS": str(len(trainers)),
+        "PADDLE_INIT_NUM_PASSES": fields["passes"],
+        "PADDLE_INIT_USE_GPU": "1" if gpus else "0",
+        "PADDLE_INIT_PSERVERS": ",".join(pservers),
+        "PADDLE_PSERVER_IPS": ",".join(pservers),
+        "PADDLE_TRAINER_IPS": ",".join(trainers),
+        "PADDLE_TRAINERS": str(len(trainers)),
+        "PADDLE_PSERVERS": str(len(pservers)),
+        "PADDLE_TRAINING_ROLE": "PSERVER" if facts.group.service else "TRAINER",
+    }
+    if not facts.group.service:
+        values |= {name: str(facts.process_index) for name in ("PADDLE_TRAINER_ID", "PADDLE_INIT_TRAINER_ID")}
+    return values
 
 
 def _fixed(facts: Facts) -> dict[str, str]:
@@ -144,6 +222,6 @@ def _fixed(facts: Facts) -> dict[str, str]:
         "PFS_DATACENTER": facts.datacenter,
         "PFS_HOSTFILE": f"{job_dir(facts)}/tmp/hostfile",
     }
-    if facts.end_time_s is not None:
-        values["PFS_END_TIME"] = str(facts.end_time_s)
+    optional = {"PFS_END_TIME": facts.end_time_s, "PFS_ARRAY_ID": facts.array_id, "PFS_TASK_ID": facts.array_index}
+    values |= {name: str(value) for name, value in optional.items() if value is not None}
     return values

@@ -23,6 +23,7 @@ _TOKEN = re.compile(r"[ \t\r\n]*([0-9]+|[A-Za-z][A-Za-z0-9]*|[][:,])")
 _BLANK = re.compile(r"[ \t\r\n]*")
 _END = ""
 _EXAMPLES = 'write it like "[]", "2:[gtx1070]" or "2:[8:gtx1070]"'
+_ALIASES = "a name has only letters and digits, a letter first; use the alias of a model that is called otherwise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def _counted(count: int, text: str) -> str:
 
 
 def _group(tokens: "_Tokens") -> GroupRequest:
-    count = tokens.count()
+    count = tokens.count(_EXAMPLES)
     if not tokens.take("["):
         raise tokens.unexpected('"["')
     items: list[tuple[int, str]] = []
@@ -92,12 +93,12 @@ def _group(tokens: "_Tokens") -> GroupRequest:
         while tokens.take(","):
             items.append(_item(tokens))
         if not tokens.take("]"):
-            raise tokens.unexpected('"," or "]"')
+            raise tokens.unexpected('"," or "]"', _ALIASES if tokens.goes_on else _EXAMPLES)
     return GroupRequest(count, tuple(items))
 
 
 def _item(tokens: "_Tokens") -> tuple[int, str]:
-    count = tokens.count()
+    count = tokens.count(_ALIASES)
     name = tokens.word
     if not (name.isascii() and name[:1].isalpha()):
         raise tokens.unexpected("the name of a GPU")
@@ -128,8 +129,8 @@ class _Tokens:
         self.advance()
         return True
 
-    def count(self) -> int:
-        """Read an optional `integer ":"`."""
+    def count(self, cure: str) -> int:
+        """Read an optional `integer ":"`; `cure` is for a name that follows at once."""
         digits = self.word
         if not (digits.isascii() and digits.isdigit()):
             return 1
@@ -140,9 +141,14 @@ class _Tokens:
             raise RequestError(self.column, f"the number is too large; at most {COUNT_MAX} can be named")
         self.advance()
         if not self.take(":"):
-            raise self.unexpected('":" after the number')
+            raise self.unexpected('":" after the number', cure if self.word[:1].isalpha() else _EXAMPLES)
         return int(significant)
 
-    def unexpected(self, wanted: str) -> RequestError:
+    @property
+    def goes_on(self) -> bool:
+        """Whether what stands here looks like more of a name."""
+        return self.word[:1].isalnum() or self.word in ("-", "_", ".")
+
+    def unexpected(self, wanted: str, cure: str = _EXAMPLES) -> RequestError:
         found = "the end" if self.word == _END else f'"{self.word[:40]}"'
-        return RequestError(self.column, f"expected {wanted}, found {found}; {_EXAMPLES}")
+        return RequestError(self.column, f"expected {wanted}, found {found}; {cure}")

@@ -57,12 +57,13 @@ class SpecError(PfsError):
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """One value as it was written; `plain` when no quotes stand around it."""
+    """One value as it was written; `plain` when no quotes stand around it, `block` when it stands in lines below."""
 
     text: str
     plain: bool
     line: int
     column: int
+    block: bool = False
 
     @property
     def is_null(self) -> bool:
@@ -252,7 +253,7 @@ class _Builder:
         if key is not None and plain and not text:
             # the parser finds a value that is not there somewhere behind; people look for it at its key
             line, column = key.line, key.column
-        node = Scalar(text, plain, line, column)
+        node = Scalar(text, plain, line, column, block=event.style in ("|", ">"))
         self._put(node, event, 1)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
@@ -357,6 +358,7 @@ _CURES = (
     ("mapping values are not allowed", "a ':' stands where none can be; quote the value, or indent it properly", False),
     ("cannot start any token", "this character cannot begin a value; put quotes around the value", False),
     ("expected <block end>", "this does not belong to what is above it; check the indentation and the quotes", False),
+    ("chomping or indentation", "'>' and '|' begin a text of several lines; put quotes around the value", True),
     ("unknown escape character", "there is no such escape; use single quotes, or two backslashes", False),
 )
 

@@ -11,26 +11,17 @@ from typing import TypeVar
 from jobd.spec.request import Request, RequestError, parse_request
 from jobd.spec.text import Mapping, Node, Problem, Scalar, Sequence, describe
 from jobd.spec.units import parse_duration, parse_size
-from pfs.errors import PfsError
-from pfs.path import split
 
 # the kernel starts no program with a longer word or variable (MAX_ARG_STRLEN, with its closing NUL)
 WORD_BYTES_MAX = 128 * 1024 - 1
 TITLE_MAX = 255
 CPUS_MAX = 100_000
+_MODEL_MAX = 100
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?"
-_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,}"
-_IMAGE = re.compile(rf"(?P<name>(?:(?P<host>{_HOST})/)?{_COMPONENT}(?:/{_COMPONENT})*)(?::{_TAG})?(?:@{_DIGEST})?")
-_IMAGE_MAX = 1024
-_IMAGE_NAME_MAX = 255
 
 _Number = TypeVar("_Number", int, float)
 
@@ -43,6 +34,14 @@ class Report:
 
     def at(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.line, node.column, message))
+
+    def inside(self, node: Node, column: int, message: str) -> None:
+        """Report at a column of a value's own text, counted from 1."""
+        if not isinstance(node, Scalar) or node.block:
+            self.at(node, message)
+        else:
+            quote = 0 if node.plain else 1
+            self.problems.append(Problem(node.line, node.column + quote + column - 1, message))
 
     def wrong(self, node: Node, expected: str) -> None:
         self.at(node, f"expected {expected}, found {describe(node)}")
@@ -83,39 +82,10 @@ def title(node: Node, report: Report) -> str | None:
     if value is None:
         return None
     value = value.strip()
-    if len(value) > TITLE_MAX or _CONTROL.search(value):
+    if len(value) > TITLE_MAX or CONTROL.search(value):
         report.at(node, f"a title is one line of at most {TITLE_MAX} characters; shorten it")
         return None
     return value
-
-
-def image(node: Node, report: Report) -> str | None:
-    """Read the name of a container image: `[host[:port]/]path[:tag][@digest]`."""
-    value = text(node, report, "the name of an image such as python:3.11-slim")
-    problem = _image_problem(value) if value is not None else None
-    if problem is not None:
-        report.at(node, problem)
-        return None
-    return value
-
-
-def _image_problem(value: str) -> str | None:
-    match = _IMAGE.fullmatch(value) if len(value) <= _IMAGE_MAX else None
-    if match is not None and len(match["name"]) <= _IMAGE_NAME_MAX and _is_host(match["host"]):
-        return None
-    what = f"{value[:100]!r} is no image name"
-    if "://" in value:
-        return f"{what}; write it without {value[: value.index('://') + 3]}"
-    if any(sign.isspace() for sign in value):
-        return f"{what}; remove the white space"
-    lower = _IMAGE.fullmatch(value.lower()) if len(value) <= _IMAGE_MAX else None
-    if lower is not None and value != value.lower():
-        return f"{what}; names of images are lower case, such as {value.lower()[:100]}"
-    return f"{what}; write it like python:3.11-slim or registry.example.com:5000/team/name:tag"
-
-
-def _is_host(host: str | None) -> bool:
-    return host is None or host == host.lower() or "." in host or ":" in host
 
 
 def command(node: Node, report: Report) -> tuple[str, ...] | None:
@@ -131,17 +101,18 @@ def command(node: Node, report: Report) -> tuple[str, ...] | None:
             return None
         return known
     value = text(node, report, expected)
-    return None if value is None or not _fits(node, value, report) else ("sh", "-c", value)
+    return None if value is None or not fits(node, value, report) else ("sh", "-c", value)
 
 
 def _word(node: Node, report: Report) -> str | None:
     if not isinstance(node, Scalar) or node.is_null:
         report.wrong(node, "a word of the command")
         return None
-    return node.text if _fits(node, node.text, report) else None
+    return node.text if fits(node, node.text, report) else None
 
 
-def _fits(node: Node, value: str, report: Report) -> bool:
+def fits(node: Node, value: str, report: Report) -> bool:
+    """Whether a program can be started with this word or variable; report it where it cannot."""
     fits = len(value.encode()) <= WORD_BYTES_MAX
     if not fits:
         report.at(node, "no program can be started with more than 128 KiB in one word; put it into a file")
@@ -169,28 +140,7 @@ def _variable(key: Scalar, node: Node, report: Report) -> str | None:
     if not isinstance(node, Scalar):
         report.wrong(node, f"one value for {variable}")
         return None
-    return node.text if _fits(node, f"{variable}={node.text}", report) else None
-
-
-def src(node: Node, report: Report) -> str | None:
-    """Read the folder of a job: `/pfs/<dc>/…`, or relative to the home of its owner."""
-    value = text(node, report, "a folder, such as /pfs/<datacenter>/home/<you>/digits")
-    if value is None:
-        return None
-    cure = "write /pfs/<datacenter>/home/<you>/folder, or a path relative to your home"
-    if value.startswith("~"):
-        report.at(node, f"'~' means nothing on the server; {cure}")
-        return None
-    folder = value.rstrip("/")
-    try:
-        parts = split(folder.removeprefix("/"))
-    except PfsError as error:
-        report.at(node, f"{value[:200]!r} is no folder: {error.message}; {cure}")
-        return None
-    if not parts or (value.startswith("/") and (parts[0] != "pfs" or len(parts) < 3)):
-        report.at(node, f"{value[:200]!r} is in no datacenter; {cure}")
-        return None
-    return folder
+    return node.text if fits(node, f"{variable}={node.text}", report) else None
 
 
 def request(node: Node, report: Report) -> Request | None:
@@ -201,8 +151,7 @@ def request(node: Node, report: Report) -> Request | None:
     try:
         return parse_request(value)
     except RequestError as error:
-        quote = 0 if isinstance(node, Scalar) and node.plain else 1
-        report.problems.append(Problem(node.line, node.column + quote + error.column - 1, error.problem))
+        report.inside(node, error.column, error.problem)
         return None
 
 
@@ -283,7 +232,7 @@ def truth(node: Node, report: Report) -> bool | None:
 def gpus(node: Node, report: Report) -> tuple[tuple[int, str | None], ...] | None:
     """Read GPUs: a number of any model, or a mapping of models to numbers."""
     if isinstance(node, Mapping):
-        counts = {key.text: _gpu_count(value, report) for key, value in node.entries if value is not None}
+        counts = {key.text: _gpu_count(key, value, report) for key, value in node.entries if value is not None}
         known = tuple((count, model) for model, count in counts.items() if count is not None)
         return known if len(known) == len(counts) else None
     if isinstance(node, Scalar) and node.is_int:
@@ -293,5 +242,7 @@ def gpus(node: Node, report: Report) -> tuple[tuple[int, str | None], ...] | Non
     return None
 
 
-def _gpu_count(node: Node, report: Report) -> int | None:
+def _gpu_count(model: Scalar, node: Node, report: Report) -> int | None:
+    if not model.text.strip() or len(model.text) > _MODEL_MAX or CONTROL.search(model.text):
+        report.at(model, f"this is no model of a GPU; write its name or alias, of at most {_MODEL_MAX} characters")
     return whole_number(1, 9999)(node, report)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobd.environment import Facts, GroupHosts, environment, host_name, hostfile
+from jobd.environment import Facts, GroupHosts, environment, host_name, hostfile, result_name, work_dir
+from jobd.spec.model import Paddle
 
 ALONE = Facts(
     datacenter="dc1",
@@ -26,6 +27,37 @@ GANG = replace(
     gpu_uuids=("GPU-a", "GPU-b"),
     end_time_s=1_900_000_000,
 )
+
+SERVED = replace(GANG, groups=(GroupHosts("ps", ("h0", "h1"), service=True), GroupHosts("trainer", ("h2", "h3", "h4"))))
+FIELDS = {"entry": "python train.py", "topology": "", "cpu": "2", "gpu": "0", "passes": "3"}
+PADDLE = replace(
+    ALONE,
+    user="ann.b@example.org",
+    groups=(GroupHosts("trainer", ("t0", "t1")), GroupHosts("pserver", ("p0", "p1", "p2"), service=True)),
+    process_index=1,
+    paddle=Paddle("/pfs/dc1/home/ann/emb", FIELDS),
+)
+# every variable that a process of a plain job is promised
+PROMISED = {
+    *(
+        "NUM_GROUPS",
+        "GROUP_INDEX",
+        "PROCESS_INDEX",
+        "WORKER_INDEX",
+        "JOB_NUMBER",
+        "DATA_ROOT",
+        "SHARED_DIR",
+        "USER_DIR",
+    ),
+    *("JOB_DIR", "SRC_DIR", "WORK_DIR", "RESULT_FILE", "MASTER_ADDR", "MASTER_PORT", "PET_NNODES", "PET_NODE_RANK"),
+    *("PET_NPROC_PER_NODE", "PET_MASTER_ADDR", "PET_MASTER_PORT", "NVIDIA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
+    *("PFS_JOB_ID", "PFS_JOB_NAME", "PFS_ATTEMPT", "PFS_USER", "PFS_DATACENTER", "PFS_HOSTFILE"),
+    *("HOME", "USER", "LOGNAME", "NUM_PROCESSES_GROUP0", "HOST_GROUP0_PROCESS0"),
+}
+
+
+def test_a_plain_job_is_told_what_is_promised_and_nothing_else() -> None:
+    assert set(environment(ALONE)) == PROMISED
 
 
 def test_a_process_alone_knows_its_places() -> None:
@@ -70,6 +102,110 @@ def test_the_place_among_all_counts_over_the_groups() -> None:
     values = environment(GANG)
     assert (values["GROUP_INDEX"], values["PROCESS_INDEX"], values["WORKER_INDEX"]) == ("1", "2", "4")
     assert (values["PET_NNODES"], values["PET_NODE_RANK"], values["PET_NPROC_PER_NODE"]) == ("5", "4", "2")
+
+
+def test_services_have_no_rank_among_those_that_torch_starts() -> None:
+    ranks = [
+        environment(replace(SERVED, group_index=group, process_index=process))
+        for group, process in ((0, 0), (0, 1), (1, 0), (1, 1), (1, 2))
+    ]
+    assert {values["MASTER_ADDR"] for values in ranks} == {"h2"}
+    assert [(values["PET_NNODES"], values["PET_NODE_RANK"], values["PET_MASTER_ADDR"]) for values in ranks] == [
+        ("1", "0", "h0"),
+        ("1", "0", "h1"),
+        ("3", "0", "h2"),
+        ("3", "1", "h2"),
+        ("3", "2", "h2"),
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=4).filter(
+        lambda g: not all(s for _, s in g)
+    )
+)
+def test_the_ranks_of_a_job_are_all_numbers_once_and_rank_0_is_the_master(shape: list[tuple[int, bool]]) -> None:
+    groups = tuple(
+        GroupHosts(f"g{index}", tuple(f"h{index}-{process}" for process in range(count)), service)
+        for index, (count, service) in enumerate(shape)
+    )
+    facts = replace(ALONE, groups=groups)
+    ranked = [
+        (values["PET_NODE_RANK"], group.hosts[process], values["MASTER_ADDR"], values["PET_NNODES"])
+        for index, group in enumerate(groups)
+        for process in range(len(group.hosts))
+        if not group.service
+        for values in [environment(replace(facts, group_index=index, process_index=process))]
+    ]
+    assert [rank for rank, *_ in ranked] == [str(rank) for rank in range(len(ranked))]
+    assert {(master, nodes) for *_, master, nodes in ranked} == {(ranked[0][1], str(len(ranked)))}
+
+
+def test_a_task_of_an_array_knows_the_array_and_its_number() -> None:
+    values = environment(replace(ALONE, array_id=16, array_index=0))
+    assert (values["PFS_ARRAY_ID"], values["PFS_TASK_ID"], values["PFS_JOB_ID"]) == ("16", "0", "17")
+    assert not {"PFS_ARRAY_ID", "PFS_TASK_ID"} & environment(ALONE).keys()
+
+
+def test_the_file_of_results_is_one_for_each_attempt_and_process() -> None:
+    assert environment(GANG)["RESULT_FILE"] == f"/pfs/dc1/jobs/17/tmp/{result_name(2, 1, 2)}"
+    assert len({result_name(*place) for place in ((1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1))}) == 4
+
+
+def test_paddlepaddles_variables_are_for_jobs_of_paddleclouds_fields_only() -> None:
+    assert not [name for name in environment(GANG) if name.startswith("PADDLE")]
+
+
+def test_a_trainer_of_paddlecloud_knows_its_place_and_the_parameter_servers() -> None:
+    values = environment(PADDLE)
+    assert {name: value for name, value in values.items() if name.startswith("PADDLE")} == {
+        "PADDLE_JOB_NAME": "digits",
+        "PADDLE_CLOUD_CURRENT_DATACENTER": "dc1",
+        "PADDLE_CLOUD_USERNAME": "ann.b@example.org",
+        "PADDLE_INIT_PORT": "7164",
+        "PADDLE_INIT_PORTS_NUM": "1",
+        "PADDLE_INIT_PORTS_NUM_FOR_SPARSE": "1",
+        "PADDLE_INIT_TRAINER_COUNT": "2",
+        "PADDLE_INIT_NUM_GRADIENT_SERVERS": "2",
+        "PADDLE_INIT_NUM_PASSES": "3",
+        "PADDLE_INIT_USE_GPU": "0",
+        "PADDLE_INIT_PSERVERS": "p0,p1,p2",
+        "PADDLE_INIT_TRAINER_ID": "1",
+        "PADDLE_PSERVER_IPS": "p0,p1,p2",
+        "PADDLE_TRAINER_IPS": "t0,t1",
+        "PADDLE_TRAINER_ID": "1",
+        "PADDLE_TRAINERS": "2",
+        "PADDLE_PSERVERS": "3",
+        "PADDLE_TRAINING_ROLE": "TRAINER",
+    }
+    assert (values["TRAINERS"], values["PSERVERS"], values["NAMESPACE"]) == ("2", "3", "ann-b-example-org")
+    assert (values["ENTRY"], values["TOPOLOGY"]) == ("python train.py", "")
+
+
+def test_a_parameter_server_is_no_trainer() -> None:
+    values = environment(replace(PADDLE, group_index=1))
+    assert values["PADDLE_TRAINING_ROLE"] == "PSERVER"
+    assert not {"PADDLE_TRAINER_ID", "PADDLE_INIT_TRAINER_ID"} & values.keys()
+
+
+@pytest.mark.parametrize(("cpu", "gpu", "count", "uses_gpu"), [("2", "4", "4", "1"), ("0.5", "0", "1", "0")])
+def test_a_trainer_counts_its_gpus_or_else_its_cpus(cpu: str, gpu: str, count: str, uses_gpu: str) -> None:
+    values = environment(replace(PADDLE, paddle=Paddle(None, FIELDS | {"cpu": cpu, "gpu": gpu})))
+    assert (values["PADDLE_INIT_TRAINER_COUNT"], values["PADDLE_INIT_USE_GPU"]) == (count, uses_gpu)
+
+
+@pytest.mark.parametrize(
+    ("package", "folder"),
+    [
+        ("/pfs/dc1/groups/ml/emb", "/pfs/dc1/groups/ml/emb"),
+        ("jobs/emb", "/pfs/dc1/home/ann/jobs/emb"),
+        (None, "/pfs/dc1/jobs/17/src"),
+    ],
+)
+def test_a_package_of_paddlecloud_is_used_in_place(package: str | None, folder: str) -> None:
+    facts = replace(PADDLE, user="ann", paddle=Paddle(package, FIELDS))
+    values = environment(facts)
+    assert {work_dir(facts), values["SRC_DIR"], values["WORK_DIR"], values["TRAINER_PACKAGE"]} == {folder}
 
 
 def test_gpus_are_named_by_uuid_and_void_says_that_there_are_none() -> None:

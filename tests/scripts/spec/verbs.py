@@ -2,12 +2,16 @@
 
 `prefix` shows the problems that nothing behind the input could cure.
 
+`array`: each line of the input names the tasks of an array; shows them.
+
 An input whose first line is `noeol` has no newline at its end.
 """
 
 from dataclasses import MISSING, fields
 
-from jobd.spec.spec import GroupSpec, JobSpec, parse_spec, prefix_problems
+from jobd.spec.array import ArrayError, parse_array
+from jobd.spec.model import GroupSpec, JobSpec
+from jobd.spec.spec import parse_spec, prefix_problems
 from tests.golden import Handler, Step
 
 
@@ -18,6 +22,8 @@ def start() -> Handler:
             text = text.removeprefix("noeol\n").removesuffix("\n")
         if step.words == ("prefix",):
             return "\n".join(str(problem) for problem in prefix_problems(text.encode())) or "none"
+        if step.words == ("array",):
+            return "\n".join(f"{line} → {_tasks(line)}" for line in step.text.splitlines())
         verb, stem = step.words
         assert verb == "parse"
         return _shown(parse_spec(text.encode(), stem))
@@ -30,6 +36,18 @@ def _shown(spec: JobSpec) -> str:
     for group in spec.groups:
         lines += [f"group {group.name} × {group.count}", *_fields(group, "name", "count")]
     return "\n".join(lines)
+
+
+def _tasks(line: str) -> str:
+    try:
+        array = parse_array(line)
+    except ArrayError as error:
+        return str(error)
+    shown = [str(index) for index in array.indices]
+    if len(shown) > 8:
+        shown[3:-2] = ["…"]
+    at_once = "" if array.at_once is None else f", {array.at_once} at once"
+    return f"{len(array.indices)} tasks: {' '.join(shown)}{at_once}"
 
 
 def _fields(value: JobSpec | GroupSpec, *without: str) -> list[str]:
