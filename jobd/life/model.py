@@ -1,0 +1,165 @@
+"""Where a job stands: its states, its processes, and what of its past counts; and all that as JSON.
+
+Nothing is decided here. What a life becomes is in `jobd.life.life`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from jobd.life.events import Event, Terms, decode_terms, event_name
+from pfs.errors import Kind, PfsError
+
+NOTHING_RAN = 125
+
+
+class State(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "PENDING"
+    PREPARING = "PREPARING"
+    WAITING = "WAITING"
+    STARTING = "STARTING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    NODE_LOST = "NODE_LOST"
+
+    @property
+    def over(self) -> bool:
+        """Whether this is an end."""
+        return self in ENDS
+
+
+ENDS = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.TIMEOUT, State.OUT_OF_MEMORY, State.NODE_LOST})
+BEFORE_PLACED = (State.PENDING, State.PREPARING, State.WAITING)
+ON_NODES = (State.STARTING, State.RUNNING, State.STOPPING)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of the present attempt.
+
+    Attributes:
+        code: what it returned; None while it is not over.
+        failed: which end its end means for the job: FAILED, OUT_OF_MEMORY, NODE_LOST; None where it does not count.
+        result: what it wrote into its `$RESULT_FILE`.
+    """
+
+    node: str
+    gpus: tuple[str, ...] = ()
+    started_at_ns: int | None = None
+    ended_at_ns: int | None = None
+    code: int | None = None
+    reason: str = ""
+    failed: State | None = None
+    result: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether it is gone."""
+        return self.ended_at_ns is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Who asked for the end of a job, and why."""
+
+    by: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Where a job stands, and how it came there. All times are in nanoseconds since the epoch.
+
+    Attributes:
+        reason: why it is in this state, for people; "" where the state says it all.
+        attempt: counts the tries to run it, from 1.
+        failures: how many of them failed and were followed by another; one that somebody asked for is none.
+        held_by: who wants it to wait; "" for nobody.
+        priority, max_duration_s: as they are now.
+        processes: those of the present attempt, by worker index; empty until they are placed.
+        fetched: whether its files are on their node, where a task has to bring them.
+        placed_at_ns: when the present attempt was given to nodes.
+        started_at_ns: when its first process of the present attempt began to run.
+        exit_code: of the whole job; None until the end.
+        kill_requested: the first kill that was taken.
+        stop_end: the end that a STOPPING job will come to, where its processes do not decide it.
+        patient: the processes of a STOPPING job have time to end by themselves.
+        requeued: a STOPPING job runs again afterwards.
+        first_failure: worker index of the first process that failed.
+    """
+
+    state: State
+    reason: str
+    changed_at_ns: int
+    submitted_at_ns: int
+    terms: Terms
+    priority: int
+    max_duration_s: float | None = None
+    held_by: str = ""
+    attempt: int = 1
+    failures: int = 0
+    processes: tuple[Process, ...] = ()
+    fetched: bool = False
+    placed_at_ns: int | None = None
+    started_at_ns: int | None = None
+    ended_at_ns: int | None = None
+    exit_code: int | None = None
+    kill_requested: Kill | None = None
+    stop_end: State | None = None
+    patient: bool = False
+    requeued: bool = False
+    first_failure: int | None = None
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes that its processes were placed on, each once, in order of worker index."""
+        return tuple(dict.fromkeys(process.node for process in self.processes))
+
+
+class IllegalEvent(PfsError):
+    """An event that cannot happen to a job in its state."""
+
+    def __init__(self, state: State | None, event: Event, why: str = "") -> None:
+        standing = f"in state {state}" if state is not None else "that was never submitted"
+        text = f"{event_name(event)!r} cannot happen to a job {standing}"
+        super().__init__(Kind.INVALID, f"{text}: {why}" if why else text)
+
+
+def workers_are_over(life: Life) -> bool:
+    """Tell whether all processes that are no services are gone."""
+    services = life.terms.services
+    return all(process.over for process, service in zip(life.processes, services, strict=True) if not service)
+
+
+# ---- JSON
+
+
+def encode_life(life: Life) -> dict[str, Any]:
+    """Return the life as JSON values, to be stored."""
+    return asdict(life)
+
+
+def decode_life(value: Mapping[str, Any]) -> Life:
+    """Return the life that `encode_life` returned as `value`."""
+    fields = dict(value)
+    kill, stop_end = fields["kill_requested"], fields["stop_end"]
+    fields["state"] = State(fields["state"])
+    fields["terms"] = decode_terms(fields["terms"])
+    fields["processes"] = tuple(_decode_process(process) for process in fields["processes"])
+    fields["kill_requested"] = None if kill is None else Kill(**kill)
+    fields["stop_end"] = None if stop_end is None else State(stop_end)
+    return Life(**fields)
+
+
+def _decode_process(value: Mapping[str, Any]) -> Process:
+    fields = dict(value)
+    failed = fields["failed"]
+    return Process(**fields | {"gpus": tuple(fields["gpus"]), "failed": None if failed is None else State(failed)})

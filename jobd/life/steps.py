@@ -1,0 +1,321 @@
+"""What each event makes of a life, where it may happen at all; which may happen where is in `jobd.life.life`.
+
+Every step takes a life and an event and returns the life that follows; the same life where nothing changes.
+"""
+
+from dataclasses import replace
+
+from jobd.life.events import (
+    ArrayEnded,
+    ArrayStarted,
+    Dismissed,
+    Ended,
+    Event,
+    Extended,
+    Fetched,
+    FetchFailed,
+    Held,
+    KillRequested,
+    NodeLost,
+    PatienceOver,
+    Placed,
+    PreparationFailed,
+    PriorityChanged,
+    Released,
+    RequeueRequested,
+    Started,
+    StartFailed,
+    TimeLimitReached,
+)
+from jobd.life.model import NOTHING_RAN, IllegalEvent, Kill, Life, Process, State, workers_are_over
+
+
+def stays(life: Life, _event: Event) -> Life:
+    """Change nothing."""
+    return life
+
+
+def enter(life: Life, state: State, reason: str, event: Event) -> Life:
+    """Go on to a state."""
+    return replace(life, state=state, reason=reason, changed_at_ns=_at_ns(life, event))
+
+
+def end(life: Life, state: State, reason: str, event: Event, code: int = NOTHING_RAN) -> Life:
+    """Go to an end."""
+    ended = enter(life, state, reason, event)
+    return replace(
+        ended, ended_at_ns=ended.changed_at_ns, exit_code=code, held_by="", stop_end=None, patient=False, requeued=False
+    )
+
+
+def _at_ns(life: Life, event: Event) -> int:
+    """Return when something happened: never before what it follows."""
+    return max(event.time_ns, life.changed_at_ns, life.started_at_ns or 0)
+
+
+# ---- before anything runs
+
+
+def cannot_prepare(life: Life, event: PreparationFailed) -> Life:
+    """End a job whose files cannot be brought together."""
+    return end(life, State.FAILED, event.text, event)
+
+
+def dismiss(life: Life, event: Dismissed) -> Life:
+    """End a job that can never run any more."""
+    return end(life, State.CANCELLED, event.text, event)
+
+
+def kill_before_placed(life: Life, event: KillRequested) -> Life:
+    """End a job of which nothing runs."""
+    return end(_note_kill(life, event), State.CANCELLED, _kill_reason(event), event)
+
+
+def place(life: Life, event: Placed) -> Life:
+    """Give every process its node."""
+    if life.held_by:
+        raise IllegalEvent(life.state, event, f"held by {life.held_by}")
+    if not event.places or len(event.places) != len(life.terms.services):
+        raise IllegalEvent(life.state, event, f"{len(event.places)} places, {len(life.terms.services)} processes")
+    placed = enter(life, State.STARTING, "", event)
+    return replace(
+        placed,
+        processes=tuple(Process(place.node, place.gpus) for place in event.places),
+        fetched=not life.terms.fetches,
+        placed_at_ns=placed.changed_at_ns,
+    )
+
+
+# ---- its files
+
+
+def fetched(life: Life, event: Fetched) -> Life:
+    """Let the processes start; where the job stops already, there is nothing more to wait for."""
+    if life.fetched:
+        return life
+    return settle(life, event) if life.state is State.STOPPING else replace(life, fetched=True)
+
+
+def cannot_fetch(life: Life, event: FetchFailed) -> Life:
+    """End the attempt: no process of it was started."""
+    if life.fetched:
+        return life
+    return settle(life, event) if life.state is State.STOPPING else conclude(life, State.FAILED, event.text, event)
+
+
+# ---- its processes
+
+
+def started(life: Life, event: Started) -> Life:
+    """Note that a process runs."""
+    process = _process(life, event)
+    if not life.fetched:
+        raise IllegalEvent(life.state, event, "its files are not there yet")
+    if process.started_at_ns is not None or process.over:
+        return life
+    at_ns = max(event.time_ns, life.changed_at_ns)
+    noted = _with(life, event.worker, replace(process, started_at_ns=at_ns))
+    if life.started_at_ns is None:
+        noted = replace(noted, started_at_ns=at_ns)
+    return enter(noted, State.RUNNING, "", event) if life.state is State.STARTING else noted
+
+
+def process_ended(life: Life, event: Ended | StartFailed | NodeLost) -> Life:
+    """Note the end of a process, and decide what it means for the others."""
+    process = _process(life, event)
+    if process.over:
+        return life
+    if not life.fetched and not isinstance(event, NodeLost):
+        raise IllegalEvent(life.state, event, "its files are not there yet")
+    over = _over(life, process, event)
+    life = _with(life, event.worker, over)
+    if over.failed is not None and life.first_failure is None:
+        life = replace(life, first_failure=event.worker)
+    if all(process.over for process in life.processes) or _fetch_is_lost(life):
+        return settle(life, event)
+    return life if life.state is State.STOPPING else _after(life, event, over)
+
+
+def _process(life: Life, event: Started | StartFailed | Ended | NodeLost) -> Process:
+    if not 0 <= event.worker < len(life.processes):
+        raise IllegalEvent(life.state, event, f"it has no worker {event.worker}")
+    return life.processes[event.worker]
+
+
+def _fetch_is_lost(life: Life) -> bool:
+    """Tell whether the node that the files were to come to is gone; no process was started then."""
+    fetching = life.processes[0].node
+    return not life.fetched and any(process.over and process.node == fetching for process in life.processes)
+
+
+def _over(life: Life, process: Process, event: Ended | StartFailed | NodeLost) -> Process:
+    """Return the process as it is after its end; that of a job that stops already decides nothing any more."""
+    failed: State | None
+    match event:
+        case Ended(code=code, reason=reason, out_of_memory=out_of_memory, result=result):
+            failed = State.OUT_OF_MEMORY if out_of_memory else State.FAILED if code != 0 else None
+        case StartFailed(text=reason):
+            code, result, failed = NOTHING_RAN, "", State.FAILED
+        case NodeLost(text=reason):
+            code, result, failed = NOTHING_RAN, "", State.NODE_LOST
+    if life.state is State.STOPPING:
+        failed = None
+    at_ns = max(event.time_ns, life.changed_at_ns, process.started_at_ns or 0)
+    return replace(process, ended_at_ns=at_ns, code=code, reason=reason, result=result, failed=failed)
+
+
+def _after(life: Life, event: Ended | StartFailed | NodeLost, over: Process) -> Life:
+    """Decide what the end of one process means while others are there."""
+    said = over.reason or f"exit code {over.code}"
+    if over.failed is not None and life.terms.on_error == "stop":
+        return _stop(life, None, f"worker {event.worker} failed: {said}", event)
+    if workers_are_over(life):
+        return _stop(life, None, "all but its services are over", event)
+    if life.terms.end == "any" and not life.terms.services[event.worker]:
+        return replace(_stop(life, None, f"worker {event.worker} ended: {said}", event), patient=True)
+    return life
+
+
+def _with(life: Life, worker: int, process: Process) -> Life:
+    processes = (*life.processes[:worker], process, *life.processes[worker + 1 :])
+    return replace(life, processes=processes)
+
+
+# ---- stopping
+
+
+def _stop(life: Life, stop_end: State | None, reason: str, event: Event) -> Life:
+    return replace(enter(life, State.STOPPING, reason, event), stop_end=stop_end)
+
+
+def kill(life: Life, event: KillRequested) -> Life:
+    """Stop a job that is on nodes; one that stops already keeps the end that it has, and stops at once."""
+    noted = _note_kill(life, event)
+    if life.state is not State.STOPPING or life.requeued:
+        return _stop(replace(noted, requeued=False), State.CANCELLED, _kill_reason(event), event)
+    return replace(noted, patient=False)
+
+
+def _note_kill(life: Life, event: KillRequested) -> Life:
+    return life if life.kill_requested is not None else replace(life, kill_requested=Kill(event.by, event.text))
+
+
+def _kill_reason(event: KillRequested) -> str:
+    return f"killed by {event.by}: {event.text}" if event.text else f"killed by {event.by}"
+
+
+def time_is_up(life: Life, event: TimeLimitReached) -> Life:
+    """Stop a job that ran as long as it may."""
+    return _stop(life, State.TIMEOUT, "reached its time limit", event)
+
+
+def patience_is_over(life: Life, _event: PatienceOver) -> Life:
+    """Wait no longer for processes to end by themselves."""
+    return replace(life, patient=False)
+
+
+def requeue(life: Life, event: RequeueRequested) -> Life:
+    """Stop a job, to run it again."""
+    return replace(_stop(life, None, f"to run again, as {event.by} wants", event), requeued=True)
+
+
+# ---- the end of an attempt
+
+
+def settle(life: Life, event: Event) -> Life:
+    """All processes are gone: end the job, or begin another attempt."""
+    if life.requeued:
+        return _again(life, life.reason, event)
+    if life.stop_end is not None:
+        return end(life, life.stop_end, life.reason, event, _exit_code(life))
+    if life.first_failure is None:
+        return end(life, State.SUCCEEDED, "", event, 0)
+    failure = life.processes[life.first_failure]
+    assert failure.failed is not None
+    assert failure.code is not None
+    reason = failure.reason or f"exit code {failure.code}"
+    if len(life.processes) > 1:
+        reason = f"worker {life.first_failure}: {reason}"
+    return conclude(life, failure.failed, reason, event, failure.code)
+
+
+def _exit_code(life: Life) -> int:
+    over = sorted((p for p in life.processes if p.ended_at_ns is not None), key=lambda p: p.ended_at_ns or 0)
+    return next((p.code for p in over if p.code), 0 if over else NOTHING_RAN)
+
+
+def conclude(life: Life, state: State, reason: str, event: Event, code: int = NOTHING_RAN) -> Life:
+    """End the job by a failure, unless its terms give it another attempt."""
+    word = "node" if state is State.NODE_LOST else "error"
+    if life.kill_requested is None and life.failures < life.terms.retries and word in life.terms.retry_on:
+        failures = life.failures + 1
+        said = f"attempt {life.attempt} failed, retry {failures} of {life.terms.retries}: {reason}"
+        return _again(replace(life, failures=failures), said, event)
+    return end(life, state, reason, event, code)
+
+
+def _again(life: Life, reason: str, event: Event) -> Life:
+    return replace(
+        enter(life, State.WAITING, reason, event),
+        attempt=life.attempt + 1,
+        processes=(),
+        fetched=False,
+        placed_at_ns=None,
+        started_at_ns=None,
+        stop_end=None,
+        patient=False,
+        requeued=False,
+        first_failure=None,
+    )
+
+
+# ---- what people change
+
+
+def hold(life: Life, event: Held) -> Life:
+    """Have it wait until it is released; who held it first is kept."""
+    return replace(life, held_by=life.held_by or event.by)
+
+
+def release(life: Life, _event: Released) -> Life:
+    """Let it go on."""
+    return replace(life, held_by="")
+
+
+def prioritise(life: Life, event: PriorityChanged) -> Life:
+    """Give it another priority."""
+    return replace(life, priority=event.priority)
+
+
+def extend(life: Life, event: Extended) -> Life:
+    """Give it more time; one without a limit has none afterwards."""
+    limit_s = life.max_duration_s
+    return replace(life, max_duration_s=None if limit_s is None else limit_s + event.by_s)
+
+
+# ---- arrays
+
+
+def array_started(life: Life, event: ArrayStarted) -> Life:
+    """Note that a task of it runs."""
+    return replace(enter(life, State.RUNNING, "", event), started_at_ns=_at_ns(life, event))
+
+
+def stop_array(life: Life, event: KillRequested | Dismissed) -> Life:
+    """Have all its tasks end; it ends with the last of them."""
+    if isinstance(event, Dismissed):
+        return _stop(life, State.CANCELLED, event.text, event)
+    return _stop(_note_kill(life, event), State.CANCELLED, _kill_reason(event), event)
+
+
+def kill_again(life: Life, event: KillRequested) -> Life:
+    """Note the first kill of an array that stops already."""
+    return _note_kill(life, event)
+
+
+def array_ended(life: Life, event: ArrayEnded) -> Life:
+    """End it: all its tasks are over."""
+    if life.stop_end is not None:
+        return end(life, life.stop_end, life.reason, event, event.code)
+    state = State.SUCCEEDED if event.code == 0 and not event.text else State.FAILED
+    return end(life, state, event.text, event, event.code)
