@@ -1,207 +1,206 @@
 """Which waiting job starts where, and why each of the others waits.
 
-    plan(pending, nodes)    what to start now, and for every other job the reason with its numbers
-    refuse(pending, nodes)  why no registered node could ever run a job, to be told when it is submitted
+The scheduler is told of every change and asked what follows; it has no clock and does nothing by itself. What it
+answers depends on what it was told last of each node, job and user, not on the order of telling, and on one thing that
+it remembers: for which jobs the last plan kept nodes. Those stay the first of their priority until they start. Without
+that a large job would wait for ever between two users who take turns: each job that starts while it waits makes it the
+turn of the other one.
 
-Rules:
+    order       whose turn it is                            placement   where the processes of one job go
+    ranks       the same, as people are shown it            backfill    what is kept for the first that cannot start
+    tally       what users have had                         feasible    what can never run
+    cluster     nodes and what runs on them                 explain     reasons with their numbers
+    shelf       nodes by room, for each kind of process     words       how numbers are said
+    room        what is left on one node                    shares      what users had lately, for `usage`
 
-1. Jobs are tried by priority, higher first, then by number. A job that cannot start blocks nobody.
-2. What a job starts with is gone for the jobs behind it in the same plan.
-3. CPUs and memory that a job does not name are neither reserved nor counted; every process counts against its node's
-   `max_processes`.
-4. An image needs a node with Docker, and limits of CPUs or memory need an image; without an image a sandbox runs it.
-5. Of the nodes that fit, the one with the fewest processes takes the job, then the one whose name comes first.
+Cost. Jobs that ask for the same are one cohort: `plan` tries each cohort until it fails once, O(cohorts · log cohorts
++ starts · log jobs), and each node that changed is put in its place for every kind of process that waits, O(kinds ·
+log nodes). How many jobs wait and how many nodes there are hardly matters; integration/bench/plan.py measures it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import heapq
+from collections.abc import Iterable, Mapping
+from weakref import WeakKeyDictionary
 
-from jobd.spec.units import format_size
-
-DOCKER = "docker"
-SANDBOX = "sandbox"
-NODES_NAMED_MAX = 3
-
-_IMAGELESS_LIMITS = "limits of CPUs and memory need an image: name one, or leave cpu and memory out"
-_RUNTIME_TITLES = {DOCKER: "Docker", SANDBOX: "a sandbox"}
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A job that waits: what its process needs.
-
-    Attributes:
-        cpus, memory_bytes: None where the job does not name them.
-        gpus: pairs of a number and a model (None for any).
-    """
-
-    job_id: int
-    priority: int
-    needs_image: bool
-    cpus: float | None = None
-    memory_bytes: int | None = None
-    gpus: tuple[tuple[int, str | None], ...] = ()
+from jobd.scheduling.backfill import Outlook, Reservations
+from jobd.scheduling.cluster import Cluster
+from jobd.scheduling.explain import State, explain
+from jobd.scheduling.feasible import Feasibility
+from jobd.scheduling.model import NodeView, Pending, Place, Plan, Running, Start, Why
+from jobd.scheduling.order import Cohort, Queue
+from jobd.scheduling.placement import Gang, Placer, gang_of, uses_of
 
 
-@dataclass(frozen=True, slots=True)
-class NodeView:
-    """A registered machine: what it offers to jobs, and what of that is in use."""
+class Scheduler:
+    """All that waits, runs and could run, and the decisions about it. Times are seconds since the epoch."""
 
-    node_id: str
-    name: str
-    online: bool
-    runtimes: frozenset[str]
-    cpus: float
-    memory_bytes: int
-    max_processes: int
-    used_cpus: float = 0.0
-    used_memory_bytes: int = 0
-    used_processes: int = 0
+    def __init__(self) -> None:
+        self._cluster = Cluster()
+        self._placer = Placer(self._cluster)
+        self._outlook = Outlook(self._placer)
+        self._queue = Queue()
+        self._feasibility = Feasibility()
+        self._aliases: dict[str, str] = {}
+        self._gangs: WeakKeyDictionary[Cohort, Gang] = WeakKeyDictionary()
+        self._kept: Reservations | None = None  # until something changes; who reserves does not depend on the time
+
+    def node(self, view: NodeView) -> None:
+        """A node is registered, or is other than before."""
+        self._kept = None
+        self._cluster.set_node(view)
+        self._feasibility.set_node(view)
+
+    def forget_node(self, node_id: str) -> None:
+        """A node is registered no more; what runs there is known still."""
+        self._kept = None
+        self._cluster.forget_node(node_id)
+        self._feasibility.forget_node(node_id)
+
+    def aliases(self, models: Mapping[str, str]) -> None:
+        """Set all aliases: a short name for each model."""
+        self._kept = None
+        self._aliases = dict(models)
+        self._gangs.clear()
+        self._feasibility.set_aliases(self._aliases)
+
+    def usage(self, user: str, value: float) -> None:
+        """Set what a user has used of late, in seconds of GPUs, a process counting as an eighth of one."""
+        self._kept = None
+        self._queue.set_past(user, value)
+
+    def add(self, job: Pending) -> None:
+        """A job waits, or is other than before."""
+        self._kept = None
+        self._queue.add(job)
+
+    def remove(self, job_id: int) -> None:
+        """A job waits no more: it was killed, or is held."""
+        self._kept = None
+        self._queue.remove(job_id)
+
+    def started(self, job: Running) -> None:
+        """A job has its places, or its time limit is other than before."""
+        self.ended(job.job_id)
+        self._queue.remove(job.job_id)
+        self._cluster.start(job)
+        self._queue.start(job)
+
+    def ended(self, job_id: int) -> None:
+        """A job has let go of its places."""
+        self._kept = None
+        job = self._cluster.end(job_id)
+        if job is not None:
+            self._queue.end(job)
+
+    def plan(self, now_s: float) -> list[Start]:
+        """Return what starts now, in order; it counts as started, until `ended` says otherwise."""
+        reservations = Reservations(self._outlook)
+        starts = self._try_all(now_s, reservations, start=True)
+        self._kept = None
+        self._queue.reserved = [each.job_id for each in reservations.all]
+        return starts
+
+    def why(self, job_id: int, now_s: float) -> Why:
+        """Say why a job waits.
+
+        Raises:
+            KeyError: it does not wait.
+        """
+        job = self._queue.jobs[job_id]
+        if self._kept is None:
+            self._kept = Reservations(self._outlook)
+            self._try_all(now_s, self._kept, start=False)
+        gang = self._gang(self._queue.cohort(job_id))
+        state = State(now_s, self._outlook, self._queue, self._feasibility, self._kept)
+        return explain(job, gang, state)
+
+    def queue(self, now_s: float) -> list[int]:
+        """Return the numbers of all that wait, in the order in which they would start if there were room for each."""
+        del now_s  # who had how much is told by `usage`
+        return self._queue.ordered()
+
+    def refuse(self, job: Pending) -> str | None:
+        """Say why no registered node, on-line or not, could ever run a job; None when some could, or nobody knows."""
+        return self._feasibility.refusal(job.needs, job.groups)
+
+    def lost(self, now_s: float) -> dict[int, str]:
+        """Return the waiting jobs that only members of groups could run in which their owners are no more, and why."""
+        del now_s
+        found: dict[int, str] = {}
+        for cohort in self._queue.cohorts.values():
+            reason = self._feasibility.lost(cohort.needs, cohort.groups)
+            if reason is not None:
+                found |= dict.fromkeys(cohort.job_ids(), reason)
+        return dict(sorted(found.items()))
+
+    def _try_all(self, now_s: float, reservations: Reservations, *, start: bool) -> list[Start]:
+        """Try each cohort in turn until it fails.
+
+        Args:
+            start: whether what can start does; else only the reservations are made.
+        """
+        starts: list[Start] = []
+        cohorts = list(self._queue.cohorts.values())
+        heads = [(turn, number) for number, each in enumerate(cohorts) if (turn := each.next()) is not None]
+        # those that reserved before come first of their priority, each for itself
+        heads += [(turn, -1) for turn in self._queue.reserved_turns()]
+        heapq.heapify(heads)
+        while heads:
+            turn, number = heapq.heappop(heads)
+            job_id = turn[-1]
+            cohort = cohorts[number] if number >= 0 else self._queue.cohort(job_id)
+            if number >= 0 and starts:
+                now = cohort.next()
+                if now is None:
+                    continue
+                if now != turn:  # its user, or its array, had a start since
+                    heapq.heappush(heads, (now, number))
+                    continue
+            gang = self._gang(cohort)
+            ends_at_s = None if cohort.max_duration_s is None else now_s + cohort.max_duration_s
+            places = self._placer.place(gang, reservations.left(ends_at_s))
+            if places is None:
+                reservations.reserve(job_id, gang)
+            elif start:
+                starts.append(self._start(job_id, gang, places, ends_at_s))
+                reservations.update({place.node_id for place in places})
+                if number >= 0:
+                    heapq.heappush(heads, (turn, number))
+        return starts
+
+    def _start(self, job_id: int, gang: Gang, places: tuple[Place, ...], ends_at_s: float | None) -> Start:
+        job = self._queue.jobs[job_id]
+        array = None if job.array is None else job.array[0]
+        self.started(Running(job_id, job.user, uses_of(gang, places), ends_at_s, array))
+        return Start(job_id, places)
+
+    def _gang(self, cohort: Cohort) -> Gang:
+        gang = self._gangs.get(cohort)
+        if gang is None:
+            gang = self._gangs[cohort] = gang_of(cohort.needs, cohort.groups, self._aliases)
+        return gang
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """One job on one node."""
-
-    job_id: int
-    node_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to start, in order, and why each other job waits."""
-
-    starts: tuple[Placement, ...]
-    reasons: Mapping[int, str]
-
-
-def plan(pending: Iterable[Pending], nodes: Sequence[NodeView]) -> Plan:
-    """Decide what starts now."""
-    free = {node.node_id: node for node in nodes}
-    starts: list[Placement] = []
-    reasons: dict[int, str] = {}
-    for job in sorted(pending, key=lambda job: (-job.priority, job.job_id)):
-        usable, reason = _usable(job, list(free.values()))
-        fitting = [node for node in usable if not _obstacle(job, node)]
-        if fitting:
-            node = min(fitting, key=lambda node: (node.used_processes, node.name, node.node_id))
-            starts.append(Placement(job.job_id, node.node_id))
-            free[node.node_id] = _with(job, node)
-        else:
-            reasons[job.job_id] = reason or _lack(job, usable)
+def plan(
+    pending: Iterable[Pending],
+    nodes: Iterable[NodeView],
+    running: Iterable[Running],
+    now_s: float,
+    *,
+    usage: Mapping[str, float] | None = None,
+    aliases: Mapping[str, str] | None = None,
+) -> Plan:
+    """Decide once, from nothing but the arguments."""
+    scheduler = Scheduler()
+    scheduler.aliases(aliases or {})
+    for view in nodes:
+        scheduler.node(view)
+    for job in running:
+        scheduler.started(job)
+    for user, value in (usage or {}).items():
+        scheduler.usage(user, value)
+    for waiting in pending:
+        scheduler.add(waiting)
+    starts = scheduler.plan(now_s)
+    reasons = {job_id: scheduler.why(job_id, now_s) for job_id in scheduler.queue(now_s)}
     return Plan(tuple(starts), reasons)
-
-
-def refuse(job: Pending, nodes: Sequence[NodeView]) -> str | None:
-    """Say why no registered node could ever run the job, on-line or not; None when one could, or none is registered."""
-    if not job.needs_image and _names_limits(job):
-        return _IMAGELESS_LIMITS
-    if not nodes:
-        return None
-    if job.gpus:
-        return f"needs {_gpus(job)}, but no node of this datacenter offers GPUs; ask for none"
-    able = [node for node in nodes if _runtime(job) in node.runtimes]
-    # nothing is known yet of the node with Docker that it would wait for
-    if not able or any(_is_large_enough(job, node) for node in able):
-        return None
-    return _too_large(job, able)
-
-
-def _usable(job: Pending, nodes: list[NodeView]) -> tuple[list[NodeView], str]:
-    """Return the on-line nodes that could run such a job, or none and the reason."""
-    if not job.needs_image and _names_limits(job):
-        return [], _IMAGELESS_LIMITS
-    if not nodes:
-        return [], "no node is registered yet"
-    online = [node for node in nodes if node.online]
-    if not online:
-        return [], f"no node is online; {_are(len(nodes), 'registered')}"
-    if job.gpus:
-        return [], f"needs {_gpus(job)}; no node offers GPUs"
-    runtime = _runtime(job)
-    able = [node for node in online if runtime in node.runtimes]
-    if not able:
-        whose = "it does not have it" if len(online) == 1 else "none of them has it"
-        hint = "" if job.needs_image else "; an image would let a node with Docker run it"
-        return [], f"needs a node with {_RUNTIME_TITLES[runtime]}: {_are(len(online), 'online')}, {whose}{hint}"
-    return able, ""
-
-
-def _lack(job: Pending, nodes: list[NodeView]) -> str:
-    """Say what the job needs and what the nodes have left."""
-    needs = _needs(job)
-    named = [f"node {node.name} {_obstacle(job, node)}" for node in nodes[:NODES_NAMED_MAX]]
-    more = len(nodes) - len(named)
-    if more:
-        named.append(f"{more} more like {'it' if len(named) == 1 else 'them'}")
-    return f"needs {needs + ' at once' if needs else 'a node with room for a process'}: {', '.join(named)}"
-
-
-def _obstacle(job: Pending, node: NodeView) -> str:
-    """Say what keeps the job from this node now; "" when nothing does."""
-    lacks = []
-    if node.used_processes >= node.max_processes:
-        lacks.append(f"runs {node.used_processes} of at most {node.max_processes} processes")
-    free_cpus = max(0.0, node.cpus - node.used_cpus)
-    if job.cpus is not None and job.cpus > free_cpus:
-        lacks.append(f"has {free_cpus:g} of {node.cpus:g} CPUs free")
-    free_bytes = max(0, node.memory_bytes - node.used_memory_bytes)
-    if job.memory_bytes is not None and job.memory_bytes > free_bytes:
-        lacks.append(f"has {format_size(free_bytes)} of {format_size(node.memory_bytes)} memory free")
-    return " and ".join(lacks)
-
-
-def _with(job: Pending, node: NodeView) -> NodeView:
-    return replace(
-        node,
-        used_processes=node.used_processes + 1,
-        used_cpus=node.used_cpus + (job.cpus or 0),
-        used_memory_bytes=node.used_memory_bytes + (job.memory_bytes or 0),
-    )
-
-
-def _is_large_enough(job: Pending, node: NodeView) -> bool:
-    return (job.cpus or 0) <= node.cpus and (job.memory_bytes or 0) <= node.memory_bytes
-
-
-def _too_large(job: Pending, nodes: list[NodeView]) -> str:
-    most_cpus = max(nodes, key=lambda node: node.cpus)
-    most_memory = max(nodes, key=lambda node: node.memory_bytes)
-    if job.cpus is not None and job.cpus > most_cpus.cpus:
-        have = f"the largest node, {most_cpus.name}, has {most_cpus.cpus:g}"
-        return f"needs {job.cpus:g} CPUs, but {have}; ask for at most {most_cpus.cpus:g}"
-    if job.memory_bytes is not None and job.memory_bytes > most_memory.memory_bytes:
-        largest = format_size(most_memory.memory_bytes)
-        have = f"the largest node, {most_memory.name}, has {largest}"
-        return f"needs {format_size(job.memory_bytes)} of memory, but {have}; ask for at most {largest}"
-    offers = " or ".join(
-        f"{node.cpus:g} CPUs and {format_size(node.memory_bytes)} ({node.name})" for node in (most_cpus, most_memory)
-    )
-    return f"needs {_needs(job)}, but no node has both; ask for at most {offers}"
-
-
-def _names_limits(job: Pending) -> bool:
-    return job.cpus is not None or job.memory_bytes is not None
-
-
-def _runtime(job: Pending) -> str:
-    return DOCKER if job.needs_image else SANDBOX
-
-
-def _needs(job: Pending) -> str:
-    parts = []
-    if job.cpus is not None:
-        parts.append(f"{job.cpus:g} CPU{'s' if job.cpus != 1 else ''}")
-    if job.memory_bytes is not None:
-        parts.append(f"{format_size(job.memory_bytes)} of memory")
-    return " and ".join(parts)
-
-
-def _gpus(job: Pending) -> str:
-    count = sum(number for number, _ in job.gpus)
-    models = ", ".join(f"{number} {model}" for number, model in job.gpus if model is not None)
-    return f"{count} GPU{'s' if count != 1 else ''}" + (f" ({models})" if models else "")
-
-
-def _are(count: int, standing: str) -> str:
-    return f"{count} node is {standing}" if count == 1 else f"{count} nodes are {standing}"

@@ -1,35 +1,73 @@
 """A cluster and its queue.
 
-    node NAME [offline] [docker] [sandbox] cpus=8 memory=16GiB [processes=64] [used=cpus,memory,processes]
-    job NUMBER [image] [priority=50] [cpus=2] [memory=1GiB] [gpu=gtx1070:2]
+    node NAME [offline] [docker] [sandbox] cpus=8 memory=16GiB processes=64 gpus=2:gtx1070,gtx1060@ml+nlp groups=ml
+         swarm=S address=A cpuCount=4
+    job NUMBER [REQUEST] [image] user=ann priority=50 cpus=2 memory=1GiB max=2h groups=ml array=7/2 nodes=n0+n1
+         require=cpuCount>=4+kind=big
+    run NUMBER on=n0+n1 user=ann gpus=2 cpus=1 memory=1GiB processes=1 until=3600 array=7
+    used USER SECONDS
+    alias NAME=MODEL
 
-`plan` and `refuse` take both kinds of lines. `plan` shows what starts and why the others wait, `refuse` what would be
-said to each job when it is submitted.
+A request is a cluster request, with `any` for GPUs of every model. A running job has the first GPUs that are free, so
+many on each of its nodes. The number of a job is its arrival, and it is 1970-01-01 unless `now=SECONDS` is said.
+`plan` shows what starts and why the others wait, `refuse` what is said to each job when it is submitted, `queue` the
+order of those that wait, and `lost` the jobs that wait in vain.
 """
 
-from jobd.scheduling.scheduler import NodeView, Pending, plan, refuse
-from jobd.spec.units import parse_size
+from jobd.scheduling.model import Gpu, Need, NodeView, Pending, Running, Start, Use
+from jobd.scheduling.scheduler import Scheduler
+from jobd.spec.model import Requirement
+from jobd.spec.request import parse_request
+from jobd.spec.units import parse_duration, parse_size
 from tests.golden import Handler, Step
 
 
 def start() -> Handler:
     def handle(step: Step) -> str:
         lines = [line.split() for line in step.text.splitlines()]
-        nodes = [_node(words) for words in lines if words[0] == "node"]
+        scheduler = Scheduler()
+        scheduler.aliases(dict(words[1].split("=") for words in lines if words[0] == "alias"))
+        nodes = {words[1]: _node(words) for words in lines if words[0] == "node"}
+        for view in nodes.values():
+            scheduler.node(view)
+        taken: set[str] = set()
+        for words in lines:
+            if words[0] == "run":
+                scheduler.started(_running(words, nodes, taken))
+            elif words[0] == "used":
+                scheduler.usage(words[1], float(words[2]))
         jobs = [_job(words) for words in lines if words[0] == "job"]
-        if step.words == ("refuse",):
-            return "\n".join(f"{job.job_id}: {refuse(job, nodes) or 'accepted'}" for job in jobs)
-        assert step.words == ("plan",)
-        made = plan(jobs, nodes)
-        starts = [f"start {placement.job_id} on {placement.node_id}" for placement in made.starts]
-        return "\n".join(starts + [f"{job_id} waits: {reason}" for job_id, reason in made.reasons.items()])
+        if step.words[0] == "refuse":
+            return "\n".join(f"{job.job_id}: {scheduler.refuse(job) or 'accepted'}" for job in jobs)
+        for job in jobs:
+            scheduler.add(job)
+        now_s = float(_pairs(list(step.words)).get("now", "0"))
+        if step.words[0] == "queue":
+            return " ".join(map(str, scheduler.queue(now_s)))
+        if step.words[0] == "lost":
+            return "\n".join(f"{job_id}: {reason}" for job_id, reason in scheduler.lost(now_s).items())
+        assert step.words[0] == "plan"
+        shown = [_shown(made) for made in scheduler.plan(now_s)]
+        return "\n".join(
+            shown + [f"{each} waits: {scheduler.why(each, now_s).text}" for each in scheduler.queue(now_s)]
+        )
 
     return handle
 
 
+def _shown(made: Start) -> str:
+    places = [" ".join((place.node_id, *place.gpus)) for place in made.places]
+    return f"start {made.job_id} on {', '.join(places)}"
+
+
 def _node(words: list[str]) -> NodeView:
     given = _pairs(words)
-    used = given.get("used", "0,0GiB,0").split(",")
+    gpus: list[Gpu] = []
+    for item in filter(None, given.get("gpus", "").split(",")):
+        counted, _, groups = item.partition("@")
+        count, _, model = counted.rpartition(":")
+        first = len(gpus)
+        gpus += [Gpu(f"{words[1]}.{first + i}", model, _set(groups)) for i in range(int(count or "1"))]
     return NodeView(
         node_id=words[1],
         name=words[1],
@@ -38,23 +76,64 @@ def _node(words: list[str]) -> NodeView:
         cpus=float(given.get("cpus", "8")),
         memory_bytes=parse_size(given.get("memory", "16GiB")),
         max_processes=int(given.get("processes", "64")),
-        used_cpus=float(used[0]),
-        used_memory_bytes=parse_size(used[1]),
-        used_processes=int(used[2]),
+        attrs=given,
+        gpus=tuple(gpus),
+        groups=_set(given.get("groups", "")),
+        swarm=given.get("swarm", ""),
     )
+
+
+def _running(words: list[str], nodes: dict[str, NodeView], taken: set[str]) -> Running:
+    given = _pairs(words)
+    uses = []
+    for name in given["on"].split("+"):
+        free = [gpu.uuid for gpu in nodes[name].gpus if gpu.uuid not in taken]
+        gpus = free[: int(given.get("gpus", "0"))]
+        taken.update(gpus)
+        memory_bytes = parse_size(given["memory"]) if "memory" in given else 0
+        processes = int(given.get("processes", "1"))
+        uses.append(Use(name, float(given.get("cpus", "0")), memory_bytes, tuple(gpus), processes))
+    until = float(given["until"]) if "until" in given else None
+    array = int(given["array"]) if "array" in given else None
+    return Running(int(words[1]), given.get("user", "ann"), tuple(uses), until, array)
 
 
 def _job(words: list[str]) -> Pending:
     given = _pairs(words)
-    model, _, count = given.get("gpu", "").partition(":")
+    request = next((word for word in words if "[" in word), "[]")
+    needs = tuple(
+        Need(
+            count=group.count,
+            cpus=float(given["cpus"]) if "cpus" in given else None,
+            memory_bytes=parse_size(given["memory"]) if "memory" in given else None,
+            gpus=tuple((count, None if name == "any" else name) for count, name in group.items),
+            image="image" in words,
+            nodes=tuple(filter(None, given.get("nodes", "").split("+"))),
+            require=tuple(map(_requirement, filter(None, given.get("require", "").split("+")))),
+        )
+        for group in parse_request(request).groups
+    )
+    parent, _, at_once = given.get("array", "").partition("/")
     return Pending(
         job_id=int(words[1]),
+        user=given.get("user", "ann"),
         priority=int(given.get("priority", "50")),
-        needs_image="image" in words,
-        cpus=float(given["cpus"]) if "cpus" in given else None,
-        memory_bytes=parse_size(given["memory"]) if "memory" in given else None,
-        gpus=((int(count), model),) if count else (),
+        arrived=float(words[1]),
+        needs=needs,
+        groups=_set(given.get("groups", "")),
+        max_duration_s=parse_duration(given["max"]) if "max" in given else None,
+        array=(int(parent), int(at_once) if at_once else None) if parent else None,
     )
+
+
+def _requirement(text: str) -> Requirement:
+    operator = next(each for each in (">=", "<=", ">", "<", "=") if each in text)
+    attribute, value = text.split(operator)
+    return Requirement(attribute, operator, value)
+
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(filter(None, text.split("+")))
 
 
 def _pairs(words: list[str]) -> dict[str, str]:

@@ -1,0 +1,157 @@
+"""What the scheduler counts with: what waits, what there is, what runs, and what it answers.
+
+Processes of a job are counted by *worker index*: those of the first need, then those of the second, and so on.
+Times are seconds since the epoch. A model of None is any GPU; a GPU is known by its UUID.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jobd.spec.model import Requirement
+
+DOCKER = "docker"
+SANDBOX = "sandbox"
+ADDRESS = "address"  # the attribute under which a node tells where other machines reach it
+MAX_PROCESSES = 64  # what a node takes at once, unless its owner says otherwise
+CPUS_OVERCOMMIT = 4  # how many times its CPUs a node gives away; one process gets at most as many as there are
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What each of `count` equal processes needs.
+
+    Attributes:
+        cpus, memory_bytes: what is reserved; None where the job does not name it: then nothing is counted.
+        gpus: pairs of a number and the name of a model or alias (None for any); several may name the same.
+        image: it runs in Docker; without, in a sandbox.
+        nodes: names of the only nodes on which it may run; empty for all.
+        require: what the attributes of the node must be.
+    """
+
+    count: int = 1
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    gpus: tuple[tuple[int, str | None], ...] = ()
+    image: bool = False
+    nodes: tuple[str, ...] = ()
+    require: tuple[Requirement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A job that waits.
+
+    Attributes:
+        arrived: where it stands among jobs of equal rights; any clock or counter, smaller is earlier.
+        groups: those its owner is in.
+        max_duration_s: how long it may run; None for as long as it likes.
+        array: the number of the array that it is a task of, and how many tasks of it may run at once (None: all).
+    """
+
+    job_id: int
+    user: str
+    priority: int
+    arrived: float
+    needs: tuple[Need, ...]
+    groups: frozenset[str] = frozenset()
+    max_duration_s: float | None = None
+    array: tuple[int, int | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU of a node, for members of its groups; without groups, for everybody."""
+
+    uuid: str
+    model: str
+    groups: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A registered machine and what it offers, used or not.
+
+    Attributes:
+        online: whether it gets new work; a suspect node does not.
+        runtimes: of DOCKER and SANDBOX those that it has.
+        groups: whose members alone may use it; empty for everybody.
+        swarm: the swarm that its Docker is in; "" for none.
+    """
+
+    node_id: str
+    name: str
+    online: bool
+    runtimes: frozenset[str]
+    cpus: float
+    memory_bytes: int
+    max_processes: int = MAX_PROCESSES
+    attrs: Mapping[str, object] = field(default_factory=dict)
+    gpus: tuple[Gpu, ...] = ()
+    groups: frozenset[str] = frozenset()
+    swarm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one job has of one node."""
+
+    node_id: str
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    gpus: tuple[str, ...] = ()
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A job that has its places, from STARTING to its end.
+
+    Attributes:
+        ends_at_s: when its time limit ends it at the latest; None without a limit.
+        array: the number of the array that it is a task of.
+    """
+
+    job_id: int
+    user: str
+    uses: tuple[Use, ...]
+    ends_at_s: float | None = None
+    array: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one process runs: a node, and the UUIDs of its GPUs."""
+
+    node_id: str
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A job that starts now, with the places of its processes by worker index."""
+
+    job_id: int
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a job waits.
+
+    Attributes:
+        text: sentences with numbers; it does not change with the clock alone.
+        place: in the queue, from 1.
+        earliest_start_s: None where it is not known.
+    """
+
+    text: str
+    place: int
+    earliest_start_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What starts now, in order, and why each other job waits."""
+
+    starts: tuple[Start, ...]
+    reasons: Mapping[int, Why]
