@@ -20,6 +20,7 @@ from pfs.sql import Database
 
 FIRST_UID = 200_000
 USER_NAME = re.compile(r"[a-z][a-z0-9._@-]{0,63}")
+GROUP_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class KeyKind(StrEnum):
@@ -47,6 +48,13 @@ class Key(SQLModel, table=True):
     kind: str
     user: str = Field(foreign_key="user.name", index=True)
     created_at_ns: int = Field(sa_type=BigInteger)
+
+
+class Membership(SQLModel, table=True):
+    """An account that is in a group; a group is there as long as somebody is in it."""
+
+    group: str = Field(primary_key=True)
+    user: str = Field(foreign_key="user.name", primary_key=True, index=True)
 
 
 class Quota(SQLModel, table=True):
@@ -120,24 +128,74 @@ class Accounts:
             PfsError: UNAUTHENTICATED when it proves nobody.
         """
 
-        def work(session: Session) -> tuple[Key, User] | None:
-            joined = select(Key, User).join(User, col(Key.user) == col(User.name))
-            return session.exec(joined.where(Key.fingerprint == fingerprint(key))).first()
+        known = select(Key, User, Membership.group).where(Key.fingerprint == fingerprint(key))
+        joined = known.join(User, col(Key.user) == col(User.name)).outerjoin(
+            Membership, col(Membership.user) == col(User.name)
+        )
 
-        found = await self._database.read(work)
-        if found is None:
+        def work(session: Session) -> Identity | None:
+            found = session.exec(joined).all()
+            if not found:
+                return None
+            row, user, _ = found[0]
+            groups = frozenset(group for *_, group in found if group is not None)
+            return Identity(KeyKind(row.kind), self._subject(user, groups))
+
+        identity = await self._database.read(work)
+        if identity is None:
             raise PfsError(Kind.UNAUTHENTICATED, "the server does not know this token; ask its administrator for one")
-        row, user = found
-        return Identity(KeyKind(row.kind), self._subject(user))
+        return identity
 
     async def users(self) -> list[Subject]:
-        """Return every account."""
+        """Return every account, without its groups."""
         return [self._subject(user) for user in await self._database.read(lambda s: list(s.exec(select(User)).all()))]
 
     async def user(self, name: str) -> Subject | None:
         """Return the account of that name, if there is one."""
-        found = await self._database.read(lambda s: s.exec(select(User).where(User.name == name)).first())
-        return None if found is None else self._subject(found)
+
+        def work(session: Session) -> Subject | None:
+            found = session.exec(select(User).where(User.name == name)).first()
+            return None if found is None else self._subject(found, _groups(session, name))
+
+        return await self._database.read(work)
+
+    def members_now(self, group: str) -> list[str]:
+        """Return who is in a group, by name."""
+        query = select(Membership.user).where(Membership.group == group).order_by(Membership.user)
+        return self._database.read_now(lambda session: list(session.exec(query)))
+
+    def join_now(self, group: str, user: str) -> None:
+        """Let an account be in a group, which is made by its first member.
+
+        Raises:
+            PfsError: INVALID for a name that no group can have, NOT_FOUND when there is no such account.
+        """
+        if not GROUP_NAME.fullmatch(group):
+            raise PfsError(
+                Kind.INVALID,
+                f"{group!r} cannot be a group: a small letter, then small letters, digits or _, 32 at most",
+            )
+
+        def work(session: Session) -> None:
+            _check_there(session, user)
+            session.merge(Membership(group=group, user=user))
+
+        self._database.write_now(work)
+
+    def leave_now(self, group: str, user: str) -> None:
+        """Let an account be in a group no more.
+
+        Raises:
+            PfsError: NOT_FOUND when it is not.
+        """
+
+        def work(session: Session) -> None:
+            row = session.get(Membership, (group, user))
+            if row is None:
+                raise PfsError(Kind.NOT_FOUND, f"{user!r} is not in the group {group!r}")
+            session.delete(row)
+
+        self._database.write_now(work)
 
     def set_limits_now(self, name: str, limits: Limits) -> None:
         """Say how much an account's home may hold.
@@ -171,9 +229,13 @@ class Accounts:
         rows = await self._database.read(lambda s: list(s.exec(select(Quota)).all()))
         return {row.user: Limits(row.size_bytes, row.files) for row in rows}
 
-    def _subject(self, user: User) -> Subject:
+    def _subject(self, user: User, groups: frozenset[str] = frozenset()) -> Subject:
         assert user.id is not None
-        return Subject(user.name, user.admin, uid=FIRST_UID + user.id if self._numbered else None)
+        return Subject(user.name, user.admin, groups, FIRST_UID + user.id if self._numbered else None)
+
+
+def _groups(session: Session, user: str) -> frozenset[str]:
+    return frozenset(session.exec(select(Membership.group).where(Membership.user == user)))
 
 
 def _check_there(session: Session, user: str) -> None:

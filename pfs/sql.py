@@ -1,5 +1,9 @@
 """The database: one engine, one writer at a time, all of it in worker threads.
 
+What many tasks write at one moment is committed together: while one transaction is on its way to the disk, the next
+pieces of work gather, and then share a transaction. Each has a savepoint of its own, so one that fails leaves nothing
+and harms no other; nobody hears of success before the disk has it.
+
 SQLite is tuned to lose nothing that was acknowledged: WAL with `synchronous=FULL` (a power cut with NORMAL loses the
 last transactions), and every transaction that will write begins as IMMEDIATE (one that read first and writes
 afterwards fails at once with SQLITE_BUSY_SNAPSHOT, and no waiting helps).
@@ -8,10 +12,11 @@ afterwards fails at once with SQLITE_BUSY_SNAPSHOT, and no waiting helps).
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import trio
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
@@ -21,6 +26,7 @@ from pfs.errors import Kind, PfsError
 T = TypeVar("T")
 
 READERS_MAX = 8
+TOGETHER_MAX = 256
 BUSY_TIMEOUT_MS = 10_000
 
 
@@ -44,6 +50,22 @@ def _begin_sqlite(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+@dataclass(eq=False)
+class _Piece(Generic[T]):
+    """A piece of work that waits for its transaction, and what came of it: a result, or an error."""
+
+    work: Callable[[Session], T]
+    result: T | None = None
+    error: BaseException | None = None
+    done: bool = False
+
+    def outcome(self) -> T:
+        """Return the result, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]  # there is one, and T may include None
+
+
 class Database:
     """Runs pieces of work in transactions; a piece is a plain function of a `Session`.
 
@@ -53,12 +75,48 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = make_engine(url)
-        self._writer = trio.CapacityLimiter(1)
+        self._waiting: list[_Piece[Any]] = []
+        self._turn = trio.Lock()
         self._readers = trio.CapacityLimiter(READERS_MAX)
 
     async def write(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in a transaction and return its result once it is committed to disk."""
-        return await trio.to_thread.run_sync(self.write_now, work, limiter=self._writer)
+        """Run `work` in a transaction and return its result once it is committed to disk.
+
+        Who is cancelled before his work began has written nothing; later on he hears first what came of it.
+        """
+        piece = _Piece(work)
+        self._waiting.append(piece)
+        try:
+            await self._turn.acquire()
+        except trio.Cancelled:
+            if piece in self._waiting:
+                self._waiting.remove(piece)
+                raise
+            with trio.CancelScope(shield=True):
+                await self._turn.acquire()
+        try:
+            while not piece.done:
+                together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._write_together, together)
+        finally:
+            self._turn.release()
+        return piece.outcome()
+
+    def _write_together(self, pieces: list[_Piece[Any]]) -> None:
+        """Commit all of `pieces` but those that fail; where the disk or the database fails, none of them."""
+        try:
+            with _told(), self._engine.begin() as connection:
+                if len(pieces) == 1:
+                    pieces[0].result = _do(connection, pieces[0].work)
+                else:
+                    for piece in pieces:
+                        _do_apart(connection, piece)
+        except Exception as error:
+            for piece in pieces:
+                piece.error = piece.error or _own(error)
+        for piece in pieces:
+            piece.done = True
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` on a snapshot and return its result."""
@@ -66,8 +124,9 @@ class Database:
 
     def write_now(self, work: Callable[[Session], T]) -> T:
         """Like `write`, for callers without an event loop."""
-        with _told(), Session(self._engine, expire_on_commit=False) as session, session.begin():
-            return work(session)
+        piece = _Piece(work)
+        self._write_together([piece])
+        return piece.outcome()
 
     def read_now(self, work: Callable[[Session], T]) -> T:
         """Like `read`, for callers without an event loop."""
@@ -81,6 +140,35 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+def _do_apart(connection: Connection, piece: _Piece[Any]) -> None:
+    """Do one piece within a savepoint; what it did is taken back where it fails."""
+    connection.exec_driver_sql("SAVEPOINT piece")
+    try:
+        piece.result = _do(connection, piece.work)
+    except Exception as error:
+        piece.error = error
+        # fails where a full disk has ended the whole transaction, and with it all pieces
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT piece")
+    connection.exec_driver_sql("RELEASE SAVEPOINT piece")
+
+
+def _do(connection: Connection, work: Callable[[Session], T]) -> T:
+    """Do a piece of work in a transaction that somebody else ends."""
+    with _told(), Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only") as session:
+        result = work(session)
+        session.flush()
+        return result
+
+
+def _own(error: Exception) -> Exception:
+    """Return an error for one more task to raise: one that several raise would tell of all of them."""
+    if not isinstance(error, PfsError):
+        return error
+    own = PfsError(error.kind, error.message)
+    own.__cause__ = error
+    return own
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import MetaData
 
-from jobd.store.db import JobRow
+from jobd.store.tables import JobRow
 from pfs.accounts import User
 from pfs.sql import make_engine
 

@@ -1,7 +1,7 @@
 """The tree over plain HTTP, one request after the other: for commands that look once and end."""
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from pfs.keys import address_of, bearer
 from pfs.protocol.wire import FILES_PATH, decode_error
 
 TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 300.0  # to what takes the server long: its disk has to have what was sent
 
 
 class WebClient:
@@ -76,9 +77,25 @@ class WebClient:
         """Write to a file that takes commands."""
         self._ask("PUT", path, content=data)
 
-    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def call(self, method: str, url: str, content: bytes | Iterable[bytes]) -> Any:
+        """Ask for something beside the tree, such as `/api/v1/trees/blobs`; return the answer, which is JSON.
+
+        Args:
+            content: what is sent; pieces are sent as they come, without a bound in time.
+        """
+        timeout = httpx.Timeout(TIMEOUT_S, read=ANSWER_TIMEOUT_S)
+        response = self._request(method, url, content=content, timeout=timeout)
         try:
-            response = self._client.request(method, _url(path), **options)
+            return response.json()
+        except ValueError:
+            raise _stranger(response) from None
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._request(method, _url(path), **options)
+
+    def _request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        try:
+            response = self._client.request(method, url, **options)
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if not response.is_success:

@@ -90,6 +90,20 @@ def start_writing(fd: int, offset: int, size: int) -> None:
     _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)
 
 
+def sync_all(path: str) -> None:
+    """Return when the disk that holds `path` has everything that was written to it so far, by anybody.
+
+    One call for thousands of files is far less than fsync(2) for each.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    finally:
+        os.close(fd)
+
+
 def anew(fd: int) -> str:
     """Return a name for what an O_PATH descriptor stands for; it leads nowhere else, whatever is renamed."""
     return f"/proc/self/fd/{fd}"

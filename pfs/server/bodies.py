@@ -134,7 +134,7 @@ async def _pieces(file: OpenFile, start: int, end: int | None, wait: bool = True
         yield data
 
 
-async def _body(request: Request) -> AsyncGenerator[bytes, None]:
+async def body_of(request: Request) -> AsyncGenerator[bytes, None]:
     """Yield the request's body; one that falls silent is given up."""
     async with aclosing(request.stream()) as stream:
         while True:
@@ -159,7 +159,7 @@ async def whole_body(request: Request) -> bytes:
         raise PfsError(Kind.INVALID, "a Content-Length is needed here, so that a cut upload is noticed")
     if int(length) > WHOLE_BYTES_MAX:
         raise PfsError(Kind.TOO_LARGE, f"at most {WHOLE_BYTES_MAX} bytes are taken here")
-    body = b"".join([chunk async for chunk in _body(request)])
+    body = b"".join([chunk async for chunk in body_of(request)])
     if len(body) != int(length):
         raise PfsError(Kind.INVALID, f"{length} bytes were announced and {len(body)} came")
     return body
@@ -173,7 +173,7 @@ async def upload(request: Request, fs: LeasedTree, path: str) -> None:
     try:
         try:
             offset = 0
-            async with aclosing(_body(request)) as body:
+            async with aclosing(body_of(request)) as body:
                 async for chunk in body:
                     offset += await file.write(offset, chunk)
             length = request.headers.get("content-length", "")

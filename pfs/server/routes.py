@@ -102,13 +102,6 @@ class Gate:
             raise PfsError(Kind.UNAUTHENTICATED, "a token is needed: Authorization: Bearer <token>")
         return await self._identify(token.strip())
 
-    async def filesystem(self, request: Request) -> LeasedTree:
-        """Return the view of whoever sent `request`; nodes have none."""
-        identity = await self.identity(dict(request.headers))
-        if identity.kind is not KeyKind.USER:
-            raise PfsError(Kind.UNAUTHENTICATED, "this is a node's key; files are for users' tokens")
-        return self._filesystem(identity)
-
     def routes(self) -> list[BaseRoute]:
         """Return the routes of this module's docstring."""
         files = FILES_PATH + "/{path:path}"
@@ -122,10 +115,22 @@ class Gate:
     def _guarded(
         self, answer: Callable[[Request, LeasedTree, str], Awaitable[Response]]
     ) -> Callable[[Request], Awaitable[Response]]:
+        async def with_files(request: Request, identity: Identity) -> Response:
+            return await answer(request, self._filesystem(identity), _path(request))
+
+        return self.guarded(with_files)
+
+    def guarded(
+        self, answer: Callable[[Request, Identity], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers a route: `answer`, for whoever shows a user's token, with errors as documents."""
+
         async def endpoint(request: Request) -> Response:
             try:
-                filesystem = await self.filesystem(request)
-                return await answer(request, filesystem, _path(request))
+                identity = await self.identity(dict(request.headers))
+                if identity.kind is not KeyKind.USER:
+                    raise PfsError(Kind.UNAUTHENTICATED, "this is a node's key; files are for users' tokens")
+                return await answer(request, identity)
             except PfsError as error:
                 return error_response(error)
             except ClientDisconnect:
@@ -140,7 +145,7 @@ class Gate:
         path = await fs.follow(path)
         attr = await fs.getattr(path)
         if attr.type is NodeType.DIRECTORY:
-            return _json(await listing(fs, path, request.query_params.get("each")))
+            return json_response(await listing(fs, path, request.query_params.get("each")))
         if attr.type is NodeType.SYMLINK:
             raise PfsError(Kind.LOOP, "a symbolic link of a user is not followed by the server", path)
         if request.method == "HEAD":
@@ -154,7 +159,7 @@ class Gate:
             if made is None:
                 return Response(status_code=204)
             location = f"{FILES_PATH}/{quote(made, errors='surrogateescape')}"
-            return _json({"path": made}, 201, {"location": location})
+            return json_response({"path": made}, 201, {"location": location})
         await upload(request, fs, path)
         return Response(status_code=204)
 
@@ -168,7 +173,7 @@ class Gate:
         op = request.query_params.get("op")
         if op != "mkdir":
             raise PfsError(Kind.INVALID, f"op={op} is not known; there is op=mkdir")
-        return _json(encode_attr(await fs.mkdir(await _own_links_followed(fs, path), 0o755)), 201)
+        return json_response(encode_attr(await fs.mkdir(await _own_links_followed(fs, path), 0o755)), 201)
 
     async def channel(self, taken: Taken) -> None:
         """Talk over a WebSocket with whoever its request's token proves."""
@@ -199,10 +204,10 @@ class Gate:
 def error_response(error: PfsError) -> Response:
     """Return `error` as an answer."""
     headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
-    return _json({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers)
+    return json_response({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers)
 
 
-def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return an answer in ASCII: names need not be UTF-8, and escaped they come through."""
     return Response(json.dumps(value, separators=(",", ":")), status, headers, "application/json")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import Session, SQLModel, select
 
-from pfs.accounts import FIRST_UID, Accounts, Identity, Key, KeyKind, Quota, User
+from pfs.accounts import FIRST_UID, Accounts, Identity, Key, KeyKind, Membership, Quota, User
 from pfs.errors import Kind, PfsError
 from pfs.keys import fingerprint, make_key, url_of_key
 from pfs.perm import Subject
@@ -20,7 +20,7 @@ URL = "http://127.0.0.1:8470"
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     made = Database(f"sqlite:///{tmp_path}/pfs.sqlite")
-    tables = [SQLModel.metadata.tables[table.__tablename__] for table in (User, Key, Quota)]
+    tables = [SQLModel.metadata.tables[table.__tablename__] for table in (User, Key, Quota, Membership)]
     made.write_now(lambda session: SQLModel.metadata.create_all(session.connection(), tables=tables))
     yield made
     made.close()
@@ -146,3 +146,22 @@ def test_nobody_limits_who_is_not_there(accounts: Accounts) -> None:
         with pytest.raises(PfsError, match="no user 'ann'") as caught:
             call()
         assert caught.value.kind is Kind.NOT_FOUND
+
+
+def test_whoever_a_key_proves_has_the_groups_of_now(run: Run, accounts: Accounts) -> None:
+    for name in ("ann", "bob"):
+        accounts.add_user_now(name, admin=False)
+    key = accounts.make_key_now(KeyKind.USER, "ann", URL)
+
+    async def main() -> None:
+        for groups in (set(), {"a"}, {"a", "b"}):
+            for group in groups:
+                accounts.join_now(group, "ann")
+            accounts.join_now("c", "bob")
+            assert (await accounts.identify(key)).subject.groups == groups
+            assert (await accounts.user("ann")) == (await accounts.identify(key)).subject
+        accounts.leave_now("a", "ann")
+        assert (await accounts.identify(key)).subject.groups == {"b"}
+        assert (accounts.members_now("b"), accounts.members_now("a")) == (["ann"], [])
+
+    run(main)

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
+from trio.testing import wait_all_tasks_blocked
 
 from pfs.errors import Kind, PfsError
 from pfs.sql import BUSY_TIMEOUT_MS, Database
@@ -125,6 +127,162 @@ def test_many_tasks_read_and_write_at_once(run: Run, database: Database) -> None
         assert all(0 <= value <= 30 for value in seen)
 
     run(main)
+
+
+class Gathered:
+    """A database whose writer is held up, so that everything that is written meanwhile is one moment's.
+
+    Attributes:
+        commits: how many transactions were committed since.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._go_on = threading.Event()
+        self.commits = 0
+        event.listen(database._engine, "commit", self._count)
+
+    def _count(self, _connection: object) -> None:
+        self.commits += 1
+
+    async def __aenter__(self) -> trio.Nursery:
+        self._manager = trio.open_nursery()
+        nursery = await self._manager.__aenter__()
+        nursery.start_soon(self._database.write, lambda _: self._go_on.wait(5))
+        await wait_all_tasks_blocked()
+        return nursery
+
+    async def __aexit__(self, *what: Any) -> None:
+        await wait_all_tasks_blocked()
+        self._go_on.set()
+        await self._manager.__aexit__(*what)
+
+
+def test_what_is_written_at_one_moment_is_committed_together(run: Run, database: Database) -> None:
+    async def main() -> None:
+        results: list[int] = []
+
+        async def write(number: int) -> None:
+            def work(session: Session) -> int:
+                add_one(session)
+                return number
+
+            results.append(await database.write(work))
+
+        gathered = Gathered(database)
+        async with gathered as nursery:
+            for number in range(20):
+                nursery.start_soon(write, number)
+        assert sorted(results) == list(range(20))
+        assert gathered.commits == 2
+        assert await database.read(value_of) == 20
+
+    run(main)
+
+
+def test_one_that_fails_harms_no_other_of_its_moment(run: Run, database: Database) -> None:
+    async def main() -> None:
+        told: list[str] = []
+
+        def fail(session: Session) -> None:
+            add_one(session)
+            raise ValueError("the reason")
+
+        def refer_to_nothing(session: Session) -> None:
+            add_one(session)
+            session.connection().execute(text("INSERT INTO child VALUES (1)"))
+
+        async def write(work: Callable[[Session], None]) -> None:
+            try:
+                await database.write(work)
+            except (ValueError, IntegrityError) as error:
+                told.append(type(error).__name__)
+
+        async with Gathered(database) as nursery:
+            for work in (add_one, fail, add_one, refer_to_nothing, fail, add_one):
+                nursery.start_soon(write, work)
+        assert sorted(told) == ["IntegrityError", "ValueError", "ValueError"]
+        assert await database.read(value_of) == 3
+
+    run(main)
+
+
+def test_where_a_transaction_is_lost_nobody_hears_of_success(run: Run, database: Database) -> None:
+    async def main() -> None:
+        told: list[BaseException | None] = []
+
+        def lose(session: Session) -> None:
+            session.connection().exec_driver_sql("ROLLBACK")  # what SQLite does itself where a disk is full
+            raise ValueError("the reason")
+
+        async def write(work: Callable[[Session], None]) -> None:
+            try:
+                await database.write(work)
+                told.append(None)
+            except Exception as error:
+                told.append(error)
+
+        async with Gathered(database) as nursery:
+            for work in (add_one, lose, add_one):
+                nursery.start_soon(write, work)
+        assert len(told) == 3
+        assert None not in told
+        assert await database.read(value_of) == 0
+        await database.write(add_one)
+        assert await database.read(value_of) == 1
+
+    run(main)
+
+
+def test_who_is_cancelled_in_the_queue_has_written_nothing_and_others_have(run: Run, database: Database) -> None:
+    async def main() -> None:
+        gone = trio.CancelScope()
+
+        async def write_not() -> None:
+            with gone:
+                await database.write(add_one)
+
+        async with Gathered(database) as nursery:
+            nursery.start_soon(write_not)
+            nursery.start_soon(database.write, add_one)
+            await wait_all_tasks_blocked()
+            gone.cancel()
+        assert await database.read(value_of) == 1
+
+    run(main)
+
+
+def test_who_is_cancelled_while_it_is_written_hears_what_came_of_it(run: Run, database: Database) -> None:
+    async def main() -> None:
+        began, go_on, heard = trio.Event(), threading.Event(), []
+        scopes = [trio.CancelScope(), trio.CancelScope()]
+
+        def slow(session: Session) -> None:
+            add_one(session)
+            trio.from_thread.run_sync(began.set)
+            go_on.wait(5)
+
+        async def write(scope: trio.CancelScope, work: Callable[[Session], None]) -> None:
+            with scope:
+                await database.write(work)
+                heard.append(work)
+
+        async with trio.open_nursery() as nursery, Gathered(database) as gathered:
+            for scope, work in zip(scopes, (slow, add_one), strict=True):
+                gathered.start_soon(write, scope, work)
+            nursery.start_soon(_cancel_then, began, scopes, go_on)
+        assert len(heard) == 2
+        assert await database.read(value_of) == 2
+
+    run(main)
+
+
+async def _cancel_then(began: trio.Event, scopes: list[trio.CancelScope], go_on: threading.Event) -> None:
+    await began.wait()
+    for scope in scopes:
+        scope.cancel()
+    await wait_all_tasks_blocked()
+    go_on.set()
 
 
 def test_a_reader_sees_one_moment_however_long_it_looks(database: Database) -> None:

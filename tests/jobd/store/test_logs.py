@@ -1,205 +1,308 @@
-import errno
-import os
+"""The store of logs: what is taken, what is read, and who is woken."""
+
 import re
-import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 
-from jobd.store.logs import DAEMON, LogStore
+from jobd.store.logs import DAEMON, PREPARE, LogStore
 from pfs.errors import Kind, PfsError
 
 TIME_NS = 1_700_000_000_000_000_000
-PREFIX = re.compile(rb"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] \[(?:worker \d+|daemon)\] ")
+PREFIX = re.compile(rb"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] \[(?:worker \d+|daemon|prepare)\] ")
+MARKER = b"The log has reached its 1KiB; what comes after it is not kept"
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 
-def pieces_of(data: bytes) -> list[tuple[int, int]]:
-    return [(TIME_NS, len(line)) for line in data.splitlines(keepends=True)]
+async def add(
+    store: LogStore, data: bytes, *, offset: int = 0, worker: int = 0, attempt: int = 1, job_id: int = 1
+) -> int:
+    pieces = [(TIME_NS, len(line)) for line in data.splitlines(keepends=True)]
+    return await store.append(job_id, attempt, worker, offset, pieces=pieces, data=data)
 
 
-async def whole(store: LogStore, job_id: int = 1) -> bytes:
+async def whole(store: LogStore, worker: int | None = None, job_id: int = 1) -> bytes:
     log = await store.find(job_id)
-    return await store.read(log, None, 0, 1 << 20)
+    return await store.read(log, worker, 0, 1 << 20)
 
 
-def test_a_process_bytes_are_kept_unchanged_and_stamped_in_the_jobs_log(tmp_path, run):
-    async def main():
+def test_a_process_bytes_are_kept_unchanged_and_stamped_in_the_jobs_log(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
         store = LogStore(str(tmp_path))
         data = b"one\n\xff\x00two\rthree\n"
-        assert await store.append(1, 0, 0, [(TIME_NS, 4), (TIME_NS, len(data) - 4)], data) == len(data)
+        pieces = [(TIME_NS, 4), (TIME_NS, len(data) - 4)]
+        assert await store.append(1, 1, 0, 0, pieces=pieces, data=data) == len(data)
         assert (tmp_path / "1/logs/worker-0.log").read_bytes() == data
         assert PREFIX.sub(b"", await whole(store)) == data
 
     run(main)
 
 
-def test_only_output_that_goes_on_where_the_log_stands_is_taken(tmp_path, run):
-    async def main():
+def test_only_output_that_goes_on_where_the_log_stands_is_taken(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
         store = LogStore(str(tmp_path))
-        assert await store.append(1, 0, 0, pieces_of(b"abc\n"), b"abc\n") == 4
-        assert await store.append(1, 0, 0, pieces_of(b"abc\n"), b"abc\n") == 4
-        assert await store.append(1, 0, 9, pieces_of(b"xyz\n"), b"xyz\n") == 4
-        assert await store.append(1, 0, 4, pieces_of(b"def\n"), b"def\n") == 8
+        assert await add(store, b"abc\n") == 4
+        assert await add(store, b"abc\n") == 4
+        assert await add(store, b"xyz\n", offset=9) == 4
+        assert await add(store, b"def\n", offset=4) == 8
+        assert await add(store, b"", offset=8) == 8
         assert PREFIX.sub(b"", await whole(store)) == b"abc\ndef\n"
 
     run(main)
 
 
+def test_each_attempt_of_each_process_is_counted_by_itself_also_after_a_restart(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path))
+        assert await add(store, b"one\n") == 4
+        assert await add(store, b"other process\n", worker=1) == 14
+        assert await store.offset_of(1, 2, 0) == 0
+        assert await add(store, b"two\n", attempt=2) == 4
+        for each in (store, LogStore(str(tmp_path))):
+            assert [await each.offset_of(1, 2, worker) for worker in (0, 1, 2)] == [4, 0, 0]
+            assert await each.offset_of(1, 1, 1) == 14
+            assert await whole(each, 0) == b"one\ntwo\n"
+
+    run(main)
+
+
+def test_what_a_past_attempt_still_says_counts_as_taken_and_is_not_kept(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path))
+        await add(store, b"one\n", attempt=2)
+        before = await whole(store)
+        assert await add(store, b"late\n", offset=7, attempt=1) == 12
+        assert await whole(store) == before
+
+    run(main)
+
+
+def test_the_output_of_preparing_has_a_file_of_its_own(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path))
+        await add(store, b"Cloning\n", worker=PREPARE)
+        await store.note(1, PREPARE, "Copied", TIME_NS, 1)
+        for each in (store, LogStore(str(tmp_path))):
+            assert await whole(each, PREPARE) == b"Cloning\n"
+            assert [line.split(b"] ", 1)[1] for line in (await whole(each)).splitlines()] == [
+                b"[prepare] Cloning",
+                b"[prepare] Copied",
+            ]
+        await store.end(1)
+        assert await whole(LogStore(str(tmp_path)), PREPARE) == b"Cloning\n"
+
+    run(main)
+
+
 @pytest.mark.parametrize("pieces", [[], [(TIME_NS, 3)], [(TIME_NS, 5)], [(TIME_NS, 5), (TIME_NS, -1)]])
-def test_pieces_that_are_not_the_bytes_are_refused(tmp_path, run, pieces):
-    async def main():
+def test_pieces_that_are_not_the_bytes_are_refused(tmp_path: Path, run: Run, pieces: list[tuple[int, int]]) -> None:
+    async def main() -> None:
         with pytest.raises(PfsError) as caught:
-            await LogStore(str(tmp_path)).append(1, 0, 0, pieces, b"abc\n")
+            await LogStore(str(tmp_path)).append(1, 1, 0, 0, pieces=pieces, data=b"abc\n")
         assert caught.value.kind is Kind.INVALID
 
     run(main)
 
 
-def test_a_line_of_the_service_stands_in_a_log_once_also_after_a_restart(tmp_path, run):
-    async def main():
+def test_a_line_of_the_service_stands_in_a_log_once_for_each_attempt_also_after_a_restart(
+    tmp_path: Path, run: Run
+) -> None:
+    async def main() -> None:
         for _ in range(2):
             store = LogStore(str(tmp_path))
-            await store.note(1, DAEMON, "Pit daemon started", TIME_NS)
-            await store.note(1, DAEMON, "Pit daemon started", TIME_NS + 5_000_000_000)
-        assert (await whole(store)).count(b"Pit daemon started") == 1
+            for attempt in (1, 2):
+                await store.note(1, DAEMON, "Pit daemon started", TIME_NS, attempt)
+                await store.note(1, DAEMON, "Pit daemon started", TIME_NS + 5_000_000_000, attempt)
+        assert (await whole(store)).count(b"Pit daemon started") == 2
 
     run(main)
 
 
-def test_a_line_of_the_service_never_continues_what_a_process_left_unended(tmp_path, run):
-    async def main():
+def test_a_line_of_the_service_never_continues_what_a_process_left_unended(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
         store = LogStore(str(tmp_path))
-        await store.append(1, 0, 0, [(TIME_NS, 3)], b"abc")
-        await store.note(1, 0, "Worker 0 ended with exit code 0", TIME_NS)
+        await add(store, b"abc")
+        await store.note(1, 0, "Worker 0 ended with exit code 0", TIME_NS, 1)
         text = await whole(store)
         assert [PREFIX.sub(b"", line) for line in text.splitlines()] == [b"abc", b"Worker 0 ended with exit code 0"]
         assert await whole(LogStore(str(tmp_path))) == text
-        again = LogStore(str(tmp_path))
-        (tmp_path / "1/logs/job.log").write_bytes(b"")
-        await again.open(1)
+
+    run(main)
+
+
+# ---- the cap
+
+
+def test_beyond_the_cap_all_is_taken_and_dropped_and_that_is_said_once(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path), bytes_max=1024)
+        assert await add(store, b"x" * 899 + b"\n") == 900
+        assert await add(store, b"kept\n" + b"y" * 200 + b"\n", offset=900) == 1106
+        assert await add(store, b"z\n", offset=1106) == 1108
+        assert await add(store, b"other\n", worker=1) == 6
+        assert await add(store, b"again\n", attempt=2) == 6
+        await store.note(1, DAEMON, "Stopped", TIME_NS, 1)
+        assert await whole(store, 0) == b"x" * 899 + b"\nkept\n"
+        assert await whole(store, 1) == b""
+        lines = [line.split(b"] ", 1)[1] for line in (await whole(store)).splitlines()]
+        assert lines[1:] == [b"[worker 0] kept", b"[daemon] " + MARKER, b"[daemon] Stopped"]
+
+    run(main)
+
+
+def test_what_was_dropped_is_known_after_a_restart(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path), bytes_max=1024)
+        await add(store, b"x" * 2000)
+        for number in range(3):
+            await add(store, b"more", offset=2000 + 4 * number)
+            await add(store, b"m", worker=1, offset=number)
+        text = await whole(store)
+        again = LogStore(str(tmp_path), bytes_max=1024)
+        assert await again.offset_of(1, 1, 0) == 2012
+        assert await again.offset_of(1, 1, 1) == 3
+        assert await add(again, b"on", offset=2012) == 2014
         assert await whole(again) == text
+        assert await LogStore(str(tmp_path), bytes_max=1024).offset_of(1, 1, 0) == 2014
 
     run(main)
 
 
-def test_a_disk_that_refuses_in_the_middle_of_a_batch_leaves_nothing_of_it(tmp_path, run, monkeypatch):
-    async def main():
-        store = LogStore(str(tmp_path))
-        await store.append(1, 0, 0, pieces_of(b"one\n"), b"one\n")
-        before = await whole(store)
-        for refused in ("worker-0.log", "index", "job.log"):
-            monkeypatch.setattr("jobd.store.logs.os.write", half_written_at(refused))
-            with pytest.raises(PfsError) as caught:
-                await store.append(1, 0, 4, pieces_of(b"two\n"), b"two\n")
-            assert caught.value.kind is Kind.NO_SPACE
-            monkeypatch.undo()
-            assert await whole(store) == before
-        assert await store.append(1, 0, 4, pieces_of(b"two\n"), b"two\n") == 8
-        assert PREFIX.sub(b"", await whole(store)) == b"one\ntwo\n"
-        assert (tmp_path / "1/logs/job.log").read_bytes() == await whole(LogStore(str(tmp_path)))
+def test_the_index_does_not_grow_with_what_is_dropped(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path), bytes_max=1024)
+        await add(store, b"x" * 2000)
+        size = (tmp_path / "1/logs/index").stat().st_size
+        for number in range(100):
+            await add(store, b"x", offset=2000 + number)
+        assert (tmp_path / "1/logs/index").stat().st_size == size
 
     run(main)
 
 
-def half_written_at(name: str):
-    """Return an os.write for a disk that is full after half of what is written to the file `name`."""
-    real, written = os.write, set()
-
-    def write(fd: int, data: bytes) -> int:
-        if os.readlink(f"/proc/self/fd/{fd}").endswith(name):
-            if name in written:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            written.add(name)
-            data = data[: len(data) // 2]
-        return real(fd, data)
-
-    return write
+# ---- readers
 
 
-def test_readers_are_woken_by_growth_and_by_the_end(tmp_path, run):
-    async def main():
+@pytest.mark.parametrize("worker", [None, 0])
+def test_who_waits_is_woken_by_more_and_by_the_end(tmp_path: Path, run: Run, worker: int | None) -> None:
+    async def main() -> None:
         store = LogStore(str(tmp_path))
         log = await store.open(1)
-        for grow in (lambda: store.note(1, DAEMON, "x", TIME_NS), lambda: store.end(1)):
-            grown = log.grown
-            await grow()
-            assert grown.is_set()
-        assert log.over
+        found: list[bool] = []
+
+        async def follow() -> None:
+            offset = 0
+            while True:
+                found.append(await log.more(worker, offset))
+                offset = log.size(worker)
+                if not found[-1]:
+                    return
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            nursery.start_soon(follow)
+            await trio.testing.wait_all_tasks_blocked()
+            assert found == []
+            await add(store, b"a\n")
+            await trio.testing.wait_all_tasks_blocked()
+            assert found == [True, True]
+            await store.end(1)
+        assert found == [True, True, False, False]
         assert (await store.find(1)).over
+        assert await (await store.find(1)).more(worker, 0)
+        assert not await (await store.find(1)).more(worker, log.size(worker))
 
     run(main)
 
 
-def test_what_comes_after_the_end_is_left_out(tmp_path, run):
-    async def main():
+def test_who_waits_for_a_process_is_not_woken_by_another(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
         store = LogStore(str(tmp_path))
         log = await store.open(1)
-        await store.append(1, 0, 0, pieces_of(b"a\n"), b"a\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.more, 0, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            await add(store, b"a\n", worker=1)
+            await store.note(1, 0, "Worker 0 started", TIME_NS, 1)
+            with trio.move_on_after(0):
+                await trio.testing.wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            await add(store, b"a\n")
+
+    run(main)
+
+
+def test_what_comes_after_the_end_counts_as_taken_and_is_not_kept(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path))
+        log = await store.open(1)
+        await add(store, b"a\n")
         async with trio.open_nursery() as nursery:
             await log.lock.acquire()
             nursery.start_soon(store.end, 1)
             await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(store.append, 1, 0, 2, pieces_of(b"b\n"), b"b\n")
+
+            async def late() -> None:
+                assert await add(store, b"b\n", offset=2) == 4
+
+            nursery.start_soon(late)
             await trio.testing.wait_all_tasks_blocked()
             log.lock.release()
-        assert (tmp_path / "1/logs/worker-0.log").read_bytes() == b"a\n"
+        before = await whole(store)
+        for each in (store, LogStore(str(tmp_path))):
+            assert await add(each, b"b\n", offset=2) == 4
+            await each.note(1, DAEMON, "late", TIME_NS, 1)
+            await each.end(1)
+            assert await whole(each) == before
+            assert await whole(each, 0) == b"a\n"
 
     run(main)
 
 
-operation = st.one_of(
-    st.tuples(
-        st.just("worker"), st.integers(0, 2), st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=4)
-    ),
-    st.tuples(st.just("note"), st.just(DAEMON), st.text("abc", min_size=1, max_size=5)),
-)
+def test_two_who_open_a_log_at_once_get_the_same_one(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        await add(LogStore(str(tmp_path)), b"abc\n")
+        store = LogStore(str(tmp_path))
+        async with trio.open_nursery() as nursery:
+
+            async def go_on(worker: int, offset: int) -> None:
+                assert await add(store, b"def\n", worker=worker, offset=offset) == offset + 4
+
+            nursery.start_soon(go_on, 0, 4)
+            nursery.start_soon(go_on, 1, 0)
+        assert await whole(store, 0) == b"abc\ndef\n"
+        assert await whole(store, 1) == b"def\n"
+        assert await whole(LogStore(str(tmp_path))) == await whole(store)
+
+    run(main)
 
 
-@given(st.lists(operation, max_size=12), st.data())
-def test_a_crash_at_any_byte_of_any_file_loses_no_piece_that_was_read_and_repeats_none(operations, data):
-    with tempfile.TemporaryDirectory() as directory:
-        trio.run(_crash, Path(directory), operations, data)
+def test_a_disk_that_refuses_is_told_and_asked_again(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path / "jobs"))
+        for _ in range(2):
+            with pytest.raises(PfsError) as caught:
+                await add(store, b"abc\n")
+            assert caught.value.kind is Kind.NOT_FOUND
+        (tmp_path / "jobs").mkdir()
+        assert await add(store, b"abc\n") == 4
+
+    run(main)
 
 
-async def _crash(root: Path, operations, data) -> None:
-    """Cut each file as a kill between or within the three writes of the last batch could have left it."""
-    before: dict[str, int] = {}
-    logs = root / "1" / "logs"
-    store = LogStore(str(root))
-    await store.open(1)
-    shown = b""
-    for kind, source, value in operations:
-        before = {name: os.stat(logs / name).st_size for name in os.listdir(logs)}
-        shown = await whole(store)
-        if kind == "note":
-            await store.note(1, source, value, TIME_NS)
-        else:
-            batch = b"".join(value)
-            offset = (await store.open(1)).offsets.get(source, 0)
-            await store.append(1, source, offset, [(TIME_NS, len(piece)) for piece in value], batch)
-    complete = await whole(store)
-    offsets = dict((await store.open(1)).offsets)
-    # writes go to a worker's file, then the index, then job.log: the first that is cut ends it
-    order = [*(name for name in os.listdir(logs) if name.startswith("worker")), "index", "job.log"]
-    intact = True
-    for name in order:
-        if not (logs / name).exists():
-            continue
-        size, least = os.stat(logs / name).st_size, before.get(name, 0)
-        kept = data.draw(st.integers(least, size)) if intact else least
-        intact = intact and kept == size
-        os.truncate(logs / name, kept)
+def test_a_log_that_was_removed_is_not_found(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path))
+        await add(store, b"abc\n")
+        await store.end(1)
+        log = await store.find(1)
+        (tmp_path / "1/logs/job.log").unlink()
+        with pytest.raises(PfsError) as caught:
+            await store.read(log, None, 0, 10)
+        assert caught.value.kind is Kind.NOT_FOUND
 
-    again = LogStore(str(root))
-    log = await again.open(1)
-    recovered = await whole(again)
-    assert recovered.startswith(shown)
-    assert complete.startswith(recovered)
-    for worker, offset in log.offsets.items():
-        assert offset <= offsets[worker]
-        assert os.stat(log.path(worker)).st_size == offset
-    assert os.stat(log.path(None)).st_size == log.size_bytes == len(recovered) if recovered else True
+    run(main)

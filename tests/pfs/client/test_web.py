@@ -8,11 +8,16 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from pfs.client import web as webclient
 from pfs.client.web import WebClient, facts
 from pfs.errors import Kind, PfsError
-from tests.pfs.served import datacenter, listening
+from pfs.server.routes import error_response
+from tests.pfs.served import datacenter, listening, served
 from tests.pfs.world import World
 
 T = TypeVar("T")
@@ -233,3 +238,27 @@ def test_an_authority_that_cannot_be_read_is_said(tmp_path: Path, name: str) -> 
 def test_facts_are_a_key_and_the_rest_of_the_line() -> None:
     assert facts("state RUNNING\nwhy two words\nempty\n") == {"state": "RUNNING", "why": "two words", "empty": ""}
     assert facts(None) == {}
+
+
+def test_doors_beside_the_tree_are_asked_with_pieces_and_answer_in_json(run: Run) -> None:
+    async def endpoint(request: Request) -> Response:
+        body = (await request.body()).decode()
+        if body == "refuse":
+            return error_response(PfsError(Kind.QUOTA, "no room"))
+        return Response("no json" if body == "odd" else f'{{"method": "{request.method}", "body": "{body}"}}')
+
+    app = Starlette(routes=[Route("/door", endpoint, methods=["PUT", "POST"])])
+
+    def command(client: WebClient) -> None:
+        assert client.call("PUT", "/door", b"whole") == {"method": "PUT", "body": "whole"}
+        assert client.call("POST", "/door", iter([b"in ", b"pieces"])) == {"method": "POST", "body": "in pieces"}
+        with pytest.raises(PfsError, match="no room"):
+            client.call("POST", "/door", b"refuse")
+        with pytest.raises(PfsError, match="not a pfs server"):
+            client.call("POST", "/door", b"odd")
+
+    async def main() -> None:
+        async with served(app) as server:
+            await asked(server.url, command)
+
+    run(main)

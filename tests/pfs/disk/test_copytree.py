@@ -1,16 +1,19 @@
 """Copying a tree from one domain into another: what is copied, how much at most, whose it is, and again after a cut."""
 
 import contextlib
+import itertools
 import os
 import stat
-from collections.abc import Awaitable, Callable, Collection
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from pfs.disk import copytree
 from pfs.disk.attr import node_id_of
-from pfs.disk.copytree import DEPTH_MAX, Copied, Limits, copy_tree
+from pfs.disk.copytree import DEPTH_MAX, Copied, Limits, Piece, copy_tree, lay_out
 from pfs.errors import Kind, PfsError
 from tests.pfs.world import World
 
@@ -239,3 +242,93 @@ def test_a_file_that_goes_meanwhile_is_left_out(
     assert copy().files == 1
     monkeypatch.undo()
     assert os.listdir(target) == ["b"]
+
+
+# ---- a listed tree
+
+
+@pytest.fixture
+def contents(tmp_path: Path) -> Path:
+    path = tmp_path / "contents"
+    path.mkdir()
+    (path / "five").write_bytes(b"12345")
+    return path
+
+
+@pytest.fixture
+def lay(run: Run, world: World) -> Callable[..., Copied]:
+    def lay(*pieces: Piece, uid: int | None = None, limits: Limits = ENOUGH) -> Copied:
+        return run(lambda: lay_out(world.disk, pieces, "jobs/17/data", uid=uid, limits=limits))
+
+    return lay
+
+
+def test_what_is_listed_is_made_with_the_directories_on_the_way(lay: Copy, contents: Path, target: Path) -> None:
+    five = (str(contents / "five"), 5)
+    pieces = [
+        Piece("a/b/run.sh", 0o755, content=five),
+        Piece("a/link", link="b/run.sh"),
+        Piece(os.fsdecode(b"caf\xe9"), 0o600, content=five),
+        Piece("empty", 0o750),
+    ]
+    assert lay(*pieces).size_bytes == 10
+    assert (target / "a/b/run.sh").read_bytes() == b"12345"
+    assert stat.S_IMODE((target / "a/b/run.sh").stat().st_mode) == 0o755
+    assert os.readlink(target / "a/link") == "b/run.sh"
+    assert (target / os.fsdecode(b"caf\xe9")).read_bytes() == b"12345"
+    assert (os.listdir(target / "empty"), stat.S_IMODE((target / "empty").stat().st_mode)) == ([], 0o750)
+    assert lay(*pieces).size_bytes == 10, "one that was cut may begin again"
+
+
+def test_nothing_is_made_through_a_link_or_outside(lay: Copy, contents: Path, target: Path, world: World) -> None:
+    five = (str(contents / "five"), 5)
+    (target / "away").symlink_to(world.path / "home/bob")
+    for path, kind in (("away/x", Kind.LOOP), ("../x", Kind.INVALID), ("/x", Kind.INVALID)):
+        with pytest.raises(PfsError) as caught:
+            lay(Piece(path, content=five))
+        assert caught.value.kind is kind
+    lay(Piece("away", content=five))
+    assert (target / "away").read_bytes() == b"12345"
+    assert os.listdir(world.path / "home/bob") == []
+
+
+def test_a_content_that_was_damaged_and_more_than_allowed_are_refused(lay: Copy, contents: Path, target: Path) -> None:
+    for piece, limits, kind in (
+        (Piece("x", content=(str(contents / "five"), 6)), ENOUGH, Kind.IO),
+        (Piece("x", content=(str(contents / "gone"), 5)), ENOUGH, Kind.NOT_FOUND),
+        (Piece("x", content=(str(contents / "five"), 5)), Limits(10, 4), Kind.TOO_LARGE),
+        (Piece("a/b/c/d"), Limits(3, 4), Kind.TOO_LARGE),
+    ):
+        with pytest.raises(PfsError) as caught:
+            lay(piece, limits=limits)
+        assert caught.value.kind is kind
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_is_listed_is_its_owners(lay: Copy, contents: Path, target: Path) -> None:
+    lay(Piece("a/b", content=(str(contents / "five"), 5)), Piece("c", link="a"), Piece("d"), uid=OWNER)
+    assert {path.lstat().st_uid for path in target.rglob("*")} == {OWNER}
+
+
+def test_who_is_cancelled_does_not_wait_for_the_rest(run: Run, world: World, target: Path) -> None:
+    started = threading.Event()
+
+    async def main() -> Copied:
+        with trio.CancelScope() as scope:
+
+            async def cancel() -> None:
+                await trio.to_thread.run_sync(started.wait)
+                scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel)
+                await lay_out(world.disk, endless(), "jobs/17/data", uid=None, limits=Limits(10**9, 0))
+        assert scope.cancelled_caught
+        return Copied()
+
+    def endless() -> Iterator[Piece]:
+        for n in itertools.count():
+            yield Piece(f"d{n % 10}")
+            started.set()
+
+    run(main)

@@ -1,0 +1,159 @@
+"""The migrations: what they make, and that a database of a former version comes along."""
+
+import json
+from importlib.resources import files
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from jobd.job import Job
+from jobd.life.life import State, fold
+from jobd.store.db import JobStore
+from jobd.store.schema import metadata, upgrade
+from pfs.accounts import Accounts, KeyKind
+from pfs.errors import PfsError
+from pfs.sql import Database, make_engine
+
+OLD_SPEC = {
+    "name": "a",
+    "title": "A title",
+    "groups": [{"name": "main", "count": 1, "argv": ["sh", "-c", "x"], "image": None, "env": {}, "cpus": None}],
+    "src": None,
+    "max_duration_s": 60.0,
+    "grace_s": 30.0,
+    "priority": 40,
+    "end": "all",
+    "on_error": "stop",
+    "private": False,
+}
+OLD_SPEC["groups"][0]["memory_bytes"] = None
+OLD_LIFE = {
+    "state": "FAILED",
+    "reason": "exit code 3",
+    "changed_at_ns": 9,
+    "submitted_at_ns": 1,
+    "started_at_ns": 5,
+    "ended_at_ns": 9,
+    "attempt": 1,
+    "node": "cmn0",
+    "exit_code": 3,
+    "kill_requested": None,
+    "stop_end": None,
+}
+OLD_EVENTS = [
+    {"event": "submitted", "time_ns": 1},
+    {"event": "prepared", "time_ns": 1},
+    {"event": "placed", "time_ns": 4, "node": "cmn0"},
+    {"event": "started", "time_ns": 5},
+    {"event": "ended", "time_ns": 9, "code": 3, "reason": "", "out_of_memory": False},
+]
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/x.sqlite"
+
+
+def make_old(url: str, *states: str) -> str:
+    """Make a database of the version before, with a job in each of the states; return a key of its account."""
+    config = Config()
+    config.set_main_option("script_location", str(files("jobd.store") / "migrations"))
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for number, state in enumerate(states, start=1):
+            life = OLD_LIFE | {"state": state, "ended_at_ns": 9 if state == "FAILED" else None}
+            insert(
+                connection,
+                "job",
+                {"id": number, "user": "ann", "name": "a", "title": "A title", "state": state}
+                | {"spec_text": b"the text", "spec": json.dumps(OLD_SPEC), "life": json.dumps(life)}
+                | {"submitted_at_ns": 1, "ended_at_ns": life["ended_at_ns"], "idempotency_key": f"k{number}"},
+            )
+            for event in OLD_EVENTS:
+                row = {"job_id": number, "time_ns": event["time_ns"], "event": json.dumps(event)}
+                insert(connection, "jobevent", row)
+            insert(connection, "jobname", {"user": "ann", "name": f"n{number}", "job_id": number})
+        insert(connection, "user", {"name": "ann", "admin": True, "created_at_ns": 1})
+        insert(connection, "quota", {"user": "ann", "size_bytes": 7, "files": None})
+        insert(connection, "setting", {"name": "datacenter", "value": "dc1"})
+        insert(
+            connection,
+            "node",
+            {"id": "cmn0", "name": "n0", "attrs": '{"cpuCount": 4}', "runtimes": '["docker"]'}
+            | {"boot_id": "b", "registered_at_ns": 1, "seen_at_ns": 2},
+        )
+        insert(
+            connection,
+            "draft",
+            {"user": "ann", "name": "a.yaml", "content": b"x", "link": False, "submitted": True}
+            | {"born_ns": 1, "mtime_ns": 3},
+        )
+    engine.dispose()
+    database = Database(url)
+    key = Accounts(database, numbered=True).make_key_now(KeyKind.USER, "ann", "http://x")
+    database.close()
+    return key
+
+
+def insert(connection, table: str, row: dict[str, object]) -> None:
+    names = ", ".join(f'"{name}"' for name in row)
+    values = ", ".join(f":{name}" for name in row)
+    connection.execute(text("PRAGMA defer_foreign_keys=ON"))
+    connection.execute(text(f'INSERT INTO "{table}" ({names}) VALUES ({values})'), row)
+
+
+def test_the_migrations_make_just_the_tables_of_the_program(url):
+    upgrade(url)
+    upgrade(url)
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata()) == []
+        indices = {index["name"]: index for index in inspect(connection).get_indexes("job")}
+    assert indices["ix_job_task"]["unique"]
+    assert {name for name, index in indices.items() if index.get("dialect_options")} == set(indices)
+    engine.dispose()
+
+
+def test_accounts_nodes_and_jobs_that_are_over_come_along(url, run):
+    key = make_old(url, "FAILED", "FAILED")
+    upgrade(url)
+    database = Database(url)
+    store, accounts = JobStore(database), Accounts(database, numbered=True)
+
+    async def main() -> None:
+        assert (await accounts.identify(key)).subject.user == "ann"
+        assert accounts.limits_now("ann").size_bytes == 7
+        assert store.setting_now("datacenter") == "dc1"
+        [node] = await store.nodes()
+        assert (node.id, node.attrs, node.runtimes, node.gpus) == ("cmn0", {"cpuCount": 4}, ["docker"], [])
+        [draft] = await store.drafts("ann", 0)
+        assert (draft.name, draft.mtime_ns) == ("a.yaml", 3)
+        job = await store.job(2)
+        assert isinstance(job, Job)
+        assert (job.spec.groups[0].argv, job.spec.priority) == (("sh", "-c", "x"), 40)
+        assert (job.life.state, job.life.exit_code, job.life.nodes) == (State.FAILED, 3, ("cmn0",))
+        assert fold(await store.history(2)) == job.life
+        assert await store.spec_text(2) == b"the text"
+        assert await store.named("ann", "n2") == 2
+        assert [each.id for each in await store.listed("ann", 9)] == [2, 1]
+
+    run(main)
+    database.close()
+
+
+def test_jobs_that_are_not_over_have_to_end_under_the_version_that_started_them(url):
+    make_old(url, "FAILED", "RUNNING")
+    for _ in range(2):
+        with pytest.raises(PfsError, match="1 jobs of this datacenter are not over"):
+            upgrade(url)
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0002"
+        assert connection.execute(text("SELECT COUNT(spec_text) FROM job")).scalar_one() == 2
+    engine.dispose()
