@@ -1,8 +1,8 @@
 """The log of a job: how output is cut into pieces, and how the pieces of several sources become one text.
 
-The node cuts (`Splitter`): a piece ends at `\\n`, at `\\r`, at 64 KiB, or after a silence that the caller notices
-(`flush`), and has the time of its first byte. The server merges (`format_piece`), once, so that every reader sees
-the same file:
+The node cuts (`Splitter`): a piece ends at the end of a line (`\\n`, `\\r`), at 64 KiB without one, or after a silence
+that the caller notices (`flush`); it has the time of its first byte, and lines that came in the same moment are one
+piece. The server merges (`format_piece`), once, so that every reader sees the same file:
 
     [2026-01-31 09:30:00] [worker 0] epoch 1
     [2026-01-31 09:30:01] [daemon] …
@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 PIECE_BYTES_MAX = 64 * 1024
 
-_LINE = re.compile(rb"\r\n|[^\r\n]*[\r\n]|[^\r\n]+")
-_PIECE = re.compile(rb"[^\r\n]*[\r\n]|[^\r\n]+")
+_LINE_END = re.compile(rb"\r\n|[\r\n]")
 
 
 class Splitter:
@@ -39,16 +38,21 @@ class Splitter:
     def feed(self, data: bytes, now_ns: int) -> list[tuple[int, bytes]]:
         """Take bytes that came now, and return the pieces that are whole: pairs of time and bytes."""
         pieces: list[tuple[int, bytes]] = []
-        for match in _PIECE.finditer(data):
-            part = match[0]
-            while part:
-                if not self._held:
-                    self._held_since_ns = now_ns
-                room = PIECE_BYTES_MAX - len(self._held)
-                self._held += part[:room]
-                part = part[room:]
-                if len(self._held) == PIECE_BYTES_MAX or self._held.endswith((b"\n", b"\r")):
-                    pieces += self.flush()
+        start, end = 0, max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if self._held and end:
+            first = _LINE_END.search(data)
+            assert first is not None
+            start = first.end()
+            self._held += data[:start]
+            pieces += self.flush()
+        if start < end:
+            pieces.append((now_ns, data[start:end]))
+        if end < len(data):
+            if not self._held:
+                self._held_since_ns = now_ns
+            self._held += data[end:]
+            if len(self._held) >= PIECE_BYTES_MAX:
+                pieces += self.flush()
         return pieces
 
     def flush(self) -> list[tuple[int, bytes]]:
@@ -67,6 +71,11 @@ class MergeState:
     source: str = ""
     last: bytes = b""
 
+    @property
+    def ended(self) -> bool:
+        """Whether the text ends with the end of a line."""
+        return self.last in (b"", b"\n", b"\r")
+
 
 def format_piece(prior: MergeState, source: str, stamp_text: str, data: bytes) -> tuple[MergeState, bytes]:
     """Return what a piece adds to the merged text.
@@ -80,19 +89,19 @@ def format_piece(prior: MergeState, source: str, stamp_text: str, data: bytes) -
     if not data:
         return prior, b""
     prefix = f"[{stamp_text}] [{source}] ".encode()
-    text = bytearray()
-    state = prior
-    for match in _LINE.finditer(data):
-        line = match[0]
-        ended = state.last in (b"", b"\n", b"\r")
-        goes_on = state.source == source and (not ended or (state.last == b"\r" and line == b"\n"))
-        if not goes_on:
-            text += (b"" if ended else b"\n") + prefix
-        text += line
-        state = MergeState(source, line[-1:])
-    return state, bytes(text)
+    goes_on = prior.source == source and (not prior.ended or (prior.last == b"\r" and data.startswith(b"\n")))
+    before = b"" if goes_on else close(prior) + prefix
+    return MergeState(source, data[-1:]), before + _with_prefixes(data, prefix)
+
+
+def _with_prefixes(data: bytes, prefix: bytes) -> bytes:
+    """Put the prefix before every line but the first."""
+    if b"\r" not in data:
+        return data[:-1].replace(b"\n", b"\n" + prefix) + data[-1:]
+    inner = len(data) - (2 if data.endswith(b"\r\n") else 1)
+    return _LINE_END.sub(lambda end: end[0] + prefix, data[:inner]) + data[inner:]
 
 
 def close(state: MergeState) -> bytes:
-    """Return what ends the text of a job that is over."""
-    return b"" if state.last in (b"", b"\n", b"\r") else b"\n"
+    """Return what ends the text where a line is left unended."""
+    return b"" if state.ended else b"\n"

@@ -5,7 +5,9 @@ task, ship  one task's life; its output, on its way to the server
 dataroot    what the server assigns becomes what a runtime is told
 state       what the daemon itself must know after a restart
 runtime     what a runtime promises (two of them follow)
-docker      one container per task: collector, engine, spool
-sandbox     one bubblewrap per task: userland, supervisor.sh
-tail, processes, attrs   following a file; processes and signals; what the machine is
+watchdog    ends what the server starts elsewhere when it has not heard of the node
+docker      one container per task: collector, engine, networks, spool
+sandbox     one bubblewrap per task: userland, etc, record, supervisor.sh
+tail, watch, processes   following a file; being told that it grew; processes and signals
+ends, gpus, attrs        how a task ended, in words; the machine's GPUs; what else the machine is
 """

@@ -5,6 +5,9 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import trio
 
 
 def machine_attrs(version: str) -> Mapping[str, object]:
@@ -20,6 +23,41 @@ def machine_attrs(version: str) -> Mapping[str, object]:
         "cpuMem": parse_meminfo(Path("/proc/meminfo").read_text()),
         "gradientNodeVersion": version,
     }
+
+
+def offer(cpus: float | None, memory_bytes: int | None, max_processes: int) -> Mapping[str, object]:
+    """Return what the node offers to jobs.
+
+    Args:
+        cpus, memory_bytes: None offers what the machine has.
+    """
+    if memory_bytes is None:
+        found = parse_meminfo(Path("/proc/meminfo").read_text())
+        memory_bytes = int(found.removesuffix(" kB") or 0) * 1024
+    return {
+        "offerCpus": float(len(os.sched_getaffinity(0))) if cpus is None else cpus,
+        "offerMemory": memory_bytes,
+        "maxProcesses": max_processes,
+    }
+
+
+async def own_address(url: str) -> str:
+    """Return the address that this machine has on its way to a server; "" where there is no way now.
+
+    Nothing is sent: the kernel is only asked which way it would go.
+
+    Args:
+        url: of the server.
+    """
+    server = urlsplit(url)
+    try:
+        found = await trio.socket.getaddrinfo(server.hostname, server.port or 443, type=trio.socket.SOCK_DGRAM)
+        family, kind, _, _, place = found[0]
+        with trio.socket.socket(family, kind) as probe:
+            await probe.connect(place)
+            return str(probe.getsockname()[0]).partition("%")[0]
+    except OSError:
+        return ""
 
 
 def parse_cpuinfo(text: str) -> Mapping[str, str]:

@@ -7,26 +7,28 @@ they ended); only the engine knows.
 
 import json
 import logging
-import signal
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, closing
+from itertools import groupby
+from math import inf
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from jobd.node.ends import exit_of
 from jobd.node.engine import NOT_FOUND, Engine, Frames, Refusal
 from jobd.node.runtime import Exit, RuntimeAway
 from jobd.node.spool import Spool
 from jobd.node.state import replace_file
-from jobd.wire import OUT_OF_MEMORY
 
 log = logging.getLogger(__name__)
 
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.1, 5.0
 STOPPED_SOON_S = 1.0
-
-_KILLED = 128 + signal.SIGKILL
+GATHER_S = 0.005
+MANY = 100  # pieces at once: an engine holds a container up that has a few hundred of them unread
 
 
 class Collector:
@@ -76,7 +78,7 @@ class Collector:
                     attached = True
                     task_status.started()
                     with closing(Spool(self._directory)) as spool:
-                        await _copy(frames, spool, {})
+                        await _copy(frames, spool, {}, gather_s=GATHER_S)
                 complete = True
             except Exception as error:
                 if not attached:
@@ -162,19 +164,27 @@ class Collector:
 
     def _exit(self, state: Mapping[str, Any]) -> Exit:
         code = int(state["ExitCode"])
-        if state["OOMKilled"] and code != 0:
-            return Exit(_KILLED, OUT_OF_MEMORY)
-        if self._engine_was_away and code > 128 and not self.was_signalled:
+        if self._engine_was_away and code > 128 and not self.was_signalled and not state["OOMKilled"]:
             return Exit(125, "the container engine was restarted and ended the task")
-        return Exit(code, str(state["Error"]))
+        return exit_of(code, str(state["Error"]), out_of_memory=bool(state["OOMKilled"]))
 
 
-async def _copy(frames: Frames, spool: Spool, skip: dict[int, int]) -> None:
-    """Put a container's output into the spool, without the first `skip` bytes of each stream."""
+async def _copy(frames: Frames, spool: Spool, skip: dict[int, int], *, gather_s: float = 0.0) -> None:
+    """Put a container's output into the spool, without the first `skip` bytes of each stream.
+
+    Args:
+        gather_s: how long to let more of it come together, where some came as shortly before: an engine passes on
+            each line by itself, and to be woken by each costs more than to keep it.
+    """
+    last_s = -inf
     while pieces := await frames.next():
-        for stream, data in pieces:
+        for stream, parts in groupby(pieces, key=itemgetter(0)):
+            data = b"".join(part for _, part in parts)
             known = min(skip.get(stream, 0), len(data))
             if known:
                 skip[stream] -= known
             if known < len(data):
                 spool.append(stream, data[known:])
+        if gather_s and trio.current_time() - last_s < gather_s and len(pieces) < MANY:
+            await trio.sleep(gather_s)
+        last_s = trio.current_time()

@@ -6,17 +6,28 @@ and the server answers what it has and wants of each.
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 
 from jobd.node.dataroot import DataRoot
-from jobd.node.runtime import Launch, Runtime, RuntimeAway, RuntimeFailure
-from jobd.node.state import StateDir, boot_id
+from jobd.node.runtime import Launch, Overlays, Runtime, RuntimeAway, RuntimeFailure
+from jobd.node.state import StateDir, boot_id, boottime
 from jobd.node.task import Task
-from jobd.wire import Assignment, Json, Wanted, Welcome, decode_assignment, decode_welcome
+from jobd.node.watchdog import Watchdog
+from jobd.wire import (
+    Assignment,
+    Json,
+    NodeGpu,
+    Wanted,
+    Welcome,
+    check_network,
+    decode_assignment,
+    decode_welcome,
+    encode_gpus,
+)
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel, ChannelClosed, Handler
 
@@ -24,6 +35,7 @@ log = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
+ENGINE_TIMEOUT_S = 5.0
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.2, 15.0
 
 # what no new attempt can cure
@@ -38,6 +50,11 @@ class Daemon:
     Args:
         connect: connects to the server.
         runtimes: what can run tasks here, by name.
+        attrs: what the node tells of itself that stays.
+        address: finds the node's own address, as the server sees it.
+        gpus: those of this machine.
+        watchdog: is told of contact with the server, and which tasks may not be without it.
+        overlays: makes networks across machines, where something here can.
         tell: shows a line to whoever watches the daemon, when the connection comes or goes.
         welcomed: told what the server said to `node.hello`.
     """
@@ -51,6 +68,10 @@ class Daemon:
         *,
         name: str,
         attrs: Mapping[str, Any],
+        address: Callable[[], Awaitable[str]],
+        watchdog: Watchdog,
+        gpus: Sequence[NodeGpu] = (),
+        overlays: Overlays | None = None,
         tell: Callable[[str], None],
         welcomed: Callable[[Welcome], None],
     ) -> None:
@@ -60,6 +81,10 @@ class Daemon:
         self._data_root = data_root
         self._name = name
         self._attrs = attrs
+        self._address = address
+        self._watchdog = watchdog
+        self._gpus = gpus
+        self._overlays = overlays
         self._tell = tell
         self._welcomed = welcomed
         self._tasks: dict[str, Task] = {}
@@ -80,7 +105,7 @@ class Daemon:
         raise failure
 
     def _take_up(self, task_id: str, runtime: Runtime, launch: Launch | None, nursery: trio.Nursery) -> Task:
-        task = self._tasks[task_id] = Task(task_id, runtime, self._state)
+        task = self._tasks[task_id] = Task(task_id, runtime, self._state, self._watchdog)
 
         async def live() -> None:
             try:
@@ -107,6 +132,17 @@ class Daemon:
                 pause_s = PAUSE_FIRST_S
             await trio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, PAUSE_MOST_S)
+
+    async def _standing(self) -> Json:
+        """Return what the node tells of itself that may be another each time it connects."""
+        swarm, is_manager = "", False
+        if self._overlays is not None:
+            try:
+                with trio.move_on_after(ENGINE_TIMEOUT_S):
+                    swarm, is_manager = await self._overlays.swarm()
+            except RuntimeAway as error:
+                log.warning("%s", error)
+        return {"address": await self._address(), "swarm": swarm, "swarmManager": is_manager}
 
     def _say(self, text: str) -> None:
         """Say something that may be found again and again once."""
@@ -136,7 +172,7 @@ class _Connection:
             welcome = await self._hello(channel)
             async with trio.open_nursery() as nursery:
                 self._channel, self._reports = channel, nursery
-                nursery.start_soon(_beat, channel)
+                nursery.start_soon(_beat, channel, self._daemon._watchdog)
                 for task_id, standing in welcome.tasks.items():
                     task = self._daemon._tasks.get(task_id)
                     if task is None:
@@ -155,13 +191,16 @@ class _Connection:
         daemon = self._daemon
         args = {
             "name": daemon._name,
-            "attrs": dict(daemon._attrs),
+            "attrs": {**daemon._attrs, **await daemon._standing()},
             "runtimes": list(daemon._runtimes),
+            "gpus": encode_gpus(daemon._gpus),
             "boot_id": boot_id(),
             "tasks": list(daemon._tasks),
         }
         with trio.move_on_after(ANSWER_TIMEOUT_S):
+            asked_s = boottime()
             answer, _ = await channel.ask("node.hello", args)
+            daemon._watchdog.contact(asked_s)
             welcome = decode_welcome(answer)
             if welcome.data_root_id.strip() != daemon._data_root.mark:
                 raise PfsError(
@@ -185,6 +224,10 @@ class _Connection:
                     await self._task(args).signal(int(args["signal"]))
                 case "task.forget":
                     self._task(args).release()
+                case "network.make":
+                    await self._overlays().make_network(check_network(str(args["network"])))
+                case "network.drop":
+                    await self._overlays().drop_network(check_network(str(args["network"])))
                 case _:
                     raise PfsError(Kind.UNSUPPORTED, f"a node does not know {op!r}")
         except (KeyError, TypeError, ValueError) as error:
@@ -192,6 +235,11 @@ class _Connection:
         except RuntimeAway as error:
             raise PfsError(Kind.IO, str(error)) from None
         return {}, b""
+
+    def _overlays(self) -> Overlays:
+        if self._daemon._overlays is None:
+            raise PfsError(Kind.UNSUPPORTED, f"the node {self._daemon._name} makes no networks")
+        return self._daemon._overlays
 
     def _task(self, args: Json) -> Task:
         task_id = str(args["task"])
@@ -205,14 +253,15 @@ class _Connection:
         daemon = self._daemon
         if assignment.task_id in daemon._tasks:
             return
-        wanted = "sandbox" if assignment.image is None else "docker"
-        runtime = daemon._runtimes.get(wanted)
+        runtime = daemon._runtimes.get(assignment.runtime)
         if runtime is None:
-            raise PfsError(Kind.UNSUPPORTED, f"the node {daemon._name} has no {wanted} runtime")
+            raise PfsError(Kind.UNSUPPORTED, f"the node {daemon._name} has no {assignment.runtime} runtime")
         try:
             launch = daemon._data_root.launch(assignment)
         except RuntimeFailure as failure:
             raise PfsError(Kind.INVALID, str(failure)) from None
+        if assignment.watchdog_s is not None:
+            daemon._watchdog.watch(assignment.task_id, assignment.watchdog_s, runtime.reach(assignment.task_id))
         task = daemon._take_up(assignment.task_id, runtime, launch, self._lives)
         self._reports.start_soon(task.report, self._channel, 0)
 
@@ -226,13 +275,15 @@ async def _tasks_of(runtime: Runtime) -> list[str]:
         await trio.sleep(PAUSE_FIRST_S)
 
 
-async def _beat(channel: Channel) -> None:
+async def _beat(channel: Channel, watchdog: Watchdog) -> None:
     """Tell the server that the node is there; a server that does not answer is gone."""
     while True:
         await trio.sleep(BEAT_EVERY_S)
         try:
             with trio.move_on_after(ANSWER_TIMEOUT_S) as silence:
+                asked_s = boottime()
                 await channel.ask("node.beat", {})
+                watchdog.contact(asked_s)
         except ChannelClosed:
             return
         except PfsError as error:

@@ -54,6 +54,11 @@ class DataRoot:
             volumes=tuple(Volume(self._find(v), v.target, v.read_only) for v in assignment.volumes),
             cpus=assignment.cpus,
             memory_bytes=assignment.memory_bytes,
+            gpus=assignment.gpus,
+            hosts=assignment.hosts,
+            network=assignment.network,
+            overlay=assignment.overlay,
+            shm_bytes=assignment.shm_bytes,
         )
 
     def _find(self, volume: TaskVolume) -> str:

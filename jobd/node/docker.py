@@ -6,12 +6,14 @@ its end, and a progress bar is one endless line. After a restart, and once more 
 is known to miss the end), the rest comes from the engine's log, of which as many bytes of each stream are left out
 as the spool has. The log driver is `local`: it keeps every byte, where json-file spoils what is no UTF-8.
 
+What the engine can do (GPUs, a swarm) is asked when the daemon starts.
+
 A task's directory: `container` (its id, once made), `output` and `streams` (`Spool`), `exit` (last of all).
 """
 
 import shutil
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,10 +25,12 @@ import trio
 from jobd.node import processes
 from jobd.node.collector import PAUSE_FIRST_S, PAUSE_MOST_S, Collector
 from jobd.node.engine import CONFLICT, NOT_FOUND, Engine, Refusal
+from jobd.node.gpus import device_requests
+from jobd.node.networks import LABEL_NODE, SHARED, Joined, Networks, attachment
 from jobd.node.runtime import Exit, Launch, RuntimeAway, RuntimeFailure
 from jobd.node.tail import follow
 
-LABEL_TASK, LABEL_NODE = "pfs.task", "pfs.node-state"
+LABEL_TASK, LABEL_NETWORK = "pfs.task", "pfs.network"
 PROCESSES_MAX = 4096
 SHM_BYTES = 1 << 30  # programs that load data in parallel end with a bus error in the engine's default of 64 MiB
 PULL_TIMEOUT_S = 3600.0
@@ -50,9 +54,9 @@ async def open_docker(base_url: str, directory: Path, instance: str) -> AsyncIte
     """
     engine = Engine(base_url)
     try:
-        await engine.call(lambda client: client.ping())
+        info = await engine.call(lambda client: client.info())
         async with trio.open_nursery() as nursery:
-            yield DockerRuntime(engine, directory, instance, nursery)
+            yield DockerRuntime(engine, info, directory, instance, nursery)
             nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True), trio.move_on_after(CLEAN_UP_S):
@@ -64,8 +68,12 @@ class DockerRuntime:
 
     name = "docker"
 
-    def __init__(self, engine: Engine, directory: Path, instance: str, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, engine: Engine, info: Mapping[str, Any], directory: Path, instance: str, nursery: trio.Nursery
+    ) -> None:
         self._engine = engine
+        self._info = info
+        self._networks = Networks(engine, instance)
         self._tasks = directory / "tasks"
         self._instance = instance
         self._nursery = nursery
@@ -85,6 +93,7 @@ class DockerRuntime:
             return
         self._starting.add(task_id)
         try:
+            self._networks.use(self._networks.name(launch), task_id)
             await self._start(launch, directory)
         except (Refusal, RuntimeAway, OSError) as error:
             with trio.move_on_after(CLEAN_UP_S):
@@ -109,10 +118,12 @@ class DockerRuntime:
         await self._engine.call(lambda client: client.start(container))
 
     async def _create(self, launch: Launch, container: str) -> None:
-        labels = {LABEL_TASK: launch.task_id, LABEL_NODE: self._instance}
+        joined = await self._networks.make(launch)
+        labels = {LABEL_TASK: launch.task_id, LABEL_NODE: self._instance, LABEL_NETWORK: joined.name}
 
         def create(client: docker.APIClient) -> None:
-            client.create_container(name=container, labels=labels, **_configuration(client, launch))
+            configuration = container_configuration(client, launch, joined, self._info)
+            client.create_container(name=container, labels=labels, **configuration)
 
         try:
             return await self._engine.call(create)
@@ -137,13 +148,18 @@ class DockerRuntime:
         """
         labels = {"label": [f"{LABEL_NODE}={self._instance}"]}
         containers = await self._engine.call(lambda client: client.containers(all=True, filters=labels))
-        found = {str(container["Labels"][LABEL_TASK]) for container in containers}
+        found = set()
+        for container in containers:
+            task_id = str(container["Labels"][LABEL_TASK])
+            found.add(task_id)
+            self._networks.use(str(container["Labels"].get(LABEL_NETWORK, SHARED)), task_id)
         for directory in self._tasks.iterdir():
             if (directory / "container").exists() or directory.name in self._starting:
                 found.add(directory.name)
             elif directory.name not in found:
                 # a daemon was killed before there was a container: nothing ever ran
                 shutil.rmtree(directory)
+        await self._networks.clear()
         return sorted(found)
 
     def _collector(self, task_id: str) -> Collector:
@@ -179,6 +195,10 @@ class DockerRuntime:
         if task_id in self._collectors:
             self._collectors[task_id].was_signalled = True
 
+    def reach(self, task_id: str) -> Mapping[str, str]:
+        """Return what the task is reached by without this daemon; see `Runtime`."""
+        return {"engine": self._engine.base_url, "container": self.container(task_id)}
+
     async def remove(self, task_id: str) -> None:
         """End and forget the task; see `Runtime`."""
         container = self.container(task_id)
@@ -189,11 +209,31 @@ class DockerRuntime:
         while True:
             try:
                 await self._call_if_there(lambda client: client.remove_container(container, v=True, force=True))
+                await self._networks.leave(task_id)
                 break
             except RuntimeAway:
                 await trio.sleep(pause_s)
                 pause_s = min(pause_s * 2, PAUSE_MOST_S)
         await self._in_thread(lambda: shutil.rmtree(self._tasks / task_id, ignore_errors=True))
+
+    def gives(self, gpus: Sequence[str]) -> bool:
+        """Tell whether the engine knows a way to give these GPUs to containers."""
+        return bool(device_requests(self._info, gpus))
+
+    async def swarm(self) -> tuple[str, bool]:
+        """Tell which swarm the engine is in, and whether it manages it; see `Overlays`."""
+        try:
+            return swarm_of(await self._engine.ask("/info"), await self._engine.ask("/networks"))
+        except Refusal as refusal:
+            raise RuntimeAway(str(refusal)) from None
+
+    async def make_network(self, name: str) -> None:
+        """Make a network across machines; see `Overlays`."""
+        await self._networks.make_overlay(name)
+
+    async def drop_network(self, name: str) -> None:
+        """Remove it; see `Overlays`."""
+        await self._networks.drop_overlay(name)
 
     async def _in_thread(self, function: Callable[[], _T]) -> _T:
         return await trio.to_thread.run_sync(function, limiter=self._threads)
@@ -213,7 +253,15 @@ def _record(directory: Path) -> None:
     (directory / "container").touch()
 
 
-def _configuration(client: docker.APIClient, launch: Launch) -> dict[str, Any]:
+def container_configuration(
+    client: docker.APIClient, launch: Launch, joined: Joined, info: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what the engine is told of a container.
+
+    Args:
+        joined: how it is in its network.
+        info: what the engine tells of itself.
+    """
     mounts = [
         docker.types.Mount(volume.target, volume.source, type="bind", read_only=volume.read_only)
         for volume in sorted(launch.volumes, key=lambda volume: volume.target)
@@ -223,13 +271,17 @@ def _configuration(client: docker.APIClient, launch: Launch) -> dict[str, Any]:
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
         pids_limit=PROCESSES_MAX,
-        shm_size=SHM_BYTES,
+        shm_size=SHM_BYTES if launch.shm_bytes is None else launch.shm_bytes,
         nano_cpus=None if launch.cpus is None else round(launch.cpus * 1e9),
         mem_limit=launch.memory_bytes,
         memswap_limit=launch.memory_bytes,
         mounts=mounts,
         log_config=docker.types.LogConfig(type="local", config=_LOG_OPTIONS),
+        network_mode=joined.name,
+        extra_hosts={name: address for name, address in joined.addresses.items() if name != launch.hostname},
     )
+    if requests := device_requests(info, launch.gpus):
+        host["DeviceRequests"] = requests
     return {
         "image": launch.image,
         # the image's own entry point would take the command for its arguments
@@ -241,7 +293,24 @@ def _configuration(client: docker.APIClient, launch: Launch) -> dict[str, Any]:
         "user": "" if launch.uid is None else f"{launch.uid}:{launch.gid}",
         "healthcheck": {"test": ["NONE"]},
         "host_config": host,
+        "networking_config": attachment(launch, joined),
     }
+
+
+def swarm_of(info: Mapping[str, Any], networks: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
+    """Return what is the same on all machines of the engine's swarm, or "", and whether the engine manages it.
+
+    A worker is not told the swarm's own id; the network that every swarm has for what it publishes has one on all.
+
+    Args:
+        info: what the engine tells of itself.
+        networks: those that it knows.
+    """
+    standing = info.get("Swarm") or {}
+    if standing.get("LocalNodeState") != "active":
+        return "", False
+    ingress = [str(network["Id"]) for network in networks if network.get("Ingress")]
+    return (ingress[0] if ingress else ""), bool(standing.get("ControlAvailable"))
 
 
 def _signal_all(state: dict[str, Any], number: int) -> bool:

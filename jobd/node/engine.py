@@ -52,7 +52,7 @@ class Engine:
     """A container engine at `base_url` (`unix:///path` or `tcp://host:port`)."""
 
     def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
+        self.base_url = base_url
         self._version = "auto"
         self._free: list[docker.APIClient] = []
         self._threads = trio.CapacityLimiter(THREADS_MAX)
@@ -106,21 +106,21 @@ class Engine:
         return result
 
     def _away(self, error: Exception) -> RuntimeAway:
-        return RuntimeAway(f"the container engine at {self._base_url} does not answer ({_short(error)})")
+        return RuntimeAway(f"the container engine at {self.base_url} does not answer ({_short(error)})")
 
     def _knock(self) -> None:
         """Fail like the SDK would where nobody listens; the SDK leaves a socket open each time."""
-        if self._base_url.startswith("unix://"):
+        if self.base_url.startswith("unix://"):
             with socket.socket(socket.AF_UNIX) as door:
                 door.settimeout(CALL_TIMEOUT_S)
                 try:
-                    door.connect(self._base_url.removeprefix("unix://"))
+                    door.connect(self.base_url.removeprefix("unix://"))
                 except OSError as error:
                     raise self._away(error) from None
 
     def _connect(self) -> docker.APIClient:
         try:
-            client = docker.APIClient(base_url=self._base_url, version=self._version, timeout=CALL_TIMEOUT_S)
+            client = docker.APIClient(base_url=self.base_url, version=self._version, timeout=CALL_TIMEOUT_S)
         except (OSError, docker.errors.DockerException) as error:
             raise self._away(error) from None
         self._version = client.api_version
@@ -136,6 +136,15 @@ class Engine:
                 yield response
         except _LOST as error:
             raise self._away(error) from None
+
+    async def ask(self, path: str) -> Any:
+        """Return what the engine answers to `GET path`; unlike `call` it can be cancelled.
+
+        Raises:
+            Refusal, RuntimeAway
+        """
+        async with self._stream("GET", path) as response:
+            return json.loads(await response.aread())
 
     @asynccontextmanager
     async def attach(self, container: str) -> AsyncIterator["Frames"]:

@@ -32,6 +32,11 @@ class Launch:
         hostname: what the task calls its machine.
         cpus: limit in CPUs; None is no limit.
         memory_bytes: limit; None is no limit.
+        gpus: UUIDs of the GPUs that are its own.
+        hosts: name and address of every process of its gang; "" where the gang's network tells the address.
+        network: of its gang; None for a task without fellows.
+        overlay: the network is there, made for several machines; else it is made on first use.
+        shm_bytes: size of /dev/shm; None is the runtime's own.
     """
 
     task_id: str
@@ -45,6 +50,11 @@ class Launch:
     volumes: Sequence[Volume] = field(default_factory=tuple)
     cpus: float | None = None
     memory_bytes: int | None = None
+    gpus: Sequence[str] = ()
+    hosts: Sequence[tuple[str, str]] = ()
+    network: str | None = None
+    overlay: bool = False
+    shm_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +114,35 @@ class Runtime(Protocol):
             RuntimeAway
         """
 
+    def reach(self, task_id: str) -> Mapping[str, str]:
+        """Return what the watchdog reaches the task by, which works without this daemon."""
+
     async def remove(self, task_id: str) -> None:
         """End the task if it runs, and forget it with its output; unknown is no error."""
+
+
+class Overlays(Protocol):
+    """Networks across machines, for gangs; what an engine that is in a swarm can make."""
+
+    async def swarm(self) -> tuple[str, bool]:
+        """Return what all machines of the swarm call it, "" where there is none, and whether this one manages it.
+
+        Raises:
+            RuntimeAway
+        """
+
+    async def make_network(self, name: str) -> None:
+        """Make a network for a gang; there already is well.
+
+        Raises:
+            PfsError: with the engine's words.
+            RuntimeAway
+        """
+
+    async def drop_network(self, name: str) -> None:
+        """Remove it when all have left it; gone already is well.
+
+        Raises:
+            PfsError: BUSY when somebody stays in it.
+            RuntimeAway
+        """

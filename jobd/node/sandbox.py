@@ -1,14 +1,9 @@
 """The sandbox runtime: bubblewrap around the machine's own userland, for machines without a container engine.
 
-Each task has a supervisor (`supervisor.sh`), which no daemon is the parent of for long, and a directory:
-
-    lock      locked while the supervisor or any of the task lives  pid     the supervisor's id and start time
-    script    variables and the program, for the sandbox's shell    etc/    passwd, group, hosts of the sandbox
-    options   those of bubblewrap                                   pipe    what the task writes into
-    output    what came out of the pipe
-    started   not empty once the sandbox stood                      exit    the exit code, last of all
-
-A free lock without `exit` is a supervisor that was killed; its sandbox dies with it. CPUs and memory are not limited.
+Each task has a supervisor (`supervisor.sh`), which no daemon is the parent of for long, and a directory with two files:
+`output`, what the task wrote, and `record`, how it goes with it. All else that a start takes (the program, its
+variables, the sandbox's options and files) is handed over in memory: making a file costs a fifth of a millisecond,
+and a no-op task should cost ten. CPUs and memory are not limited.
 """
 
 import contextlib
@@ -17,25 +12,32 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 
 import trio
 
-from jobd.node import processes, userland
+from jobd.node import etc, processes, record, userland
+from jobd.node.ends import exit_of
+from jobd.node.etc import SharedEtc
+from jobd.node.gpus import device_files
 from jobd.node.processes import Process
 from jobd.node.runtime import Exit, Launch, RuntimeFailure
 from jobd.node.state import boot_id
-from jobd.node.tail import CLOSING_S, Watch, follow
+from jobd.node.supervisor import send, supervisor_of
+from jobd.node.tail import CLOSING_S, follow
+from jobd.node.watch import Watch
 
 PROBE_TIMEOUT_S = 10.0
 KILL_AGAIN_S = 0.5
 THREADS_MAX = 8
 
-# generations below the supervisor: bwrap itself, the first process of the sandbox, everything of the task
-_BWRAP, _TASK = 1, 3
-_OUTPUT_WRITERS = ("cat", "sh")
-_LOCK_DESCRIPTOR = 9
+# as the supervisor knows them
+_PIPE_READ, _PIPE_WRITE, _SCRIPT, _OPTIONS, _RECORD = 5, 6, 7, 8, 9
+_FILES_FIRST = 20
+# above all that a supervisor is given: none is put in another's place before that one was
+_ASIDE = 64
 _NO_STANDARD_STREAMS = [
     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
     (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -50,15 +52,25 @@ class SandboxRuntime:
     Args:
         directory: where the runtime keeps what it must know about its tasks.
         sandbox_paths: further paths of the machine that every task may read.
+        gpu_minors: number of each GPU's file below /dev, by UUID.
     """
 
     name = "sandbox"
 
-    def __init__(self, directory: Path, sandbox_paths: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, directory: Path, sandbox_paths: Sequence[Path] = (), gpu_minors: Mapping[str, int] | None = None
+    ) -> None:
         self._tasks = directory / "tasks"
         self._sandbox_paths = sandbox_paths
+        self._gpu_minors = gpu_minors or {}
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._etc = SharedEtc(directory / "etc", sandbox_paths=sandbox_paths)
+        in_use = {found.etc for task in self._tasks.iterdir() if (found := record.read(task)) is not None}
+        self._etc.forget_unless(in_use.__contains__)
+        self._etc.path()
+        self._boot = boot_id()
+        self._machine = userland.machine()
         # a new file each time: supervisors that run are still reading the old one
         self._supervisor = directory / "supervisor.sh"
         fresh = directory / "supervisor.sh.new"
@@ -71,64 +83,70 @@ class SandboxRuntime:
         uid, gid = _owner(launch)
         directory = self._tasks / launch.task_id
         directory.mkdir(mode=0o700, exist_ok=True)
-        lock = _lock(directory)
-        if lock is None:
+        descriptor = record.take(directory)
+        if descriptor is None:
             return
         try:
-            if (directory / "pid").exists():
+            found = record.read(directory)
+            if found is not None and found.supervisor is not None:
                 return
             with Watch(directory) as watch:
-                self._spawn(launch, directory, lock, uid, gid)
-                os.close(lock)
-                lock = None
-                while not _has_started(directory) and not _is_over(directory):
+                self._spawn(launch, directory, descriptor, uid, gid)
+                os.close(descriptor)
+                descriptor = None
+                while not _has_started(directory) and not record.is_over(directory):
                     await watch.changed()
         except OSError as error:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
             raise RuntimeFailure(f"the sandbox cannot be started: {error.strerror}") from None
         finally:
-            if lock is not None:
-                os.close(lock)
+            if descriptor is not None:
+                os.close(descriptor)
         if not _has_started(directory):
             reason = _failure(directory)
             await self.remove(launch.task_id)
             raise RuntimeFailure(reason)
 
-    def _spawn(self, launch: Launch, directory: Path, lock: int, uid: int, gid: int) -> None:
-        etc = directory / "etc"
-        etc.mkdir(exist_ok=True)
-        for name, text in userland.etc_files(launch, uid, gid).items():
-            (etc / name).write_text(text)
-            (etc / name).chmod(0o444)
-        (directory / "script").write_text(userland.script(launch), "utf-8", "surrogateescape")
-        (directory / "boot_id").write_text(boot_id())
-        (directory / "output").touch(0o600)
-        pipe = directory / "pipe"
-        pipe.unlink(missing_ok=True)
-        os.mkfifo(pipe, 0o600)
-        # /dev/stdout and /dev/stderr open for the owner only if the pipe is the owner's
-        os.chown(pipe, uid, gid)
-        options = userland.options(launch, etc, self._sandbox_paths)
-        (directory / "options").write_bytes(b"".join(os.fsencode(word) + b"\0" for word in options))
-        os.posix_spawn(
-            "/bin/sh",
-            ["sh", str(self._supervisor), str(directory), *userland.command(launch, uid, gid)],
-            {"PATH": userland.PATH},
-            file_actions=[*_close_inherited(), *_NO_STANDARD_STREAMS, (os.POSIX_SPAWN_DUP2, lock, _LOCK_DESCRIPTOR)],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=_SIGNALS_RESET,
-        )
+    def _spawn(self, launch: Launch, directory: Path, descriptor: int, uid: int, gid: int) -> None:
+        shared_etc = self._etc.path()
+        record.begin(descriptor, self._boot, shared_etc.name)
+        os.close(os.open(directory / "output", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with _Given() as given:
+            given.add(_RECORD, os.dup(descriptor))
+            read_end, write_end = os.pipe()
+            given.add(_PIPE_READ, read_end)
+            given.add(_PIPE_WRITE, write_end)
+            # /dev/stdout and /dev/stderr open for the owner only if the pipe is the owner's
+            os.fchown(given.own[_PIPE_WRITE], uid, gid)
+            files = {}
+            for number, (name, text) in enumerate(etc.own_files(launch, uid, gid).items(), _FILES_FIRST):
+                files[f"{etc.OWN}/{name}"] = number
+                given.add(number, _in_memory(text.encode()))
+            devices = device_files(self._gpu_minors, launch.gpus)
+            sandbox = userland.Sandbox(self._machine, str(shared_etc), files, self._sandbox_paths, devices)
+            options = userland.options(launch, sandbox)
+            given.add(_OPTIONS, _in_memory(os.fsencode("\0".join([*options, ""]))))
+            given.add(_SCRIPT, _in_memory(userland.script(launch).encode("utf-8", "surrogateescape")))
+            os.posix_spawn(
+                "/bin/sh",
+                ["sh", str(self._supervisor), str(directory), *userland.command(uid, gid, _OPTIONS), *launch.argv],
+                {"PATH": userland.PATH},
+                file_actions=[*_close_inherited(), *_NO_STANDARD_STREAMS, *given.actions()],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=_SIGNALS_RESET,
+            )
 
     async def tasks(self) -> Sequence[str]:
         """Return the ids of all tasks; see `Runtime`."""
         found = []
         for directory in sorted(self._tasks.iterdir()):
-            if (directory / "pid").exists() or not _is_over(directory):
+            noted = record.read(directory)
+            if (noted is not None and noted.supervisor is not None) or not record.is_over(directory):
                 found.append(directory.name)
             else:
                 # a daemon was killed before there was a supervisor: nothing ever ran
-                shutil.rmtree(directory)
+                _remove(directory)
         return found
 
     async def output(self, task_id: str, offset: int) -> AsyncGenerator[bytes, None]:
@@ -137,7 +155,7 @@ class SandboxRuntime:
         file = directory / "output"
         if not file.exists():
             return
-        async with contextlib.aclosing(follow(file, offset, lambda: _is_over(directory))) as chunks:
+        async with contextlib.aclosing(follow(file, offset, lambda: record.is_over(directory))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -145,40 +163,44 @@ class SandboxRuntime:
         """Return when the task is over; see `Runtime`."""
         directory = self._tasks / task_id
         while True:
-            over = _is_over(directory)
-            supervisor = _supervisor(directory)
+            over = record.is_over(directory)
+            supervisor = supervisor_of(directory)
             if over:
                 _reap(supervisor)
-                return _exit(directory)
+                return _exit(directory, self._boot)
             if supervisor is not None and not supervisor.is_dead:
                 await _ended(supervisor)
                 continue
             # a supervisor that has not yet said who it is, or one that was killed and whose task is dying
             with Watch(directory) as watch:
-                if not _is_over(directory) and _supervisor(directory) == supervisor:
+                if not record.is_over(directory) and supervisor_of(directory) == supervisor:
                     with trio.move_on_after(CLOSING_S):
                         await watch.changed()
 
     async def signal(self, task_id: str, number: int) -> None:
         """Send a signal to all processes of the task; see `Runtime`."""
-        supervisor = _supervisor(self._tasks / task_id)
+        supervisor = supervisor_of(self._tasks / task_id)
         if supervisor is not None:
-            await trio.to_thread.run_sync(_signal, supervisor, number, limiter=self._threads)
+            await trio.to_thread.run_sync(send, supervisor, number, limiter=self._threads)
+
+    def reach(self, task_id: str) -> Mapping[str, str]:
+        """Return what the task is reached by without this daemon; see `Runtime`."""
+        return {"directory": str(self._tasks / task_id)}
 
     async def remove(self, task_id: str) -> None:
         """End and forget the task; see `Runtime`."""
         directory = self._tasks / task_id
-        while not _is_over(directory):
+        while not record.is_over(directory):
             await self.signal(task_id, signal.SIGKILL)
             # a supervisor that had not yet come to starting its sandbox is asked again
             with trio.move_on_after(KILL_AGAIN_S):
                 await self.wait(task_id)
-        supervisor = _supervisor(directory)
+        supervisor = supervisor_of(directory)
         if supervisor is not None:
             with trio.move_on_after(KILL_AGAIN_S):
                 await _ended(supervisor)
-        if directory.exists():
-            await trio.to_thread.run_sync(shutil.rmtree, directory, limiter=self._threads)
+        # a disk that is busy, or much output, would hold the whole daemon up
+        await trio.to_thread.run_sync(_remove, directory, limiter=self._threads)
 
 
 async def probe() -> str:
@@ -199,6 +221,58 @@ async def probe() -> str:
         )
         return "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
     return "bwrap does not come to an end"
+
+
+class _Given:
+    """Descriptors for a supervisor; closed here after the block.
+
+    Attributes:
+        own: this process's descriptor for each number that the supervisor knows.
+    """
+
+    def __init__(self) -> None:
+        self.own: dict[int, int] = {}
+
+    def __enter__(self) -> "_Given":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for descriptor in self.own.values():
+            os.close(descriptor)
+
+    def add(self, number: int, descriptor: int) -> None:
+        """Give `descriptor` as `number`."""
+        self.own[number] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _ASIDE)
+        os.close(descriptor)
+
+    def actions(self) -> list[tuple[int, int, int]]:
+        """Return what makes them the supervisor's."""
+        return [(os.POSIX_SPAWN_DUP2, own, number) for number, own in self.own.items()]
+
+
+def _remove(directory: Path) -> None:
+    """Remove a task's directory; gone already is well. A reader that has its output open keeps that."""
+    try:
+        for name in ("output", record.NAME):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(directory / name)
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        shutil.rmtree(directory)  # somebody has put more into it
+
+
+def _in_memory(data: bytes) -> int:
+    """Return a file without a name that holds `data`, to be read from its start."""
+    descriptor = os.memfd_create("pfs", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _close_inherited() -> list[tuple[int, int]]:
@@ -222,39 +296,9 @@ def _owner(launch: Launch) -> tuple[int, int]:
     return uid, gid
 
 
-def _lock(directory: Path) -> int | None:
-    """Take the lock that a supervisor will hold; None when one lives."""
-    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
-
-
-def _is_over(directory: Path) -> bool:
-    """Tell whether neither supervisor nor task lives, or only a supervisor that has nothing left to do."""
-    if (directory / "exit").exists():
-        return True
-    try:
-        lock = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(lock)
-    return True
-
-
 def _has_started(directory: Path) -> bool:
-    try:
-        return (directory / "started").stat().st_size > 0
-    except FileNotFoundError:
-        return False
+    found = record.read(directory)
+    return found is not None and found.has_started
 
 
 def _failure(directory: Path) -> str:
@@ -262,36 +306,14 @@ def _failure(directory: Path) -> str:
     return f"the sandbox cannot be set up: {text or 'its supervisor was killed'}"
 
 
-def _exit(directory: Path) -> Exit:
-    try:
-        code = int((directory / "exit").read_text())
-    except FileNotFoundError:
-        if not directory.exists():
-            return Exit(125, "the node's record of the task was removed")
-        if (directory / "boot_id").read_text() != boot_id():
-            return Exit(125, "the machine was restarted")
-        return Exit(125, "the sandbox's supervisor was killed")
-    return Exit(code) if _has_started(directory) else Exit(125, _failure(directory))
-
-
-def _supervisor(directory: Path) -> Process | None:
-    """Return the task's supervisor if it lives, or has died and waits for its parent."""
-    try:
-        pid, start_ticks = (int(word) for word in (directory / "pid").read_text().split())
-    except FileNotFoundError:
-        return None
-    process = processes.find(pid)
-    return process if process is not None and process.start_ticks == start_ticks else None
-
-
-def _signal(supervisor: Process, number: int) -> None:
-    if number != signal.SIGKILL:
-        processes.send_to_all_below(supervisor, number, _TASK)
-        return
-    # everything in a sandbox ends with its bwrap, in whatever state it is
-    for process in processes.descendants(supervisor):
-        if process.depth == _BWRAP and process.name not in _OUTPUT_WRITERS:
-            processes.send(process, number)
+def _exit(directory: Path, boot: str) -> Exit:
+    found = record.read(directory)
+    if found is None:
+        return Exit(125, "the node's record of the task was removed")
+    if found.code is None:
+        restarted = found.boot != boot
+        return Exit(125, "the machine was restarted" if restarted else "the sandbox's supervisor was killed")
+    return exit_of(found.code) if found.has_started else Exit(125, _failure(directory))
 
 
 async def _ended(process: Process) -> None:

@@ -1,8 +1,14 @@
-"""Shipping one task's output to the server, in batches, each after the one before was acknowledged."""
+"""Shipping one task's output to the server, in batches, each after the one before was acknowledged.
+
+The first batch after a silence leaves at once, and the next not before `PAUSE_S` is over, unless it is full: a program
+that prints line by line costs a few dozen questions a second, however many lines they are. What is in memory is
+bounded: a few chunks for each task, a batch for each of `BATCHES_AT_ONCE` tasks; the rest stays in the runtime's file.
+"""
 
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from math import inf
 
 import trio
 
@@ -12,11 +18,16 @@ from pfs.errors import PfsError
 from pfs.protocol.channel import Channel
 
 BATCH_BYTES = 256 * 1024
-CHUNKS_AHEAD = 4
+ENOUGH_BYTES = 64 * 1024  # do not wait for a pause to end
+BATCHES_AT_ONCE = 16
+PAUSE_S = 0.02
+READER_TURNS = 4  # of the event loop, in which the next chunk is read if there is one
 SILENCE_S = 0.1
 AGAIN_S = 1.0
 
 Piece = tuple[int, bytes]
+
+_turns: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("turns")
 
 
 async def ship(
@@ -41,28 +52,37 @@ async def ship(
 async def _ship(
     channel: Channel, runtime: Runtime, task_id: str, offset: int, clock: Callable[[], int]
 ) -> tuple[int, bool]:
-    arrived, chunks = trio.open_memory_channel[Piece](CHUNKS_AHEAD)
+    arrived, chunks = trio.open_memory_channel[Piece](0)
     failure: PfsError | None = None
     complete = True
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_read, runtime.output(task_id, offset), arrived, clock)
         try:
-            async with aclosing(_batches(chunks)) as batches:
-                async for batch in batches:
-                    data = b"".join(data for _, data in batch)
-                    pieces = [[time_ns, len(data)] for time_ns, data in batch]
+            batches = _Batches(chunks)
+            while await batches.wait():
+                async with _limiter():
+                    data, pieces = await batches.take()
                     args = {"task": task_id, "offset": offset, "pieces": pieces}
                     result, _ = await channel.ask("task.output", args, data)
-                    expected, offset = offset + len(data), int(result["offset"])
-                    if offset != expected:
-                        complete = False
-                        break
+                expected, offset = offset + len(data), int(result["offset"])
+                if offset != expected:
+                    complete = False
+                    break
         except PfsError as error:
             failure = error
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
     return offset, complete
+
+
+def _limiter() -> trio.CapacityLimiter:
+    """Return what lets a few tasks at once have a batch in memory."""
+    try:
+        return _turns.get()
+    except LookupError:
+        _turns.set(trio.CapacityLimiter(BATCHES_AT_ONCE))
+        return _turns.get()
 
 
 async def _read(
@@ -74,36 +94,56 @@ async def _read(
             await arrived.send((clock(), chunk))
 
 
-async def _batches(chunks: trio.MemoryReceiveChannel[Piece]) -> AsyncGenerator[list[Piece], None]:
-    """Yield pieces as they become whole, as many as there are, up to about `BATCH_BYTES`."""
-    splitter = Splitter()
-    while True:
-        pieces: list[Piece] = []
-        with trio.move_on_after(SILENCE_S if splitter.pending else float("inf")) as silence:
+class _Batches:
+    """Makes batches of what comes from a task."""
+
+    def __init__(self, chunks: trio.MemoryReceiveChannel[Piece]) -> None:
+        self._chunks = chunks
+        self._splitter = Splitter()
+        self._pieces: list[Piece] = []
+        self._size = 0
+        self._over = False
+        self._not_before = -inf
+
+    async def wait(self) -> bool:
+        """Return once there is something to send, and it is time to; False when there is nothing any more."""
+        while not self._pieces and not self._over:
+            await self._receive(SILENCE_S if self._splitter.pending else inf)
+        with trio.move_on_at(self._not_before):
+            while self._size < ENOUGH_BYTES and not self._over:
+                await self._receive(inf)
+        return bool(self._pieces)
+
+    async def take(self) -> tuple[bytes, list[list[int]]]:
+        """Return the bytes of a batch, and the time and length of each of its pieces."""
+        turns = 0
+        while self._size < BATCH_BYTES and turns < READER_TURNS and not self._over:
             try:
-                time_ns, chunk = await chunks.receive()
+                self._add(self._chunks.receive_nowait())
+                turns = 0
+            except trio.WouldBlock:
+                await trio.lowlevel.checkpoint()
+                turns += 1
             except trio.EndOfChannel:
-                break
-            pieces += splitter.feed(chunk, time_ns)
-        if silence.cancelled_caught:
-            pieces += splitter.flush()
-        while sum(len(data) for _, data in pieces) < BATCH_BYTES:
+                self._over = True
+                self._keep(self._splitter.flush())
+        pieces, self._pieces, self._size = self._pieces, [], 0
+        self._not_before = trio.current_time() + PAUSE_S
+        return b"".join(data for _, data in pieces), [[time_ns, len(data)] for time_ns, data in pieces]
+
+    async def _receive(self, patience_s: float) -> None:
+        with trio.move_on_after(patience_s) as silence:
             try:
-                time_ns, chunk = chunks.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                break
-            pieces += splitter.feed(chunk, time_ns)
-        if pieces:
-            yield _joined(pieces)
-    if rest := splitter.flush():
-        yield rest
+                self._add(await self._chunks.receive())
+            except trio.EndOfChannel:
+                self._over = True
+        if self._over or silence.cancelled_caught:
+            self._keep(self._splitter.flush())
 
+    def _add(self, chunk: Piece) -> None:
+        time_ns, data = chunk
+        self._keep(self._splitter.feed(data, time_ns))
 
-def _joined(pieces: list[Piece]) -> list[Piece]:
-    """Make one of the pieces that came in the same moment: the server finds the lines in them again."""
-    joined: list[tuple[int, list[bytes]]] = []
-    for time_ns, data in pieces:
-        if not joined or joined[-1][0] != time_ns:
-            joined.append((time_ns, []))
-        joined[-1][1].append(data)
-    return [(time_ns, b"".join(parts)) for time_ns, parts in joined]
+    def _keep(self, pieces: list[Piece]) -> None:
+        self._pieces += pieces
+        self._size += sum(len(data) for _, data in pieces)

@@ -7,6 +7,7 @@ A record is written before its bytes; after a kill -9 in between, the record is 
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 _RECORD = struct.Struct(">BI")
@@ -43,19 +44,26 @@ class Spool:
 
     def _recover(self, directory: Path) -> None:
         size = os.fstat(self._output).st_size
-        text = (directory / "streams").read_bytes()
         total = whole = 0
-        for stream, length in _RECORD.iter_unpack(text[: len(text) // _RECORD.size * _RECORD.size]):
+        unfinished = 1
+        for stream, length in _records(directory / "streams"):
             if total + length > size:
+                unfinished = stream
                 break
             total += length
             whole += _RECORD.size
             self.counts[stream] = self.counts.get(stream, 0) + length
         os.ftruncate(self._streams, whole)
         if total < size:
-            stream = text[whole] if whole < len(text) else 1
-            _write_all(self._streams, _RECORD.pack(stream, size - total))
-            self.counts[stream] = self.counts.get(stream, 0) + size - total
+            _write_all(self._streams, _RECORD.pack(unfinished, size - total))
+            self.counts[unfinished] = self.counts.get(unfinished, 0) + size - total
+
+
+def _records(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield the whole records, a little at a time: there are as many as there were reads in the life of a task."""
+    with path.open("rb", buffering=0) as file:
+        while text := file.read(_RECORD.size * 4096):
+            yield from _RECORD.iter_unpack(text[: len(text) // _RECORD.size * _RECORD.size])
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -1,9 +1,10 @@
 # Runs one task in its sandbox and writes down how it ended. It has a session of its own: it outlives the daemon.
 #
-# Arguments: the task's directory, then the command. Descriptor 9 is the lock on `lock`: whoever finds it free knows
-# that neither this nor the task lives. The task writes into a pipe, not into `output` itself, which it could cut
-# short; and the pipe's end says that none of its processes is left. Should `output` take no more (a full disk), the
-# task goes on.
+# Arguments: the task's directory, then the command. Descriptors: 5 and 6, the two ends of the pipe that the task
+# writes into; 7, what the sandbox's shell reads; 9, the task's record, and the lock on it: whoever finds it free
+# knows that neither this nor the task lives. The task writes into a pipe, not into `output` itself, which it could
+# cut short; and the pipe's end says that none of its processes is left. Should `output` take no more (a full disk),
+# the task goes on.
 trap : HUP INT QUIT TERM
 umask 077
 cd "$1" || exit 125
@@ -11,21 +12,22 @@ shift
 
 start_time() {
     shift 19
-    printf '%s' "$1"
+    start_time=$1
 }
 
 set -f
 read -r line < /proc/$$/stat
-printf '%s %s\n' "$$" "$(start_time ${line##*) })" > pid.new
-mv pid.new pid
+start_time ${line##*) }
+printf 'pid %s %s\n' "$$" "$start_time" >&9
 
-{ cat || cat > /dev/null; } < pipe >> output &
+tee -a output <&5 > /dev/null 2>&1 5<&- 6>&- 7<&- &
 writer=$!
+exec 5<&-
 umask 022
-"$@" < script > pipe 2>&1 3> started 8< options 9>&-
+"$@" <&7 2>&6 3>&9 >&6 6>&- 7<&- 9>&-
 code=$?
+exec 6>&-
 while kill -0 "$writer" 2> /dev/null; do
     wait "$writer"
 done
-printf '%s\n' "$code" > exit.new
-mv exit.new exit
+printf 'exit %s\n' "$code" >&9

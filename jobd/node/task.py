@@ -14,6 +14,8 @@ import trio
 from jobd.node.runtime import Exit, Launch, Runtime, RuntimeAway, RuntimeFailure
 from jobd.node.ship import ship
 from jobd.node.state import StateDir, boottime
+from jobd.node.watchdog import Watchdog
+from jobd.wire import CUT_OFF
 from pfs.errors import PfsError
 from pfs.protocol.channel import Channel, ChannelClosed
 
@@ -31,15 +33,22 @@ class Task:
 
     Args:
         state: keeps a stop that was asked for.
+        watchdog: may have ended the task.
         clock: nanoseconds since the epoch.
     """
 
     def __init__(
-        self, task_id: str, runtime: Runtime, state: StateDir, clock: Callable[[], int] = time.time_ns
+        self,
+        task_id: str,
+        runtime: Runtime,
+        state: StateDir,
+        watchdog: Watchdog,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.task_id = task_id
         self._runtime = runtime
         self._state = state
+        self._watchdog = watchdog
         self._clock = clock
         self._life = trio.CancelScope()
         self._start = trio.CancelScope()
@@ -69,7 +78,9 @@ class Task:
                 await trio.sleep_forever()
         # released: nobody asks for the output any more
         await self._runtime.remove(self.task_id)
-        self._state.drop_stop(self.task_id)
+        if self._stop_asked.is_set():
+            self._state.drop_stop(self.task_id)
+        self._watchdog.drop(self.task_id)
 
     async def _begin(self, launch: Launch) -> Exit | None:
         with self._start:
@@ -87,7 +98,8 @@ class Task:
 
     async def _end(self) -> Exit:
         try:
-            return await self._runtime.wait(self.task_id)
+            end = await self._runtime.wait(self.task_id)
+            return Exit(end.code, CUT_OFF) if self._watchdog.has_ended(self.task_id) else end
         except Exception:
             log.exception("defect while waiting for %s", self.task_id)
             return Exit(125, DEFECT)

@@ -10,7 +10,11 @@ from jobd.logformat import PIECE_BYTES_MAX, MergeState, Splitter, close, format_
 
 STAMP = "2026-01-31 09:30:00"
 PREFIX = re.compile(rb"\[2026-01-31 09:30:00\] \[([a-z0-9 ]+)\] ")
-outputs = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r", b"\r\n", b"\xff\x00", b" "]), max_size=30).map(b"".join)
+LINE = re.compile(rb"[^\r\n]*(?:\r\n|[\r\n])|[^\r\n]+")
+LOOKS_LIKE_ONE = f"[{STAMP}] [worker 1] ".encode()
+parts = [b"a", b"bc", b"\n", b"\r", b"\r\n", b"\xff\x00", b" ", LOOKS_LIKE_ONE]
+outputs = st.lists(st.sampled_from(parts), max_size=30).map(b"".join)
+sources = st.sampled_from(["worker 0", "worker 1", "worker 10", "daemon"])
 
 
 def split(chunks: list[bytes]) -> list[bytes]:
@@ -27,8 +31,8 @@ def merge(pieces: list[tuple[str, bytes]]) -> bytes:
     return text + close(state)
 
 
-def test_pieces_end_at_line_ends_and_carriage_returns() -> None:
-    assert split([b"a\nb\rc\r\nd"]) == [b"a\n", b"b\r", b"c\r", b"\n", b"d"]
+def test_lines_that_came_together_are_one_piece_and_an_unended_one_another() -> None:
+    assert split([b"a\nb\rc\r\nd"]) == [b"a\nb\rc\r\n", b"d"]
 
 
 def test_a_piece_has_the_time_of_its_first_byte() -> None:
@@ -41,21 +45,41 @@ def test_a_piece_has_the_time_of_its_first_byte() -> None:
     assert splitter.flush() == []
 
 
-def test_a_gigabyte_without_a_newline_comes_in_pieces_of_64_kib() -> None:
+def test_the_lines_after_one_that_was_held_have_their_own_time() -> None:
     splitter = Splitter()
-    pieces = splitter.feed(b"x" * (3 * PIECE_BYTES_MAX + 5), 0)
-    assert [len(piece) for _, piece in pieces] == [PIECE_BYTES_MAX] * 3
-    assert splitter.flush() == [(0, b"x" * 5)]
+    assert splitter.feed(b"a\nb", 1) == [(1, b"a\n")]
+    assert splitter.feed(b"c\r\nd\ne", 2) == [(1, b"bc\r\n"), (2, b"d\n")]
+    assert splitter.flush() == [(2, b"e")]
 
 
-def test_a_line_end_right_after_64_kib_is_a_piece_of_its_own() -> None:
-    assert split([b"x" * PIECE_BYTES_MAX + b"\n"]) == [b"x" * PIECE_BYTES_MAX, b"\n"]
+def test_of_a_gigabyte_without_a_newline_no_more_than_64_kib_are_held() -> None:
+    splitter = Splitter()
+    for time_ns in range(0, 40, 4):
+        for number in range(3):
+            assert splitter.feed(b"x" * (PIECE_BYTES_MAX // 4), time_ns + number) == []
+        assert splitter.feed(b"x" * (PIECE_BYTES_MAX // 4), time_ns + 3) == [(time_ns, b"x" * PIECE_BYTES_MAX)]
+        assert not splitter.pending
+    assert splitter.feed(b"x" * PIECE_BYTES_MAX * 3, 41) == [(41, b"x" * PIECE_BYTES_MAX * 3)]
 
 
 @given(outputs, st.lists(st.integers(0, 60)))
-def test_chunks_do_not_matter(output: bytes, cuts: list[int]) -> None:
+def test_chunks_do_not_show_in_the_text(output: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(output)) for cut in cuts), len(output)]
-    assert split([output[begin:end] for begin, end in pairwise(places)]) == split([output])
+    chunks = [output[begin:end] for begin, end in pairwise(places)]
+    assert merge([("worker 0", piece) for piece in split(chunks)]) == merge([("worker 0", output)])
+
+
+@given(st.lists(outputs, max_size=6))
+def test_the_first_byte_of_each_line_has_the_time_at_which_it_came(chunks: list[bytes]) -> None:
+    splitter = Splitter()
+    pieces = [piece for number, chunk in enumerate(chunks) for piece in splitter.feed(chunk, number)]
+    pieces += splitter.flush()
+    came = [number for number, chunk in enumerate(chunks) for _ in chunk]
+    start = 0
+    for time_ns, data in pieces:
+        for line in LINE.finditer(data):
+            assert time_ns == came[start + line.start()]
+        start += len(data)
 
 
 @given(outputs)
@@ -100,27 +124,35 @@ def test_the_text_of_a_job_that_is_over_ends_its_last_line() -> None:
     assert merge([]) == b""
 
 
-@given(outputs, st.lists(st.integers(0, 60)))
-def test_without_prefixes_one_source_is_what_it_wrote(output: bytes, cuts: list[int]) -> None:
-    places = [0, *sorted(min(cut, len(output)) for cut in cuts), len(output)]
-    text = merge([("worker 0", output[begin:end]) for begin, end in pairwise(places)])
-    restored = PREFIX.sub(b"", text)
-    assert restored in (output, output + b"\n")
+@given(st.lists(st.tuples(sources, outputs), max_size=12))
+def test_without_prefixes_every_source_is_byte_for_byte_what_it_wrote(written: list[tuple[str, bytes]]) -> None:
+    restored: dict[str, bytes] = {}
+    state = MergeState()
+    for source, data in written:
+        after, text = format_piece(state, source, STAMP, data)
+        if text and not state.ended and state.source != source:
+            assert text.startswith(b"\n")
+            text = text[1:]
+        lines = LINE.findall(text)
+        goes_on = state.source == source and (not state.ended or (state.last + data).startswith(b"\r\n"))
+        restored[source] = restored.get(source, b"") + b"".join(lines[:goes_on])
+        for line in lines[goes_on:]:
+            prefix = f"[{STAMP}] [{source}] ".encode()
+            assert line.startswith(prefix)
+            restored[source] += line.removeprefix(prefix)
+        state = after
+    for source, text in restored.items():
+        assert text == b"".join(data for other, data in written if other == source)
+
+
+@given(st.lists(st.tuples(sources, outputs), max_size=12))
+def test_every_line_of_the_text_says_whose_it_is(written: list[tuple[str, bytes]]) -> None:
+    for line in LINE.findall(merge(written)):
+        assert PREFIX.match(line)
 
 
 @given(outputs, st.lists(st.integers(0, 60)))
 def test_how_output_is_cut_into_pieces_does_not_show(output: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(output)) for cut in cuts), len(output)]
     cut = merge([("worker 0", output[begin:end]) for begin, end in pairwise(places)])
-    assert cut == merge([("worker 0", piece) for piece in split([output])])
-
-
-@given(st.lists(st.tuples(st.sampled_from(["worker 0", "worker 1", "daemon"]), outputs), max_size=8))
-def test_every_source_is_restored_but_for_the_ends_of_its_unended_lines(written: list[tuple[str, bytes]]) -> None:
-    parts = PREFIX.split(merge(written))
-    restored: dict[bytes, bytes] = {}
-    for source, text in zip(parts[1::2], parts[2::2], strict=True):
-        restored[source] = restored.get(source, b"") + text
-    for source in {source for source, data in written if data}:
-        wrote = b"".join(data for other, data in written if other == source)
-        assert restored[source.encode()].replace(b"\n", b"") == wrote.replace(b"\n", b"")
+    assert cut == merge([("worker 0", output)])

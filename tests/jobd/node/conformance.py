@@ -240,14 +240,14 @@ async def an_exit_is_told_again_and_after_a_restart(bench: Bench) -> None:
 async def a_death_by_signal_is_128_and_its_number(bench: Bench) -> None:
     async with bench.open() as runtime:
         await runtime.start(bench.launch(*kills_itself))
-        assert await runtime.wait(TASK) == Exit(128 + signal.SIGKILL)
+        assert await runtime.wait(TASK) == Exit(128 + signal.SIGKILL, "killed by SIGKILL")
 
 
 @check
 async def a_program_that_is_not_there_ends_with_127_and_says_so(bench: Bench) -> None:
     async with bench.open() as runtime:
         await runtime.start(bench.launch("no-such-program"))
-        assert await runtime.wait(TASK) == Exit(127)
+        assert await runtime.wait(TASK) == Exit(127, "a program was not found")
         assert b"no-such-program" in await read(runtime)
 
 
@@ -354,7 +354,7 @@ async def term_ends_a_task_that_does_nothing_about_it(bench: Bench) -> None:
     async with bench.open() as runtime:
         await runtime.start(bench.launch(*sleeps))
         await runtime.signal(TASK, signal.SIGTERM)
-        assert await runtime.wait(TASK) == Exit(128 + signal.SIGTERM)
+        assert await runtime.wait(TASK) == Exit(128 + signal.SIGTERM, "killed by SIGTERM")
 
 
 @check
@@ -391,7 +391,7 @@ async def term_may_be_ignored_and_kill_may_not(bench: Bench) -> None:
         await runtime.signal(TASK, signal.SIGTERM)
         await read_until(runtime, b"not me\n")
         await runtime.signal(TASK, signal.SIGKILL)
-        assert await runtime.wait(TASK) == Exit(128 + signal.SIGKILL)
+        assert await runtime.wait(TASK) == Exit(128 + signal.SIGKILL, "killed by SIGKILL")
 
 
 @check

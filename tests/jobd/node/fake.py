@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from jobd.node.ends import exit_of
 from jobd.node.runtime import Exit, Launch, RuntimeFailure
 
 Program = Callable[["FakeProcess"], Awaitable[int]]
@@ -103,7 +104,7 @@ class FakeMachine:
                 process.write(f"sh: {process.launch.argv[-1]}: not found\n".encode())
             else:
                 code = await program(process)
-        task.exit = Exit(code if task.killed_by is None else 128 + task.killed_by)
+        task.exit = exit_of(code if task.killed_by is None else 128 + task.killed_by)
         task.over.set()
         process._wake()
 
@@ -171,6 +172,10 @@ class FakeRuntime:
         elif number in _DEADLY:
             task.killed_by = number
             task.scope.cancel()
+
+    def reach(self, task_id: str) -> Mapping[str, str]:
+        """Return what nobody can use; see `Runtime`."""
+        return {"fake": task_id}
 
     async def remove(self, task_id: str) -> None:
         """End and forget the task; see `Runtime`."""

@@ -2,7 +2,10 @@
 
 import os
 
-from jobd.node.attrs import machine_attrs, parse_cpuinfo, parse_meminfo
+import pytest
+import trio
+
+from jobd.node.attrs import machine_attrs, offer, own_address, parse_cpuinfo, parse_meminfo
 
 INTEL = """processor\t: 0
 model name\t: Intel(R) Core(TM) i7-6700HQ CPU @ 2.60GHz
@@ -36,3 +39,24 @@ def test_this_machine_tells_everything() -> None:
     assert attrs["cpuCount"] == len(os.sched_getaffinity(0))
     assert str(attrs["cpuMem"]).endswith(" kB")
     assert attrs["gradientNodeVersion"] == "6.7"
+
+
+def test_a_node_offers_all_that_it_has_unless_told_otherwise() -> None:
+    everything = offer(None, None, 64)
+    assert everything["offerCpus"] == float(len(os.sched_getaffinity(0)))
+    assert isinstance(everything["offerMemory"], int)
+    assert everything["offerMemory"] > 1 << 20
+    assert offer(1.5, 1 << 30, 8) == {"offerCpus": 1.5, "offerMemory": 1 << 30, "maxProcesses": 8}
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://127.0.0.1:8470", "127.0.0.1"),
+        ("https://127.0.0.7", "127.0.0.1"),
+        ("http://[::1]:8470", "::1"),
+        ("http://nowhere.invalid:1", ""),
+    ],
+)
+def test_a_node_knows_its_address_on_the_way_to_the_server(url: str, address: str) -> None:
+    assert trio.run(own_address, url) == address

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cli import gradient_node
-from cli.gradient_node import Settings, parse, run, settings_of
+from cli.gradient_node import run
+from cli.nodeoptions import Settings, parse, settings_of
 from pfs.errors import Kind, PfsError
 from pfs.keys import make_key
 
@@ -59,6 +60,8 @@ def test_debug_can_be_asked_for_in_the_environment(text: str, debug: bool) -> No
         (["--apiKey", KEY], {}, Kind.INVALID, "no --data-root"),
         (["--apiKey", KEY, "--data-root", "/d"], {"GRADIENT_NODE_DEBUG": "yes"}, Kind.INVALID, "true or false"),
         (["--apiKey", KEY, "--data-root", "/d", "--sandbox-path", "/no"], {}, Kind.INVALID, "no such path"),
+        (["--apiKey", KEY, "--data-root", "/d", "--address", "n0"], {}, Kind.INVALID, "this is no IP address"),
+        (["--apiKey", KEY, "--data-root", "/d", "--memory", "64"], {}, Kind.INVALID, "--memory: the size 64 has no"),
     ],
 )
 def test_a_mistake_is_named(arguments: list[str], env: dict[str, str], kind: Kind, words: str) -> None:
@@ -89,6 +92,19 @@ def test_what_cannot_work_ends_with_one_line_and_2(
     assert main(monkeypatch, "--apiKey", "nonsense", "--data-root", str(home)) == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["gradient-node"] * 2
+
+
+def test_a_node_offers_what_it_has_or_what_it_is_told() -> None:
+    plain, told = settings(), settings("--cpus", "1.5", "--memory=64GiB", "-max-processes", "8", "-address", "10.0.0.7")
+    assert (plain.cpus, plain.memory_bytes, plain.max_processes, plain.address) == (None, None, 64, "")
+    assert (told.cpus, told.memory_bytes, told.max_processes, told.address) == (1.5, 64 << 30, 8, "10.0.0.7")
+
+
+@pytest.mark.parametrize("words", [["--cpus", "0"], ["--cpus", "nan"], ["--max-processes", "0"], ["--cpus", "many"]])
+def test_a_number_that_is_none_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        settings(*words)
+    assert f"argument -{words[0].strip('-')}" in capsys.readouterr().err
 
 
 def test_an_unknown_option_and_a_half_one_end_with_2(

@@ -1,9 +1,10 @@
 """The daemon: whatever connection, server and daemon do, each task runs once and is told completely and once."""
 
+import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ import trio
 from jobd.node import daemon as daemon_module
 from jobd.node.daemon import Daemon
 from jobd.node.dataroot import DataRoot
+from jobd.node.runtime import RuntimeAway
 from jobd.node.state import StateDir
-from jobd.wire import Assignment, TaskVolume, Wanted, Welcome
+from jobd.node.watchdog import Watchdog
+from jobd.wire import CUT_OFF, Assignment, NodeGpu, TaskVolume, Wanted, Welcome, decode_gpus
 from pfs.errors import Kind, PfsError
 from tests.jobd.node.fake import FakeMachine, FakeProcess, FakeRuntime, Program
 from tests.jobd.node.server import MARK, MemoryNetwork, Server, eventually
@@ -61,6 +64,30 @@ async def stubborn(process: FakeProcess) -> int:
         process.write(b"no\n")
 
 
+class FakeOverlays:
+    """An engine in a swarm that is not always there."""
+
+    def __init__(self) -> None:
+        self.networks: list[str] = []
+        self.away = False
+
+    async def swarm(self) -> tuple[str, bool]:
+        self._knock()
+        return "s1", True
+
+    async def make_network(self, name: str) -> None:
+        self._knock()
+        self.networks.append(name)
+
+    async def drop_network(self, name: str) -> None:
+        self._knock()
+        self.networks.remove(name)
+
+    def _knock(self) -> None:
+        if self.away:
+            raise RuntimeAway("the engine does not answer")
+
+
 @dataclass
 class World:
     """A machine with a data root, and the network to a server; daemons come and go in it."""
@@ -73,6 +100,15 @@ class World:
     counter: Counter
     said: list[str]
     welcomes: list[Welcome]
+    overlays: "FakeOverlays | None" = None
+    spawned: list[Path] = field(default_factory=list)
+
+    async def address(self) -> str:
+        return "10.0.0.7"
+
+    def spawn(self, state: Path) -> int:
+        self.spawned.append(state)
+        return 1
 
     def make(self) -> Daemon:
         return Daemon(
@@ -82,6 +118,10 @@ class World:
             DataRoot(self.directory / "root"),
             name="n0",
             attrs={"cpuCount": 2},
+            address=self.address,
+            watchdog=Watchdog(self.state.path, self.spawn),
+            gpus=[NodeGpu("GPU-1", 0, "NVIDIA H200", 1 << 37)],
+            overlays=self.overlays,
             tell=self.said.append,
             welcomed=self.welcomes.append,
         )
@@ -140,7 +180,7 @@ def test_hello_tells_who_the_node_is_and_the_welcome_is_passed_on(run: Run, tmp_
         async with world.daemon():
             await world.server.until(lambda: world.server.hellos)
             hello = world.server.hellos[0]
-            assert (hello["name"], hello["attrs"], hello["runtimes"]) == ("n0", {"cpuCount": 2}, ["sandbox"])
+            assert (hello["name"], hello["attrs"]["cpuCount"], hello["runtimes"]) == ("n0", 2, ["sandbox"])
             assert hello["tasks"] == []
             assert len(hello["boot_id"]) == 36
             await eventually(lambda: world.welcomes)
@@ -410,7 +450,7 @@ def test_a_start_that_fails_is_told_with_125_and_the_reason(run: Run, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ({"image": "python:3.11"}, Kind.UNSUPPORTED, "has no docker runtime"),
+        ({"image": "python:3.11", "runtime": "docker"}, Kind.UNSUPPORTED, "has no docker runtime"),
         ({"volumes": (TaskVolume("home/eve", "/home", False),)}, Kind.INVALID, "'home/eve' cannot be had"),
         ({"volumes": (TaskVolume("../etc", "/home", False),)}, Kind.INVALID, "no path of the tree"),
         ({"volumes": (TaskVolume("home/link", "/home", False),)}, Kind.INVALID, "'home/link' cannot be had"),
@@ -448,6 +488,80 @@ def test_a_question_that_makes_no_sense_is_refused(
             with pytest.raises(PfsError) as caught:
                 await world.server.ask(op, **args)
             assert caught.value.kind is kind
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_hello_tells_of_gpus_address_and_swarm(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.overlays = FakeOverlays()
+        async with world.daemon():
+            await world.server.greeted(1)
+            world.overlays.away = True
+            await world.server.cut()
+            await world.server.greeted(2)
+        first, second = world.server.hellos
+        assert decode_gpus(first["gpus"]) == (NodeGpu("GPU-1", 0, "NVIDIA H200", 1 << 37),)
+        assert first["attrs"] == {"cpuCount": 2, "address": "10.0.0.7", "swarm": "s1", "swarmManager": True}
+        assert second["attrs"] == {"cpuCount": 2, "address": "10.0.0.7", "swarm": "", "swarmManager": False}
+
+    in_world(run, tmp_path, test)
+
+
+def test_networks_are_made_and_dropped_by_a_node_that_can(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            with pytest.raises(PfsError, match="makes no networks") as caught:
+                await world.server.ask("network.make", network="pfs-17-1")
+            assert caught.value.kind is Kind.UNSUPPORTED
+        world.overlays = FakeOverlays()
+        async with world.daemon():
+            await world.server.ask("network.make", network="pfs-17-1")
+            assert world.overlays.networks == ["pfs-17-1"]
+            await world.server.ask("network.drop", network="pfs-17-1")
+            assert world.overlays.networks == []
+            with pytest.raises(PfsError, match="cannot be the name of a network"):
+                await world.server.ask("network.make", network="../x")
+            world.overlays.away = True
+            with pytest.raises(PfsError, match="the engine does not answer"):
+                await world.server.ask("network.make", network="pfs-17-1")
+
+    in_world(run, tmp_path, test)
+
+
+def test_what_the_watchdog_ended_is_told_as_that_and_watched_no_more(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        ward = tmp_path / "state/watchdog" / TASK
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, watchdog_s=60.0))
+            await world.server.until(lambda: world.server.seen(TASK).running)
+            assert world.spawned == [tmp_path / "state"]
+            ward.write_text(json.dumps({**json.loads(ward.read_text()), "ended": True}))
+        async with world.daemon():
+            await world.counter.exit(0)
+            end = await world.server.ended(TASK)
+            assert (end["code"], end["reason"]) == (0, CUT_OFF)
+            await eventually(lambda: not ward.exists())
+
+    in_world(run, tmp_path, test)
+
+
+def test_contact_is_when_the_server_answered_and_only_then(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "BEAT_EVERY_S", 0.001)
+
+    async def test(world: World) -> None:
+        contact = tmp_path / "state/watchdog/contact"
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, watchdog_s=60.0))
+            first = contact.read_text()
+            await eventually(lambda: contact.read_text() != first)
+            world.server.deaf = True
+            await trio.sleep(0.02)
+            last = contact.read_text()
+            await trio.sleep(0.02)
+            assert contact.read_text() == last
 
     in_world(run, tmp_path, test)
 

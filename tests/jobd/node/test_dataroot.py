@@ -1,13 +1,13 @@
 """From an assignment to a launch: volumes lie under the data root, whatever their names say."""
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from jobd.node.dataroot import DataRoot
-from jobd.node.runtime import RuntimeFailure, Volume
+from jobd.node.runtime import Launch, RuntimeFailure, Volume
 from jobd.wire import Assignment, TaskVolume
 from pfs.errors import Kind, PfsError
 
@@ -23,6 +23,11 @@ ASSIGNMENT = Assignment(
     volumes=(TaskVolume("home/ann", "/pfs/dc1/home/ann", True),),
     cpus=0.5,
     memory_bytes=1 << 30,
+    gpus=("GPU-1",),
+    hosts=(("host0", ""), ("host1", "")),
+    network="pfs-17-1",
+    overlay=True,
+    shm_bytes=1 << 20,
 )
 
 NO_PATHS = ["..", "../x", "home/../..", "/etc", "home//ann", "home/ann/", ".", "home/./ann", "home/a\0b"]
@@ -42,7 +47,7 @@ def root(tmp_path: Path) -> Path:
 def test_every_field_is_passed_on_and_sources_become_paths(root: Path) -> None:
     launch = DataRoot(root).launch(ASSIGNMENT)
     assert launch.volumes == (Volume(f"{root}/home/ann", "/pfs/dc1/home/ann", True),)
-    for name in ("task_id", "argv", "workdir", "hostname", "image", "uid", "gid", "cpus", "memory_bytes"):
+    for name in {field.name for field in fields(Launch)} - {"volumes", "env"}:
         assert getattr(launch, name) == getattr(ASSIGNMENT, name)
 
 

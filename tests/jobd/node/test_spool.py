@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobd.node.spool import Spool
+from jobd.node.spool import _RECORD, Spool
 
 PARTS = [(1, b"out\n"), (2, b"e"), (2, b"rr\n"), (1, b"more"), (2, b"\xff\0")]
 
@@ -47,3 +47,12 @@ def test_a_record_that_was_cut_is_no_record(tmp_path: Path) -> None:
         spool.append(2, b"x")
     with closing(Spool(tmp_path)) as spool:
         assert spool.counts == {1: 8, 2: 7}
+
+
+def test_very_many_records_are_counted(tmp_path: Path) -> None:
+    records = b"".join(_RECORD.pack(1 + number % 2, 1) for number in range(10_001))
+    (tmp_path / "streams").write_bytes(records)
+    (tmp_path / "output").write_bytes(b"x" * 10_001)
+    with closing(Spool(tmp_path)) as spool:
+        assert spool.counts == {1: 5001, 2: 5000}
+    assert (tmp_path / "streams").read_bytes() == records

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from jobd.node.tail import CHUNK_BYTES, Watch, follow
+from jobd.node.tail import CHUNK_BYTES, follow
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -51,6 +51,23 @@ def test_what_is_added_comes_as_it_is_added(run: Run, tmp_path: Path) -> None:
     run(main)
 
 
+def test_what_was_written_just_before_the_end_comes(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "output"
+    file.write_bytes(b"first")
+
+    def is_over() -> bool:
+        if file.read_bytes() == b"first":
+            file.write_bytes(b"first, last")
+        return True
+
+    async def main() -> None:
+        found = bytearray()
+        await collect(file, 0, is_over, found)
+        assert found == b"first, last"
+
+    run(main)
+
+
 def test_an_end_that_shows_a_moment_after_its_event_is_seen(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         over = False
@@ -80,8 +97,3 @@ def test_a_quiet_file_wakes_nobody(run: Run, tmp_path: Path) -> None:
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.02))
     assert asked < 20
-
-
-def test_a_directory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        Watch(tmp_path / "nowhere")

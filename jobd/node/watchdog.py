@@ -1,0 +1,236 @@
+"""The watchdog: ends tasks that the server starts elsewhere when it has not heard of this node for long enough.
+
+It is a process of its own, which outlives the daemon: a node whose daemon is gone, or which is cut off, must not go on
+with what runs on another machine by then. The server waits for half a minute longer than the watchdog, so TERM comes
+first, and KILL while there is still time. In the state directory:
+
+    watchdog/lock          held while a watchdog lives
+    watchdog/contact       when the last question was asked that the server answered: boot id, and boot time
+    watchdog/<task>        how to reach the task, how long it may be without contact, whether it was ended for that
+
+No task outlives a restart of the machine, so nothing here needs to: none of it waits for a disk.
+"""
+
+import contextlib
+import fcntl
+import http.client
+import json
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from jobd.node import record, supervisor
+from jobd.node.state import boot_id, boottime
+
+GRACE_S = 15.0
+AGAIN_S = 2.0
+CALL_TIMEOUT_S = 10.0
+_CONTACT, _LOCK = "contact", "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Ward:
+    """A task that is watched.
+
+    Attributes:
+        within_s: how long it may be without contact.
+        reach: what its runtime gave to reach it by (`Runtime.reach`).
+        ended: the watchdog has begun to end it.
+    """
+
+    within_s: float
+    reach: Mapping[str, str]
+    ended: bool = False
+
+
+class Watchdog:
+    """The daemon's side: says what is watched and that there was contact, and sees that a watchdog runs.
+
+    Args:
+        state: the daemon's state directory.
+        spawn: starts a watchdog for a state directory and returns its process id.
+    """
+
+    def __init__(self, state: Path, spawn: Callable[[Path], int] | None = None) -> None:
+        self._directory = state / "watchdog"
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        self._spawn = spawn or _spawn
+        self._pid: int | None = None
+        if _boot(self._directory) != boot_id():
+            for path in self._directory.iterdir():
+                path.unlink()
+        self._watched = {task_id for task_id, _ in _wards(self._directory)}
+
+    def watch(self, task_id: str, within_s: float, reach: Mapping[str, str]) -> None:
+        """Have a task ended when there was no contact for so long."""
+        if not self._watched:
+            self._note_contact(boottime())
+        self._watched.add(task_id)
+        _put(self._directory, task_id, Ward(within_s, dict(reach)))
+        self._see_that_one_runs()
+
+    def drop(self, task_id: str) -> None:
+        """Watch a task no more."""
+        if task_id in self._watched:
+            self._watched.discard(task_id)
+            (self._directory / task_id).unlink(missing_ok=True)
+
+    def has_ended(self, task_id: str) -> bool:
+        """Tell whether the watchdog has begun to end a task."""
+        return task_id in self._watched and _ward(self._directory / task_id).ended
+
+    def contact(self, asked_s: float) -> None:
+        """Note that the server answered what was asked at `asked_s` (boot time)."""
+        if self._watched:
+            self._note_contact(asked_s)
+            self._see_that_one_runs()
+
+    def _note_contact(self, asked_s: float) -> None:
+        _replace(self._directory / _CONTACT, f"{boot_id()} {asked_s!r}")
+
+    def _see_that_one_runs(self) -> None:
+        if self._pid is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, os.WNOHANG)
+        lock = _lock(self._directory)
+        if lock is not None:
+            os.close(lock)
+            self._pid = self._spawn(self._directory.parent)
+
+
+def run(state: Path, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = boottime) -> None:
+    """Watch until nothing is left to be watched, or there is another watchdog."""
+    directory = state / "watchdog"
+    lock = _lock(directory)
+    if lock is None:
+        return
+    while (pause_s := _look(directory, clock())) < math.inf:
+        sleep(pause_s)
+
+
+def _look(directory: Path, now_s: float) -> float:
+    """Do what is due; return how long nothing will be, infinity when nothing will ever be."""
+    pause_s = math.inf
+    for task_id, ward in _wards(directory):
+        left_s = _contact(directory) + ward.within_s - now_s
+        if left_s > 0:
+            pause_s = min(pause_s, left_s)
+        elif not _is_over(ward.reach):
+            if not ward.ended:
+                _put(directory, task_id, replace(ward, ended=True))
+            _send(ward.reach, signal.SIGTERM if left_s > -GRACE_S else signal.SIGKILL)
+            pause_s = min(pause_s, AGAIN_S)
+    return pause_s
+
+
+def _wards(directory: Path) -> Iterator[tuple[str, Ward]]:
+    for path in sorted(directory.iterdir()):
+        # task ids hold dots, and so do the names of files that are not yet whole
+        if path.name not in (_CONTACT, _LOCK) and not path.name.endswith(".new"):
+            with contextlib.suppress(FileNotFoundError):
+                yield path.name, _ward(path)
+
+
+def _ward(path: Path) -> Ward:
+    return Ward(**json.loads(path.read_text()))
+
+
+def _put(directory: Path, task_id: str, ward: Ward) -> None:
+    _replace(directory / task_id, json.dumps(asdict(ward)))
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text)
+    fresh.rename(path)
+
+
+def _contact(directory: Path) -> float:
+    return float((directory / _CONTACT).read_text().split()[1])
+
+
+def _boot(directory: Path) -> str:
+    try:
+        return (directory / _CONTACT).read_text().partition(" ")[0]
+    except FileNotFoundError:
+        return ""
+
+
+def _lock(directory: Path) -> int | None:
+    """Take the lock of the one watchdog; None when there is one."""
+    lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _is_over(reach: Mapping[str, str]) -> bool:
+    """Tell whether a task has surely ended."""
+    if "directory" in reach:
+        return record.is_over(Path(reach["directory"]))
+    try:
+        status, answer = _ask(reach["engine"], "GET", f"/containers/{reach['container']}/json")
+    except OSError:
+        return False
+    return status == http.client.NOT_FOUND or (status == http.client.OK and not json.loads(answer)["State"]["Running"])
+
+
+def _send(reach: Mapping[str, str], number: int) -> None:
+    if "directory" in reach:
+        found = supervisor.supervisor_of(Path(reach["directory"]))
+        if found is not None:
+            supervisor.send(found, number)
+        return
+    # an engine that does not answer is asked again
+    with contextlib.suppress(OSError):
+        _ask(reach["engine"], "POST", f"/containers/{reach['container']}/kill?signal={number}")
+
+
+def _ask(engine: str, method: str, path: str) -> tuple[int, bytes]:
+    connection = _Connection(engine)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except http.client.HTTPException as error:
+        raise OSError(str(error)) from None
+    finally:
+        connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection to an engine, `unix:///path` or `tcp://host:port`."""
+
+    def __init__(self, engine: str) -> None:
+        scheme, _, rest = engine.partition("://")
+        self._path = rest if scheme == "unix" else None
+        super().__init__("engine" if scheme == "unix" else rest, timeout=CALL_TIMEOUT_S)
+
+    def connect(self) -> None:
+        """Connect."""
+        if self._path is None:
+            super().connect()
+            return
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(CALL_TIMEOUT_S)
+        self.sock.connect(self._path)
+
+
+def _spawn(state: Path) -> int:
+    """Start a watchdog that no daemon's end and no terminal's concerns."""
+    streams = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    command = [sys.executable, "-m", "jobd.node.watchdog", str(state)]
+    return os.posix_spawn(sys.executable, command, os.environ, file_actions=streams, setsid=True)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))
