@@ -9,6 +9,7 @@ Cores (no clock, no I/O), lowest first:
     ctl          the commands of a `ctl` file
     environment  the variables that every process of a job sees
     wire         what server and node say to each other
+    manifest     what a client ships: a tree by the hashes of its contents
     job          a job as the service holds it
 
 Shells do the I/O around them and decide nothing:

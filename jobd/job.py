@@ -2,19 +2,25 @@
 
 from dataclasses import dataclass
 
-from jobd.life.lifecycle import Life
-from jobd.spec.spec import JobSpec
+from jobd.life.life import Life
+from jobd.spec.model import JobSpec
 from pfs.perm import Domain, DomainKind
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job, at one moment."""
+    """One job, at one moment.
+
+    Attributes:
+        array_id, array_index: for a task of an array: the array's number, and which task of it this is.
+    """
 
     id: int
     user: str
     spec: JobSpec
     life: Life
+    array_id: int | None = None
+    array_index: int | None = None
 
     @property
     def domain(self) -> Domain:

@@ -1,21 +1,51 @@
 """The ledger of jobs: what happened to each, and where each stands by it.
 
-An event is worked out by the life-cycle, committed to SQL, and only then told to whoever waits. Jobs that are not
-over are held here; the rest is looked up. What follows from an event is not decided here (`jobd.engine.engine`).
+An event is worked out by the life-cycle, told in the job's log, committed to SQL, and only then told to whoever waits.
+Jobs that are not over are held here; the rest is looked up. What follows from an event is not decided here.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import trio
 
+from jobd.engine.demands import weight_of
+from jobd.engine.narration import narrate
+from jobd.engine.ports import Clock, Logs, Store
 from jobd.job import Job
-from jobd.life.lifecycle import Ended, Event, fold, update
-from jobd.spec.spec import JobSpec
-from jobd.store.db import DraftRow, JobStore
-from jobd.store.logs import DAEMON, LogStore
+from jobd.life.events import Event
+from jobd.life.life import Life, fold, update
+from jobd.scheduling.shares import Usage, amount
+from jobd.spec.model import JobSpec
+from jobd.store.jobs import Listed, NewTask
+from jobd.store.tables import DraftRow
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject, Verb, allowed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Tasks:
+    """What is known of the tasks of one attempt of a job, by worker index (FETCH too).
+
+    Attributes:
+        known: their node has them.
+        denied: their node is there and does not have them.
+        stopping: their node was asked to end them, and will.
+        asking: their node is being asked for something: for each task one question at a time, so that a start never
+            overtakes a stop.
+        ground: held while what all of them stand on is being made.
+        is_ready: it is made.
+    """
+
+    known: set[int] = field(default_factory=set)
+    denied: set[int] = field(default_factory=set)
+    stopping: set[int] = field(default_factory=set)
+    asking: set[int] = field(default_factory=set)
+    ground: trio.Lock = field(default_factory=trio.Lock)
+    is_ready: bool = False
 
 
 @dataclass
@@ -23,34 +53,33 @@ class Active:
     """A job that is not over, and who waits for its next change.
 
     Attributes:
-        asking: held while its node is being asked for something, so that a start never overtakes a stop.
+        preparing: what brings its files together, while that goes on.
+        is_log_closed: it is over, and its log is whole.
     """
 
     job: Job
     lock: trio.Lock = field(default_factory=trio.Lock)
-    asking: trio.Lock = field(default_factory=trio.Lock)
     changed: trio.Event = field(default_factory=trio.Event)
+    tasks: Tasks = field(default_factory=Tasks)
+    preparing: trio.CancelScope | None = None
+    is_log_closed: bool = False
 
 
 class Ledger:
-    """All jobs of one datacenter.
+    """All jobs of one datacenter."""
 
-    Args:
-        clock: nanoseconds since the epoch.
-    """
-
-    def __init__(self, store: JobStore, logs: LogStore, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, logs: Logs, clock: Clock) -> None:
         self.changed_at_ns = clock()
+        self.version = 0
         self._store = store
         self._logs = logs
         self._clock = clock
         self._active: dict[int, Active] = {}
 
     async def load(self) -> list[Active]:
-        """Take up every job that is not over, with its log."""
+        """Take up every job that is not over."""
         for job in await self._store.active():
             self._active[job.id] = Active(job)
-            await self._logs.open(job.id)
         return self.active()
 
     def active(self) -> list[Active]:
@@ -62,47 +91,63 @@ class Ledger:
         return self._active.get(job_id)
 
     async def add(
-        self, draft: DraftRow, names: list[str], spec: JobSpec, events: list[Event], key: str | None
-    ) -> tuple[int, Active | None]:
-        """Make a job; return its number, and the job itself if it is new."""
-        job, new = await self._store.submit(draft, names, spec=spec, events=events, life=fold(events), key=key)
-        if not new:
-            return job.id, None
-        active = self._active[job.id] = Active(job)
-        await self._logs.open(job.id)
+        self,
+        draft: DraftRow,
+        names: list[str],
+        spec: JobSpec,
+        events: list[Event],
+        *,
+        key: str | None,
+        tasks: list[NewTask],
+    ) -> tuple[int, list[Active]]:
+        """Make a job, and the tasks of its array; return its number, and all of them if they are new."""
+        with trio.CancelScope(shield=True):  # what is on disk is held here, too
+            jobs, new = await self._store.submit(
+                draft, names, spec=spec, events=events, life=fold(events), key=key, tasks=tasks
+            )
+            if not new:
+                return jobs[0].id, []
+            made = [Active(job) for job in jobs]
+            for active in made:
+                self._active[active.job.id] = active
         self.touch()
-        return job.id, active
+        return jobs[0].id, made
 
     def touch(self) -> None:
         """Note that something changed that listings show."""
         self.changed_at_ns = self._clock()
+        self.version += 1
 
     async def find(self, job_id: int, subject: Subject) -> Job:
         """Return a job that `subject` may read; NOT_FOUND for all others, there or not."""
-        active = self._active.get(job_id)
-        job = active.job if active is not None else await self._store.job(job_id)
+        job = await self.job(job_id)
         if job is None or not allowed(subject, Verb.READ, job.domain):
             raise PfsError(Kind.NOT_FOUND, "no such file or directory")
         return job
 
+    async def job(self, job_id: int) -> Job | None:
+        """Return a job as it stands now, over or not."""
+        active = self._active.get(job_id)
+        return active.job if active is not None else await self._store.job(job_id)
+
     async def current(self, job: Job) -> Job:
         """Return the job as it stands now."""
-        active = self._active.get(job.id)
-        now = active.job if active is not None else await self._store.job(job.id)
-        return now or job
+        return await self.job(job.id) or job
 
-    async def listed(self, subject: Subject) -> list[Job]:
+    async def tasks(self, array_id: int) -> dict[int, Job]:
+        """Return the tasks of an array by their index, as they stand now."""
+        jobs = await self._store.tasks(array_id)
+        return {index: self._active[job.id].job if job.id in self._active else job for index, job in jobs.items()}
+
+    async def listed(self, subject: Subject) -> list[Listed]:
         """Return the jobs that `subject` sees in a listing, newest first."""
-        jobs = await self._store.listed(None if subject.admin else subject.user, self._clock())
-        return [self._active[job.id].job if job.id in self._active else job for job in jobs]
+        return await self._store.listed(None if subject.admin else subject.user, self._clock())
 
     async def wait(self, job: Job) -> Job:
         """Return the job once it is over."""
         while (active := self._active.get(job.id)) is not None:
             await active.changed.wait()
-        over = await self._store.job(job.id)
-        assert over is not None
-        return over
+        return await self.current(job)
 
     async def history(self, job: Job) -> list[Event]:
         """Return what happened to a job, in order."""
@@ -116,35 +161,66 @@ class Ledger:
         """
         job = await self.find(job_id, subject)
         if not subject.admin and job.user != subject.user:
-            raise PfsError(Kind.FORBIDDEN, f"job {job_id} belongs to {job.user}")
+            raise PfsError(Kind.FORBIDDEN, f"job {job_id} belongs to {job.user}; only they and admins command it")
         active = self._active.get(job_id)
         if active is None:
-            raise PfsError(Kind.BUSY, f"job {job_id} is over: {job.life.state}")
+            raise PfsError(Kind.BUSY, f"job {job_id} is over: {job.life.state}; submit it again to run it again")
         return active
 
-    async def apply(self, active: Active, event: Event) -> bool:
-        """Let `event` happen to a job: keep it, and tell who waits; tells whether anything changed."""
+    async def apply(self, active: Active, *events: Event, only_if: Callable[[Life], bool] | None = None) -> bool:
+        """Let `events` happen to a job: keep them, and tell who waits; tells whether anything changed.
+
+        Args:
+            only_if: nothing happens to a job of which this is not so in that moment.
+
+        Raises:
+            IllegalEvent: one of them cannot happen to the job; nothing changes.
+        """
         async with active.lock:
-            life = update(active.job.life, event)
-            if life == active.job.life:
+            before = active.job.life
+            if only_if is not None and not only_if(before):
+                return False
+            kept, life = [], before
+            for event in events:
+                after = update(life, event)
+                if after != life:
+                    await self._tell(active.job.id, life, event, after)
+                    kept.append(event)
+                    life = after
+            if not kept:
                 return False
             with trio.CancelScope(shield=True):
-                await self._store.record(active.job.id, [event], life)
-            active.job = replace(active.job, life=life)
-            self.touch()
-            if life.state.over:
-                await self._bury(active, ran=isinstance(event, Ended))
-            active.changed.set()
-            active.changed = trio.Event()
+                await self._store.record(active.job.id, kept, life, _usage(active.job, life))
+                active.job = replace(active.job, life=life)
+                if life.attempt != before.attempt:
+                    active.tasks = Tasks()
+                self.touch()
+                if life.state.over:
+                    active.is_log_closed = await self._close_log(active.job.id)
+                    self._active.pop(active.job.id, None)
+                active.changed.set()
+                active.changed = trio.Event()
         return True
 
-    async def _bury(self, active: Active, *, ran: bool) -> None:
-        """Close the log of a job that is over; where no process told of its end, say why it ended."""
-        job_id = active.job.id
-        with trio.CancelScope(shield=True):
-            if not ran:
-                await self._logs.note(
-                    job_id, DAEMON, f"Job ended: {active.job.life.reason or active.job.life.state}", self._clock()
-                )
+    async def _tell(self, job_id: int, before: Life, event: Event, after: Life) -> None:
+        for source, text in narrate(before, event, after):
+            await self._logs.note(job_id, source, text, event.time_ns, before.attempt)
+
+    async def _close_log(self, job_id: int) -> bool:
+        """Bring a log to its end, so that who hears of the job's end has all of it; tells whether the disk let us."""
+        try:
             await self._logs.end(job_id)
-        self._active.pop(job_id, None)
+        except PfsError as error:
+            log.warning("the log of job %d is not closed yet: %s", job_id, error)
+            return False
+        return True
+
+
+def _usage(job: Job, after: Life) -> Usage | None:
+    """Return what an attempt of a job had, where it is over by now."""
+    before = job.life
+    if before.placed_at_ns is None or (not after.state.over and after.attempt == before.attempt):
+        return None
+    return Usage(
+        job.user, amount(weight_of(job.spec), before.placed_at_ns / 1e9, after.changed_at_ns / 1e9), after.changed_at_ns
+    )

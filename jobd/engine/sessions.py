@@ -13,8 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobd.engine.engine import Engine
-from jobd.store.db import JobStore, NodeRow
-from jobd.wire import OUT_OF_MEMORY, Assignment, Json, Welcome, encode_assignment, encode_welcome
+from jobd.store.tables import NodeRow
+from jobd.wire import (
+    OUT_OF_MEMORY,
+    Assignment,
+    Json,
+    Welcome,
+    decode_gpus,
+    encode_assignment,
+    encode_gpus,
+    encode_welcome,
+)
 from pfs.accounts import Identity
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name
@@ -40,18 +49,15 @@ class NodeSessions:
         clock: nanoseconds since the epoch.
     """
 
-    def __init__(
-        self, engine: Engine, store: JobStore, datacenter: Datacenter, clock: Callable[[], int] = time.time_ns
-    ) -> None:
+    def __init__(self, engine: Engine, datacenter: Datacenter, clock: Callable[[], int] = time.time_ns) -> None:
         self._engine = engine
-        self._store = store
         self._datacenter = datacenter
         self._clock = clock
 
     @asynccontextmanager
     async def conversation(self, identity: Identity, channel: Callable[[], Channel]) -> AsyncIterator[Handler]:
         """Talk with one node until its connection ends."""
-        session = _Session(self._engine, self._store, self._datacenter, self._clock, channel)
+        session = _Session(self._engine, self._datacenter, self._clock, channel)
         try:
             yield session.handle
         finally:
@@ -64,13 +70,11 @@ class _Session:
     def __init__(
         self,
         engine: Engine,
-        store: JobStore,
         datacenter: Datacenter,
         clock: Callable[[], int],
         channel: Callable[[], Channel],
     ) -> None:
         self._engine = engine
-        self._store = store
         self._datacenter = datacenter
         self._clock = clock
         self._channel = channel
@@ -85,6 +89,7 @@ class _Session:
                 return encode_welcome(await self._hello(args)), b""
             if self._row is None:
                 raise PfsError(Kind.INVALID, "a node says node.hello first")
+            self._engine.heard(self._row.id)
             match op:
                 case "node.beat":
                     return {}, b""
@@ -102,8 +107,8 @@ class _Session:
 
     async def _hello(self, args: dict[str, Any]) -> Welcome:
         name = check_name(str(args["name"]))
-        known = {standing.row.name: standing for standing in self._engine.fleet.standings()}.get(name)
-        if known is not None and known.online and known.row.boot_id != args["boot_id"]:
+        known = self._engine.fleet.named(name)
+        if known is not None and self._engine.fleet.link(known.row.id) and known.row.boot_id != args["boot_id"]:
             raise PfsError(
                 Kind.BUSY, f"a node named {name!r} is connected from another machine; give this one another --name"
             )
@@ -113,6 +118,7 @@ class _Session:
             name=name,
             attrs=dict(args["attrs"]),
             runtimes=[str(runtime) for runtime in args["runtimes"]],
+            gpus=encode_gpus(decode_gpus(args["gpus"])),
             boot_id=str(args["boot_id"]),
             registered_at_ns=now_ns if known is None else known.row.registered_at_ns,
             seen_at_ns=now_ns,
@@ -155,6 +161,14 @@ class _Session:
     async def signal(self, task_id: str, number: int) -> None:
         """Have a signal sent to all processes of a task."""
         await self._channel().ask("task.signal", {"task": task_id, "signal": number})
+
+    async def make_network(self, network: str) -> None:
+        """Have a network between machines made."""
+        await self._channel().ask("network.make", {"network": network})
+
+    async def drop_network(self, network: str) -> None:
+        """Have a network between machines dropped."""
+        await self._channel().ask("network.drop", {"network": network})
 
 
 def _new_id(prefix: str, length: int) -> str:

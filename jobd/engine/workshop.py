@@ -1,37 +1,111 @@
-"""Prepares a job on the server's disk: its directories, and a copy of the package that it names.
+"""Prepares a job on the server's disk, reads what it left, and takes away what it needs no more.
 
 <data root>/jobs/<id>/data/{src,keep,out,tmp}    the job's own, as its owner
 <data root>/jobs/<id>/logs                       the service's
+<data root>/jobs/<id>/origin.json, patch         where a shipped tree came from
+<data root>/server/trash/<id>.<n>                jobs that their owners removed, for `TRASH_KEPT_S`
 """
 
-from collections.abc import Awaitable, Callable
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+
+import trio
 
 from jobd.engine.assign import Place, data_path, facts_of
-from jobd.environment import hostfile
+from jobd.engine.packages import folders, locate
+from jobd.environment import hostfile, result_name
 from jobd.job import Job
-from pfs.disk.copytree import Limits, copy_tree
+from jobd.manifest import FILES_MAX, PATCH_BYTES_MAX, SIZE_BYTES_MAX, Manifest, Origin, tree_of
+from jobd.spec.model import JobSpec
+from jobd.store.trees import TreeStore
+from pfs.disk.copytree import Copied, Limits, copy_tree, lay_out
 from pfs.disk.domains import Disk
+from pfs.disk.removal import move_aside, remove_tree
+from pfs.disk.system import open_beneath
 from pfs.errors import Kind, PfsError
-from pfs.path import from_absolute, split
-from pfs.perm import Domain, DomainKind, Subject, Verb, allowed
+from pfs.perm import Subject, Verb, allowed
 
 PARTS = ("src", "keep", "out", "tmp")
-PACKAGE_LIMITS = Limits(files=100_000, size_bytes=10 * 1024**3)
+LIMITS = Limits(FILES_MAX, SIZE_BYTES_MAX)
+AT_ONCE = 2
+PREPARE_S_MAX = 3600.0
+RESULT_BYTES_MAX = 64 * 1024
+TRASH = "server/trash"
+TRASH_KEPT_S = 14 * 86_400.0
+ORIGIN, PATCH = "origin.json", "patch"
 
 
 class DiskWorkshop:
-    """Prepares jobs under the data root."""
+    """Prepares jobs under the data root.
 
-    def __init__(self, disk: Disk, user: Callable[[str], Awaitable[Subject | None]], place: Place) -> None:
+    Args:
+        trees: what clients shipped.
+        find_job: looks up a job, whoever asks.
+        prepare_s_max: so long may the preparation of one job take.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        user: Callable[[str], Awaitable[Subject | None]],
+        place: Place,
+        *,
+        trees: TreeStore,
+        find_job: Callable[[int], Awaitable[Job | None]],
+        prepare_s_max: float = PREPARE_S_MAX,
+    ) -> None:
         self._disk = disk
         self._user = user
         self._place = place
+        self._trees = trees
+        self._find_job = find_job
+        self._prepare_s_max = prepare_s_max
+        self._turns = trio.CapacityLimiter(AT_ONCE)
+        self._trash_made = False
 
     async def _owner(self, job: Job) -> Subject:
         owner = await self._user(job.user)
         if owner is None:
             raise PfsError(Kind.NOT_FOUND, f"the account {job.user!r} is gone")
         return owner
+
+    # ---- before
+
+    async def check(self, spec: JobSpec, subject: Subject) -> None:
+        """Refuse a job whose files cannot be brought together for whoever submits it.
+
+        Raises:
+            PfsError: INVALID or NOT_FOUND: what is not there, or not theirs.
+        """
+        if (tree := tree_of(spec.src)) is not None:
+            await self._trees.whole(subject.user, tree)
+        elif spec.src is not None:
+            locate(spec.src, subject, self._place.datacenter, "src")
+        if spec.continue_from is not None:
+            await self._continued(spec.continue_from, subject)
+        for folder in folders(spec, subject, self._place.datacenter):
+            await self._look(folder.path)
+
+    async def _continued(self, job_id: int, subject: Subject) -> Job:
+        """Return the job that another one goes on from."""
+        job = await self._find_job(job_id)
+        if job is None or not allowed(subject, Verb.READ, job.domain):
+            raise PfsError(Kind.INVALID, f"continue: there is no job {job_id}")
+        return job
+
+    async def _look(self, path: str) -> None:
+        def work() -> None:
+            with self._disk.directory(path):
+                return
+
+        try:
+            await self._disk.run(work)
+        except PfsError as error:
+            raise PfsError(Kind.INVALID, f"the folder {path} cannot be used: {error.message}") from None
 
     async def make(self, job: Job) -> None:
         """Make the job's directories; those that are there stay."""
@@ -48,31 +122,221 @@ class DiskWorkshop:
         await self._disk.run(work)
 
     async def fill(self, job: Job) -> str:
-        """Copy the job's `src` into its own; return a line for its log.
+        """Bring the job's `src` and `keep` together, as `src` and `continue` say; return lines for its log.
+
+        At most `AT_ONCE` jobs are prepared at a time; the others wait here. Cancelled, it ends soon.
 
         Raises:
             PfsError: what is in the way, for the owner to read.
         """
         owner = await self._owner(job)
-        source = job.spec.src or ""
-        root, rest = self._locate(source, owner)
-        copied = await copy_tree(self._disk, root, rest, data_path(job.id, "src"), uid=owner.uid, limits=PACKAGE_LIMITS)
-        return f"Copied {copied.files} files, {copied.size_bytes} bytes, from {source}"
+        async with self._turns:
+            with trio.move_on_after(self._prepare_s_max):
+                lines = []
+                if job.spec.src is not None:
+                    lines.append(await self._fill_src(job, owner))
+                if job.spec.continue_from is not None:
+                    lines.append(await self._fill_keep(job, owner, job.spec.continue_from))
+                return "\n".join(lines)
+        limit_s = f"{self._prepare_s_max:.0f} s"
+        raise PfsError(Kind.TIMED_OUT, f"the preparation took more than {limit_s}; read large data from your home")
 
-    def _locate(self, source: str, owner: Subject) -> tuple[str, str]:
-        """Return the domain's directory under the data root, and the path in it."""
-        path = (
-            from_absolute(source, self._place.datacenter) if source.startswith("/") else f"home/{owner.user}/{source}"
-        )
-        match split(path):
-            case ["home", name, *rest]:
-                domain, root = Domain(DomainKind.HOME, name), f"home/{name}"
-            case ["groups", name, *rest]:
-                domain, root = Domain(DomainKind.GROUP, name), f"groups/{name}"
-            case ["shared" | "public", *rest]:
-                domain, root = Domain(DomainKind.SHARED), "shared"
-            case _:
-                raise PfsError(Kind.INVALID, f"src: {source} is in no data domain; put it into your home")
-        if not allowed(owner, Verb.READ, domain):
-            raise PfsError(Kind.NOT_FOUND, f"src: there is no {source}")
-        return root, "/".join(rest)
+    async def _fill_src(self, job: Job, owner: Subject) -> str:
+        source = job.spec.src or ""
+        target = data_path(job.id, "src")
+        if (tree := tree_of(source)) is not None:
+            manifest = await self._trees.whole(job.user, tree)
+            await self._keep_origin(job, manifest)
+            pieces = self._trees.pieces(job.user, manifest)
+            return _told(await lay_out(self._disk, pieces, target, uid=owner.uid, limits=LIMITS), "as it was shipped")
+        folder = locate(source, owner, self._place.datacenter, "src")
+        copied = await copy_tree(self._disk, folder.root, folder.rest, target, uid=owner.uid, limits=LIMITS)
+        return _told(copied, f"from {source}")
+
+    async def _fill_keep(self, job: Job, owner: Subject, job_id: int) -> str:
+        await self._continued(job_id, owner)
+        target = data_path(job.id, "keep")
+        try:
+            copied = await copy_tree(
+                self._disk,
+                data_path(job_id),
+                "keep",
+                target,
+                uid=owner.uid,
+                limits=LIMITS,
+                what=f"keep of job {job_id}",
+            )
+        except PfsError as error:
+            if error.kind is Kind.NOT_FOUND:
+                raise PfsError(Kind.NOT_FOUND, f"continue: keep of job {job_id} is gone, or was never made") from None
+            raise
+        return _told(copied, f"from keep of job {job_id}")
+
+    # ---- where a shipped tree came from
+
+    async def _keep_origin(self, job: Job, manifest: Manifest) -> None:
+        """Write down beside the job where its tree came from; the tree itself does not stay for ever."""
+        origin = manifest.origin
+        if origin is None:
+            return
+        patch = await self._trees.content(job.user, origin.patch) if origin.patch else None
+
+        def work() -> None:
+            if patch is not None:
+                self._disk.write_file_now(f"jobs/{job.id}", PATCH, patch, None)
+            self._disk.write_file_now(f"jobs/{job.id}", ORIGIN, json.dumps(asdict(origin)).encode(), None)
+
+        await self._disk.run(work)
+
+    async def origin(self, job: Job) -> Origin | None:
+        """Return where the job's tree came from; None where it was not shipped, or is not prepared yet."""
+        if tree_of(job.spec.src) is None:
+            return None
+        text = await self._own_file(f"jobs/{job.id}", ORIGIN, PATCH_BYTES_MAX)
+        return None if text is None else Origin(**json.loads(text))
+
+    async def read_patch(self, job: Job) -> bytes:
+        """Return the difference between the commit that the job's tree came from and the tree.
+
+        Raises:
+            PfsError: NOT_FOUND where there is none.
+        """
+        text = await self._own_file(f"jobs/{job.id}", PATCH, PATCH_BYTES_MAX)
+        if text is None:
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+        return text
+
+    async def _own_file(self, directory: str, name: str, size_max: int) -> bytes | None:
+        """Return the beginning of an ordinary file, and None where there is none."""
+
+        def work() -> bytes | None:
+            try:
+                with self._disk.directory(directory) as parent:
+                    fd = open_beneath(parent, name, os.O_RDONLY | os.O_NONBLOCK)
+            except FileNotFoundError:
+                return None
+            try:
+                return os.read(fd, size_max) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+            finally:
+                os.close(fd)
+
+        return await self._disk.run(work)
+
+    # ---- after
+
+    async def read_result(self, job: Job, group: int, process: int) -> str:
+        """Return what a process wrote to its `$RESULT_FILE`, as far as it is shown; "" where that is nothing."""
+        name = result_name(job.life.attempt, group, process)
+        try:
+            text = await self._own_file(data_path(job.id, "tmp"), name, RESULT_BYTES_MAX)
+        except PfsError as error:
+            if error.kind in (Kind.LOOP, Kind.NOT_DIR, Kind.IS_DIR, Kind.UNSUPPORTED, Kind.DENIED):
+                return ""  # it is no file: a result of nobody's
+            raise
+        return "" if text is None else text.decode(errors="replace")
+
+    async def tidy(self, job: Job) -> None:
+        """Remove the job's `tmp`, once it is over."""
+        await self.remove_tmp(job.id)
+
+    async def remove_tmp(self, job_id: int) -> None:
+        """Remove the `tmp` of a job that is over."""
+        await self._remove(data_path(job_id, "tmp"), f"{job_id}.tmp")
+
+    async def expire(self, job_id: int) -> None:
+        """Remove what a job that is over has on disk: its data and logs. Where its tree came from stays on record."""
+        await self._remove(data_path(job_id), f"{job_id}.data", PARTS)
+        await self._remove(f"jobs/{job_id}/logs", f"{job_id}.logs")
+
+        def work() -> None:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                self._disk.directory(f"jobs/{job_id}", os.O_RDONLY) as own,
+                self._disk.directory("jobs") as jobs,
+            ):
+                if not os.listdir(own):
+                    os.rmdir(str(job_id), dir_fd=jobs)
+
+        await self._disk.run(work)
+
+    async def trash(self, job: Job) -> None:
+        """Take everything that a job has on disk out of sight; `sweep` removes it after `TRASH_KEPT_S`."""
+        await self.move_to_trash(job.id)
+
+    async def move_to_trash(self, job_id: int) -> None:
+        """Do what `trash` does, by the job's number."""
+        self._make_trash()
+        parts = [f"data/{part}" for part in PARTS]
+        if await move_aside(self._disk, f"jobs/{job_id}", f"{TRASH}/{job_id}", parts):
+
+            def work() -> None:
+                with self._disk.directory(TRASH) as trash:
+                    os.utime(str(job_id), dir_fd=trash, follow_symlinks=False)  # it tells since when it is there
+
+            await self._disk.run(work)
+
+    async def on_disk(self, *parts: str) -> list[int]:
+        """Return the numbers of the jobs that have one of these directories on disk, such as `data` or `logs`."""
+
+        def work() -> list[int]:
+            with self._disk.directory("jobs", os.O_RDONLY) as jobs:
+                numbers = [name for name in os.listdir(jobs) if name.isdigit()]
+                return [int(name) for name in numbers if any(_is_there(jobs, name, part) for part in parts)]
+
+        return await self._disk.run(work, long=True)
+
+    async def has_log(self, job: Job) -> bool:
+        """Tell whether the log of a job is on disk."""
+
+        def work() -> bool:
+            with self._disk.directory("jobs", os.O_RDONLY) as jobs:
+                return _is_there(jobs, str(job.id), "logs")
+
+        return await self._disk.run(work)
+
+    async def sweep(self, now_s: float) -> None:
+        """Remove what has been in the trash for long, and what a crash left on its way out.
+
+        Args:
+            now_s: seconds since the epoch.
+        """
+
+        def work() -> list[str]:
+            self._make_trash()
+            with self._disk.directory(TRASH, os.O_RDONLY) as trash:
+                ages = {name: os.stat(name, dir_fd=trash, follow_symlinks=False).st_mtime for name in os.listdir(trash)}
+            due = [name for name, at_s in ages.items() if not name.isdigit() or at_s <= now_s - TRASH_KEPT_S]
+            return sorted(due, key=str.isdigit)  # what a crash left comes first: the names are needed again
+
+        for name in await self._disk.run(work, long=True):
+            await remove_tree(self._disk, TRASH, name)
+
+    async def _remove(self, path: str, name: str, parts: Sequence[str] = ()) -> None:
+        """Remove a directory by way of the trash, where it is called `name`."""
+        self._make_trash()
+        try:
+            moved = await move_aside(self._disk, path, f"{TRASH}/{name}", parts)
+        except PfsError as error:
+            if error.kind not in (Kind.NOT_EMPTY, Kind.EXISTS):
+                raise
+            await remove_tree(self._disk, TRASH, name)  # what a crash left of the same
+            moved = await move_aside(self._disk, path, f"{TRASH}/{name}", parts)
+        if moved:
+            await remove_tree(self._disk, TRASH, name)
+
+    def _make_trash(self) -> None:
+        if not self._trash_made:
+            self._disk.make_directory_now(TRASH, 0o700, None)
+            self._trash_made = True
+
+
+def _told(copied: Copied, source: str) -> str:
+    return f"Copied {copied.files} files, {copied.size_bytes} bytes, {source}"
+
+
+def _is_there(jobs_fd: int, name: str, part: str) -> bool:
+    try:
+        os.stat(f"{name}/{part}", dir_fd=jobs_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jobd.spec.spec import is_complete, prefix_problems
-from jobd.store.db import DraftRow
+from jobd.store.drafts import ListedDraft
+from jobd.store.tables import DraftRow
 from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags, XattrCall
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
@@ -32,7 +33,7 @@ class Desk(Protocol):
     async def submit(self, subject: Subject, row: DraftRow) -> int:
         """Make a job of a text and keep both in one transaction, or raise what is wrong with it."""
 
-    async def save(self, row: DraftRow) -> DraftRow:
+    async def save(self, row: DraftRow) -> None:
         """Keep a text."""
 
     async def complain(self, row: DraftRow, error: PfsError) -> None:
@@ -74,15 +75,21 @@ class Draft:
 
 def draft_attr(row: DraftRow) -> Attr:
     """Return the attributes of a text."""
+    size_bytes = len(row.content)
+    return listed_draft_attr(ListedDraft(row.user, row.name, size_bytes, row.link, row.born_ns, row.mtime_ns))
+
+
+def listed_draft_attr(text: ListedDraft) -> Attr:
+    """Return the attributes of a text that a listing shows."""
     return Attr(
-        NodeType.SYMLINK if row.link else NodeType.FILE,
-        virtual_id("draft", row.user, row.born_ns),
-        0o777 if row.link else 0o644,
-        len(row.content),
-        mtime_ns=row.mtime_ns,
-        ctime_ns=row.mtime_ns,
+        NodeType.SYMLINK if text.link else NodeType.FILE,
+        virtual_id("draft", text.user, text.born_ns),
+        0o777 if text.link else 0o644,
+        text.size_bytes,
+        mtime_ns=text.mtime_ns,
+        ctime_ns=text.mtime_ns,
         volatile=True,
-        commits=is_drop(row.name) and not row.link,
+        commits=is_drop(text.name) and not text.link,
     )
 
 
@@ -197,7 +204,7 @@ class OpenDraft:
     async def _keep(self) -> None:
         if self._draft.changed:
             self._draft.changed = False
-            self._draft.row = await self._desk.save(self._draft.row)
+            await self._desk.save(self._draft.row)
 
     async def _judge_what_is_there(self) -> None:
         row = self._draft.row

@@ -1,4 +1,4 @@
-"""The directory of one job: `jobs/<id>/`, one class for each kind of file in it.
+"""The directory of one job: `jobs/<id>/`.
 
 spec.yaml              exactly what was written
 state why status       where it stands, as one word, as a sentence, as facts
@@ -8,336 +8,197 @@ log.txt                the output so far, with its true size
 exit_code              there once the job is over
 wait                   STREAM: silent until the job is over, then its exit code
 ctl                    CONTROL: see `jobd.ctl`
+patch                  what the shipped tree differs by from the commit that it is based on
+processes/<g>.<p>/     one process                (`jobd.files.processes`)
+tasks/<k>/             one task of an array       (`jobd.files.tasks`)
 src/ keep/ out/        the job's data
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 
-from jobd.ctl import HELP, Kill, Signal, parse_ctl
 from jobd.engine.assign import data_path
-from jobd.engine.engine import Engine
+from jobd.files.control import Control
+from jobd.files.facts import flat, one_line, place_text, request_text, time_text
+from jobd.files.processes import ProcessesDirectory
+from jobd.files.sources import Sources, entry, missing
+from jobd.files.streams import LogStream, LogText, WaitStream
+from jobd.files.tasks import TasksDirectory, job_attr
 from jobd.job import Job
-from jobd.life.lifecycle import encode_event
-from jobd.store.db import JobStore
-from jobd.store.logs import JobLog
-from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags
-from pfs.disk.domains import Disk
+from jobd.life.events import Event, Placed, encode_event
+from jobd.life.model import Process, State
+from pfs.api import Attr, Entry
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import (
-    WRITING,
-    Directory,
-    DomainDirectory,
-    File,
-    Node,
-    OpenText,
-    ReadOnlyFile,
-    Text,
-    directory_attr,
-    virtual_id,
-)
+from pfs.tree.virtual import Directory, DomainDirectory, Node, Text
 
-DATA_PARTS = ("keep", "out", "src")
+ALWAYS = ("ctl", "events", "spec.yaml", "state", "status", "wait", "why")
+SOMETIMES = ("exit_code", "keep", "log", "log.txt", "out", "patch", "processes", "src", "tasks")
 
 
 class JobDirectory(Directory):
     """One job, as it stood when it was looked up."""
 
-    def __init__(self, engine: Engine, store: JobStore, disk: Disk, job: Job) -> None:
+    def __init__(self, sources: Sources, job: Job) -> None:
         self.job = job
-        self._engine = engine
-        self._store = store
-        self._disk = disk
+        self._sources = sources
+        self._engine = sources.engine
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the job's last change."""
-        return directory_attr(virtual_id("job", self.job.id), mtime_ns=self.job.life.changed_at_ns)
-
-    def _names(self) -> list[str]:
-        names = ["ctl", "events", "log", "log.txt", "spec.yaml", "state", "status", "wait", "why"]
-        if self._engine.is_made(self.job):
-            names += DATA_PARTS
-        if self.job.life.exit_code is not None:
-            names.append("exit_code")
-        return sorted(names)
+        return job_attr(self.job.id, self.job.life.changed_at_ns)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the file of that name."""
-        if name in DATA_PARTS:
-            # what a job wrote is its owner's on the disk, and only jobs write it
-            return DomainDirectory(self.job.domain, self._disk.domain(data_path(self.job.id, name), None))
-        if name not in self._names():
-            raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+        life = self.job.life
         match name:
-            case "log":
+            case "log" if await self._has_log():
                 return LogStream(self._engine, self.job)
-            case "log.txt":
+            case "log.txt" if await self._has_log():
                 return LogText(self._engine, self.job)
             case "wait":
                 return WaitStream(self._engine, self.job)
             case "ctl":
                 return Control(self._engine, self.job)
+            case "keep" | "out" | "src" if not _has_tasks(self.job):
+                # what a job wrote is its owner's on the disk, and only jobs write it
+                return DomainDirectory(self.job.domain, self._sources.disk.domain(data_path(self.job.id, name), None))
+            case "processes" if not _has_tasks(self.job):
+                return ProcessesDirectory(self._sources, self.job)
+            case "tasks" if _has_tasks(self.job):
+                return TasksDirectory(self._sources, self.job, self._enter)
+            case "patch" if await self._has_patch():
+                return self._text(name, self._patch, life.submitted_at_ns)
             case "spec.yaml":
-                return self._text(name, lambda: self._store.spec_text(self.job.id), self.job.life.submitted_at_ns)
-            case "events":
-                return self._text(name, self._events, self.job.life.changed_at_ns)
-            case _:
-                return self._text(name, self._fact_maker(name), self.job.life.changed_at_ns)
+                return self._text(name, self._spec, life.submitted_at_ns)
+            case "exit_code" if life.exit_code is not None:
+                return self._text(name, self._exit_code, life.changed_at_ns)
+            case "events" | "state" | "status" | "why":
+                makers = {"events": self._events, "state": self._state, "status": self._status, "why": self._why}
+                return self._text(name, makers[name], life.changed_at_ns)
+        raise missing()
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
-        """List the job's files."""
-        found = []
-        for name in self._names():
-            found.append(Entry(name, await (await self.lookup(subject, name)).attr(subject)))
-        return found
+        """List the job's files; its data is there between its preparation and its removal."""
+        found = [await entry(self, subject, name) for name in ALWAYS]
+        for name in SOMETIMES:
+            try:
+                found.append(await entry(self, subject, name))
+            except PfsError as error:
+                if error.kind is not Kind.NOT_FOUND:
+                    raise
+        return sorted(found, key=lambda each: each.name)
+
+    def _enter(self, task: Job) -> "JobDirectory":
+        return JobDirectory(self._sources, task)
 
     def _text(self, name: str, make: Callable[[], Awaitable[bytes]], mtime_ns: int) -> Text:
         return Text(("job", self.job.id, name), make, mtime_ns)
 
-    def _fact_maker(self, name: str) -> Callable[[], Awaitable[bytes]]:
-        makers: dict[str, Callable[[Job], str]] = {
-            "state": lambda job: f"{job.life.state}\n",
-            "why": lambda job: f"{self._engine.why(job)}\n",
-            "exit_code": lambda job: f"{job.life.exit_code}\n",
-            "status": self._status,
-        }
+    async def _now(self) -> Job:
+        return await self._engine.ledger.current(self.job)
 
-        async def make() -> bytes:
-            job = await self._engine.ledger.current(self.job)
-            return makers[name](job).encode()
+    async def _spec(self) -> bytes:
+        return await self._sources.store.spec_text(self.job.id)
 
-        return make
+    async def _has_log(self) -> bool:
+        """Tell whether there is a log, or will be: that of a job that ended long ago may be gone."""
+        if not self.job.life.state.over or _has_tasks(self.job):
+            return True
+        return await self._sources.workshop.has_log(self.job)
 
-    def _status(self, job: Job) -> str:
-        life = job.life
-        facts = {
+    async def _has_patch(self) -> bool:
+        origin = await self._sources.workshop.origin(self.job)
+        return origin is not None and origin.patch != ""
+
+    async def _patch(self) -> bytes:
+        return await self._sources.workshop.read_patch(self.job)
+
+    async def _state(self) -> bytes:
+        return f"{(await self._now()).life.state}\n".encode()
+
+    async def _exit_code(self) -> bytes:
+        return f"{(await self._now()).life.exit_code}\n".encode()
+
+    async def _why(self) -> bytes:
+        return f"{one_line(self._engine.why(await self._now()))}\n".encode()
+
+    # ---- facts
+
+    async def _status(self) -> bytes:
+        job = await self._now()
+        facts = self._standing(job) | self._places(job) | await self._of_array(job) | await self._of_origin(job)
+        return flat(facts).encode()
+
+    def _standing(self, job: Job) -> dict[str, object]:
+        life, spec = job.life, job.spec
+        waits = self._engine.standing(job) if life.state is State.WAITING and not life.held_by else None
+        start_s = None if waits is None else waits.earliest_start_s
+        return {
             "id": job.id,
-            "name": job.spec.name,
-            "title": job.spec.title,
+            "name": spec.name,
+            "title": spec.title,
             "user": job.user,
             "state": life.state,
             "why": self._engine.why(job),
+            "held": life.held_by or None,
             "attempt": life.attempt,
-            "node": self._engine.fleet.name(life.node),
-            "submitted": _time(life.submitted_at_ns),
-            "started": _time(life.started_at_ns),
-            "ended": _time(life.ended_at_ns),
+            "priority": life.priority,
+            "request": request_text(spec),
+            "queue_place": None if waits is None else waits.place,
+            "earliest_start": None if start_s is None else time_text(int(start_s * 1e9)),
+            "depends_on": " ".join(f"{each.kind}:{each.job_id}" for each in spec.depends_on) or None,
+            "continue": spec.continue_from,
+            "max_duration_s": None if life.max_duration_s is None else f"{life.max_duration_s:g}",
+            "submitted": time_text(life.submitted_at_ns),
+            "changed": time_text(life.changed_at_ns),
+            "started": time_text(life.started_at_ns),
+            "ended": time_text(life.ended_at_ns),
             "exit_code": "" if life.exit_code is None else life.exit_code,
         }
-        return "".join(f"{key} {_one_line(value)}".rstrip() + "\n" for key, value in facts.items())
+
+    def _places(self, job: Job) -> dict[str, object]:
+        processes = job.life.processes
+        return {
+            "node": " ".join(self._engine.fleet.name(node) for node in job.life.nodes),
+            "gpus": sum(len(process.gpus) for process in processes),
+            "place": self._place(processes),
+        }
+
+    def _place(self, processes: Sequence[Process]) -> str:
+        return place_text(processes, self._sources.node_names(), self._sources.gpu_numbers())
+
+    async def _of_array(self, job: Job) -> dict[str, object]:
+        if job.array_id is not None:
+            return {"array": job.array_id, "index": job.array_index}
+        if not _has_tasks(job):
+            return {}
+        states = await self._sources.store.task_states(job.id)
+        counts = {f"tasks_{state.lower()}": states[state] for state in State if states[state]}
+        return {"tasks": states.total(), **counts}
+
+    async def _of_origin(self, job: Job) -> dict[str, object]:
+        origin = await self._sources.workshop.origin(job)
+        if origin is None:
+            return {}
+        remote = f"{origin.remote} {origin.url}".strip() or None
+        return {"remote": remote, "hash": origin.hash or None, "diff_lines": origin.diff_lines}
+
+    # ---- what happened
 
     async def _events(self) -> bytes:
-        lines = []
-        for event in await self._engine.ledger.history(self.job):
-            facts = encode_event(event)
-            name = facts.pop("event")
-            facts.pop("time_ns")
-            if "node" in facts:
-                facts["node"] = self._engine.fleet.name(facts["node"])
-            rest = " ".join(f"{key}={_one_line(value)}" for key, value in facts.items() if value not in ("", False))
-            lines.append(f"{_time(event.time_ns)} {name} {rest}".rstrip() + "\n")
-        return "".join(lines).encode()
+        events = await self._engine.ledger.history(self.job)
+        return "".join(self._event(event) for event in events).encode()
+
+    def _event(self, event: Event) -> str:
+        facts = encode_event(event)
+        words = [time_text(event.time_ns), str(facts.pop("event"))]
+        for hidden in ("time_ns", "terms", "places"):
+            facts.pop(hidden, None)
+        if isinstance(event, Placed):
+            facts["on"] = self._place([Process(place.node, place.gpus) for place in event.places])
+        words += [f"{key}={one_line(value)}" for key, value in facts.items() if value not in ("", False)]
+        return " ".join(words) + "\n"
 
 
-class LogStream(File):
-    """`log`: while the job lives its end is not known; afterwards it is a file like others."""
-
-    def __init__(self, engine: Engine, job: Job) -> None:
-        self._engine = engine
-        self._job = job
-
-    async def attr(self, subject: Subject) -> Attr:
-        """Tell the size, once it is known."""
-        return _log_attr(self._job, "log", await self._engine.logs.find(self._job.id), live=True)
-
-    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
-        """Open for reading."""
-        _only_reading(flags)
-        return OpenLogStream(self._engine, await self.attr(subject), await self._engine.logs.find(self._job.id))
-
-
-class OpenLogStream(ReadOnlyFile):
-    """An open `log`: a read at the end waits for more, until the job is over."""
-
-    def __init__(self, engine: Engine, attr: Attr, log: JobLog) -> None:
-        super().__init__(attr)
-        self._engine = engine
-        self._log = log
-
-    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
-        """Return what there is from `offset`, waiting for the first byte of it."""
-        while True:
-            grown = self._log.grown
-            if offset < self._log.size_bytes:
-                return await self._engine.logs.read(self._log, None, offset, size)
-            if self._log.over:
-                return b""
-            if not wait:
-                raise PfsError(Kind.WOULD_BLOCK, "nothing more was written yet")
-            await grown.wait()
-
-
-class LogText(File):
-    """`log.txt`: what there is."""
-
-    def __init__(self, engine: Engine, job: Job) -> None:
-        self._engine = engine
-        self._job = job
-
-    async def attr(self, subject: Subject) -> Attr:
-        """Tell the size so far."""
-        return _log_attr(self._job, "log.txt", await self._engine.logs.find(self._job.id), live=False)
-
-    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
-        """Open for reading."""
-        _only_reading(flags)
-        log = await self._engine.logs.find(self._job.id)
-        return OpenLogText(self._engine, _log_attr(self._job, "log.txt", log, live=False), log)
-
-
-class OpenLogText(ReadOnlyFile):
-    """An open `log.txt`."""
-
-    def __init__(self, engine: Engine, attr: Attr, log: JobLog) -> None:
-        super().__init__(attr)
-        self._engine = engine
-        self._log = log
-
-    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
-        """Return what there is."""
-        return await self._engine.logs.read(self._log, None, offset, size)
-
-    async def getattr(self) -> Attr:
-        """Tell the size as of now."""
-        return replace(self.attr, size=self._log.size_bytes)
-
-
-class WaitStream(File):
-    """`wait`: silent until the job is over."""
-
-    def __init__(self, engine: Engine, job: Job) -> None:
-        self._engine = engine
-        self._job = job
-
-    async def attr(self, subject: Subject) -> Attr:
-        """Tell what it is."""
-        over = self._job.life.exit_code is not None
-        return Attr(
-            NodeType.FILE,
-            virtual_id("job", self._job.id, "wait"),
-            0o444,
-            len(f"{self._job.life.exit_code}\n") if over else 0,
-            mtime_ns=self._job.life.changed_at_ns,
-            ctime_ns=self._job.life.changed_at_ns,
-            volatile=True,
-            stream=not over,
-        )
-
-    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
-        """Open for reading."""
-        _only_reading(flags)
-        return OpenWaitStream(self._engine, await self.attr(subject), self._job)
-
-
-class OpenWaitStream(ReadOnlyFile):
-    """An open `wait`."""
-
-    def __init__(self, engine: Engine, attr: Attr, job: Job) -> None:
-        super().__init__(attr)
-        self._engine = engine
-        self._job = job
-
-    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
-        """Return the exit code, once there is one."""
-        job = await self._engine.ledger.current(self._job)
-        if job.life.exit_code is None:
-            if not wait:
-                raise PfsError(Kind.WOULD_BLOCK, "the job is not over")
-            job = await self._engine.ledger.wait(job)
-        return f"{job.life.exit_code}\n".encode()[offset : offset + size]
-
-
-class Control(File):
-    """`ctl`: a write is a command."""
-
-    def __init__(self, engine: Engine, job: Job) -> None:
-        self._engine = engine
-        self._job = job
-
-    async def attr(self, subject: Subject) -> Attr:
-        """Tell what it is."""
-        return Attr(
-            NodeType.FILE,
-            virtual_id("job", self._job.id, "ctl"),
-            0o600,
-            len(HELP.encode()),
-            mtime_ns=self._job.life.submitted_at_ns,
-            ctime_ns=self._job.life.submitted_at_ns,
-            volatile=True,
-        )
-
-    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
-        """Open; truncating means nothing here."""
-        return OpenControl(self._engine, await self.attr(subject), self._job.id, subject)
-
-
-class OpenControl(OpenText):
-    """An open `ctl`; reading it prints the commands."""
-
-    def __init__(self, engine: Engine, attr: Attr, job_id: int, subject: Subject) -> None:
-        super().__init__(attr, _help, HELP.encode())
-        self._engine = engine
-        self._job_id = job_id
-        self._subject = subject
-
-    async def write(self, offset: int, data: bytes) -> int:
-        """Obey: every line is understood before the first is done."""
-        for command in parse_ctl(data):
-            match command:
-                case Kill():
-                    await self._engine.kill(self._subject, self._job_id)
-                case Signal(number):
-                    await self._engine.signal(self._subject, self._job_id, number)
-        return len(data)
-
-    async def setattr(self, changes: Changes) -> Attr:
-        """Mean nothing: a shell's `>` cuts before it writes."""
-        return self.attr
-
-    async def flush(self, closing: Closing) -> None:
-        """Everything was done while it was written."""
-
-
-async def _help() -> bytes:
-    return HELP.encode()
-
-
-def _only_reading(flags: OpenFlags) -> None:
-    if flags & WRITING:
-        raise PfsError(Kind.DENIED, "a log is written by the service")
-
-
-def _log_attr(job: Job, name: str, log: JobLog, *, live: bool) -> Attr:
-    stream = live and not log.over
-    return Attr(
-        NodeType.FILE,
-        virtual_id("job", job.id, name),
-        0o444,
-        0 if stream else log.size_bytes,
-        mtime_ns=job.life.changed_at_ns,
-        ctime_ns=job.life.changed_at_ns,
-        volatile=True,
-        stream=stream,
-    )
-
-
-def _time(time_ns: int | None) -> str:
-    if time_ns is None:
-        return ""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _one_line(value: object) -> str:
-    return " ".join(str(value).split())
+def _has_tasks(job: Job) -> bool:
+    return job.spec.array is not None

@@ -9,12 +9,13 @@
 import time
 from collections.abc import Sequence
 
-from jobd.engine.engine import Engine
-from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, resized, stem
+from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, listed_draft_attr, resized, stem
 from jobd.files.job import JobDirectory
-from jobd.store.db import DraftRow, DropError, JobStore
+from jobd.files.sources import Sources
+from jobd.files.tasks import job_attr
+from jobd.store.jobs import DAY_NS, LISTED_DAYS
+from jobd.store.tables import DraftRow, DropError
 from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
-from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 from pfs.tree.virtual import Directory, File, Link, Node, Text, directory_attr, virtual_id
@@ -25,10 +26,10 @@ ERROR_ENDING = ".error"
 class JobsDirectory(Directory):
     """`jobs/`, as whoever looks may see it."""
 
-    def __init__(self, engine: Engine, store: JobStore, disk: Disk) -> None:
-        self._engine = engine
-        self._store = store
-        self._disk = disk
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._engine = sources.engine
+        self._store = sources.store
         self._open: dict[tuple[str, str], Draft] = {}
 
     async def attr(self, subject: Subject) -> Attr:
@@ -39,7 +40,7 @@ class JobsDirectory(Directory):
         """Find a job by number, a text, an error, or a name."""
         if name.isascii() and name.isdigit() and str(int(name)) == name:
             job = await self._engine.ledger.find(int(name), subject)
-            return JobDirectory(self._engine, self._store, self._disk, job)
+            return JobDirectory(self._sources, job)
         draft = await self._draft(subject, name)
         if draft is not None:
             return _draft_link(draft.row) if draft.row.link else DraftFile(self, draft)
@@ -55,21 +56,22 @@ class JobsDirectory(Directory):
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List texts, errors, names and jobs."""
-        rows = {row.name: row for row in await self._store.drafts(subject.user)}
-        rows.update({name: draft.row for (user, name), draft in self._open.items() if user == subject.user})
+        since_ns = time.time_ns() - LISTED_DAYS * DAY_NS
+        texts = {text.name: listed_draft_attr(text) for text in await self._store.drafts(subject.user, since_ns)}
+        texts.update(
+            {name: draft_attr(draft.row) for (user, name), draft in self._open.items() if user == subject.user}
+        )
         nodes: dict[str, Node] = {}
-        found = []
-        for row in rows.values():
-            found.append(Entry(row.name, draft_attr(row)))
+        found = [Entry(name, attr) for name, attr in texts.items()]
         for name, error in (await self._store.errors(subject.user)).items():
             nodes[name + ERROR_ENDING] = _error_text(error)
         jobs = {job.id: job for job in await self._engine.ledger.listed(subject)}
-        for name, job_id in (await self._store.names(subject.user)).items():
-            # like the jobs themselves, names of those that ended long ago are not listed, but there
-            if name not in rows and job_id in jobs:
-                nodes[name] = _name_link(subject, name, job_id, jobs[job_id].life.submitted_at_ns)
-        for job in jobs.values():
-            nodes[str(job.id)] = JobDirectory(self._engine, self._store, self._disk, job)
+        own = [job.id for job in jobs.values() if job.user == subject.user]
+        # like the jobs themselves, names of those that ended long ago are not listed, but there
+        for name, job_id in (await self._store.names(subject.user, own)).items():
+            if name not in texts:
+                nodes[name] = _name_link(subject, name, job_id, jobs[job_id].submitted_at_ns)
+        found += [Entry(str(job.id), job_attr(job.id, job.changed_at_ns)) for job in jobs.values()]
         found += [Entry(name, await node.attr(subject)) for name, node in nodes.items()]
         return sorted(found, key=lambda entry: (entry.name.isdigit(), len(entry.name), entry.name))
 
@@ -109,7 +111,8 @@ class JobsDirectory(Directory):
         row = DraftRow(
             user=subject.user, name=name, content=target.encode(), link=True, born_ns=now_ns, mtime_ns=now_ns
         )
-        return draft_attr(await self._store.save_draft(row))
+        await self._store.save_draft(row)
+        return draft_attr(row)
 
     async def unlink(self, subject: Subject, name: str) -> None:
         """Remove a text with its error, or an error; never a job."""
@@ -125,13 +128,20 @@ class JobsDirectory(Directory):
         await self._store.clear_error(subject.user, name.removesuffix(ERROR_ENDING))
 
     async def rmdir(self, subject: Subject, name: str) -> None:
-        """Refuse: jobs are not removed like this yet, and what runs never is."""
+        """Throw a job that is over to the trash, with its tasks; what runs is never removed."""
         node = await self.lookup(subject, name)
         if not isinstance(node, JobDirectory):
             raise PfsError(Kind.NOT_DIR, "not a directory")
-        if not node.job.life.state.over:
+        job = node.job
+        if not subject.admin and job.user != subject.user:
+            raise PfsError(Kind.FORBIDDEN, f"job {name} belongs to {job.user}")
+        if not job.life.state.over:
             raise PfsError(Kind.BUSY, f"job {name} is not over; `echo kill` into its ctl ends it")
-        raise PfsError(Kind.FORBIDDEN, "finished jobs cannot be removed yet")
+        if job.array_id is not None:
+            raise PfsError(Kind.FORBIDDEN, f"job {name} is a task of job {job.array_id}, and goes with it")
+        await self._store.remove(job.id, time.time_ns())
+        for removed in (job, *(await self._store.tasks(job.id)).values()):
+            await self._sources.workshop.trash(removed)
 
     async def rename(self, subject: Subject, source: str, target: str, mode: RenameMode) -> None:
         """Rename a text; renaming one that was not submitted to the name of a spec submits it."""
@@ -146,11 +156,11 @@ class JobsDirectory(Directory):
             raise PfsError(Kind.EXISTS, "there is such a file already")
         if draft.changed:
             draft.changed = False
-            draft.row = await self._store.save_draft(draft.row)
+            await self._store.save_draft(draft.row)
         if is_drop(target) and not draft.row.submitted and not draft.row.link:
             await self._submit_renamed(subject, draft, target)
         else:
-            await self._store.rename_draft(draft.row, target)
+            await self._store.rename_draft(subject.user, source, target)
         self._open.pop((subject.user, target), None)
         if self._open.pop((subject.user, source), None) is not None:
             self._open[subject.user, target] = draft
@@ -191,7 +201,7 @@ class JobsDirectory(Directory):
             draft.row.mtime_ns = changes.mtime_ns
         draft.changed = True
         if draft.opened == 0:
-            draft.row = await self._store.save_draft(draft.row)
+            await self._store.save_draft(draft.row)
         return draft_attr(draft.row)
 
     def _opened(self, subject: Subject, draft: Draft, flags: OpenFlags) -> OpenDraft:
@@ -203,9 +213,9 @@ class JobsDirectory(Directory):
         """Make a job of a text."""
         return await self._engine.submit(subject, row, stem(row.name), None)
 
-    async def save(self, row: DraftRow) -> DraftRow:
+    async def save(self, row: DraftRow) -> None:
         """Keep a text."""
-        return await self._store.save_draft(row)
+        await self._store.save_draft(row)
 
     async def complain(self, row: DraftRow, error: PfsError) -> None:
         """Say under `.error` why a text was refused."""

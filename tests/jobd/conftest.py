@@ -16,10 +16,13 @@ import trio
 from jobd.engine.assign import Place
 from jobd.engine.engine import Engine
 from jobd.engine.workshop import DiskWorkshop
-from jobd.files.jobs import JobsDirectory
-from jobd.store.db import JobStore, NodeRow
+from jobd.files.cluster import tree
+from jobd.files.sources import Sources
+from jobd.store.db import JobStore
 from jobd.store.logs import LogStore
 from jobd.store.schema import upgrade
+from jobd.store.tables import NodeRow
+from jobd.store.trees import TreeStore
 from jobd.wire import Assignment
 from pfs.accounts import Accounts
 from pfs.disk.domains import Disk
@@ -39,6 +42,7 @@ class Link:
     started: list[Assignment] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     signals: list[tuple[str, int]] = field(default_factory=list)
+    networks: list[tuple[str, str]] = field(default_factory=list)
     heard: trio.Event = field(default_factory=trio.Event)
 
     async def start(self, task: Assignment) -> None:
@@ -51,6 +55,14 @@ class Link:
 
     async def signal(self, task_id: str, number: int) -> None:
         self.signals.append((task_id, number))
+        self._hear()
+
+    async def make_network(self, network: str) -> None:
+        self.networks.append(("make", network))
+        self._hear()
+
+    async def drop_network(self, network: str) -> None:
+        self.networks.append(("drop", network))
         self._hear()
 
     def _hear(self) -> None:
@@ -66,7 +78,8 @@ class Service:
     def __init__(self, root: Path) -> None:
         self.opened.append(self)
         self.root = root
-        self.now_ns = 1_700_000_000 * SECOND_NS
+        self._now_ns = 1_700_000_000 * SECOND_NS
+        self._moved = trio.Event()
         for name in (*DOMAIN_DIRECTORIES, "server"):
             (root / name).mkdir(exist_ok=True)
         file = root / "server/pfs.sqlite"
@@ -77,20 +90,40 @@ class Service:
         self.accounts = Accounts(self.database, numbered=False)
         self.store = JobStore(self.database)
         self.place = Place("dc1")
+        self.trees = TreeStore(self.disk, lambda: (), lambda: self.now_ns / SECOND_NS)
+        self.workshop = DiskWorkshop(
+            self.disk, self.accounts.user, self.place, trees=self.trees, find_job=self.store.job
+        )
         if not (root / "home" / "ann").exists():
             for name, admin in (("ann", False), ("bob", False), ("root", True)):
                 make_home_now(self.disk, self.accounts.add_user_now(name, admin=admin))
         self.ann, self.bob, self.admin = (Subject(name, admin=name == "root") for name in ("ann", "bob", "root"))
+
+    @property
+    def now_ns(self) -> int:
+        """What the clock says; it stands still until it is set."""
+        return self._now_ns
+
+    @now_ns.setter
+    def now_ns(self, now_ns: int) -> None:
+        self._now_ns = now_ns
+        self._moved.set()
+        self._moved = trio.Event()
+
+    async def sleep_until(self, at_ns: int) -> None:
+        while self._now_ns < at_ns:
+            await self._moved.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Engine]:
         engine = Engine(
             self.store,
             LogStore(str(self.root / "jobs")),
-            DiskWorkshop(self.disk, self.accounts.user, self.place),
+            self.workshop,
             user=self.accounts.user,
             place=self.place,
             clock=lambda: self.now_ns,
+            sleep_until=self.sleep_until,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
@@ -102,17 +135,25 @@ class Service:
         self.database.close()
 
     def files(self, engine: Engine, subject: Subject) -> TreeFileSystem:
-        tree = {
+        nodes = {
             "home": HomesDirectory(self.accounts, self.disk),
-            "jobs": JobsDirectory(engine, self.store, self.disk),
+            **tree(Sources(engine, self.store, self.disk, self.workshop)),
         }
-        return TreeFileSystem(StaticDirectory("", tree), self.disk, subject)
+        return TreeFileSystem(StaticDirectory("", nodes), self.disk, subject)
 
     def node(self, name: str = "n0", *, runtimes: tuple[str, ...] = ("sandbox",), cpus: int = 4) -> NodeRow:
         return NodeRow(
             id=f"cm{name}",
             name=name,
-            attrs={"cpuCount": cpus, "cpuMem": "8000000 kB"},
+            attrs={
+                "cpuCount": cpus,
+                "offerCpus": cpus,
+                "offerMemory": 8_000_000 * 1024,
+                "maxProcesses": 64,
+                "address": f"10.0.0.{len(name)}",
+                "swarm": "",
+                "swarmManager": False,
+            },
             runtimes=list(runtimes),
             boot_id="boot",
             registered_at_ns=self.now_ns,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobd.ctl import HELP, Command, Kill, Signal, parse_ctl
+from jobd.ctl import HELP, Command, Extend, Hold, Kill, Lost, Priority, Release, Requeue, Signal, parse_ctl
 from pfs.errors import Kind, PfsError
 
 
@@ -23,6 +23,8 @@ from pfs.errors import Kind, PfsError
         (b"signal 64\n", (Signal(64),)),
         (b"signal SYS\n", (Signal(31),)),
         (b"signal INT\nkill\n", (Signal(2), Kill())),
+        (b"hold\npriority 9\nextend 90s\n", (Hold(), Priority(9), Extend(90.0))),
+        (b"release\nrequeue\nlost\n", (Release(), Requeue(), Lost())),
     ],
 )
 def test_commands(text: bytes, commands: tuple[Command, ...]) -> None:
@@ -34,7 +36,7 @@ def test_commands(text: bytes, commands: tuple[Command, ...]) -> None:
     [
         (b"", "no command"),
         (b"\n", "no command"),
-        (b"kil\n", "'kil' is no command; the commands are: kill, signal SIG"),
+        (b"kil\n", "'kil' is no command; the commands are: kill, signal SIG, hold"),
         (b"KILL\n", "is no command"),
         (b"kill now\n", "kill stands alone"),
         (b"kill -9\n", "write signal"),
@@ -44,7 +46,9 @@ def test_commands(text: bytes, commands: tuple[Command, ...]) -> None:
         (b"signal 65\n", "is no signal"),
         (b"signal SIGSIGUSR1\n", "is no signal"),
         (b"signal NOPE\n", "is no signal"),
-        (b"hold\n", "is no command"),
+        (b"hold on\n", "hold stands alone"),
+        (b"priority 101\n", "a number from 0 to 100"),
+        (b"extend 2\n", "has no unit"),
         (b"k\xc3\xafll\n", "plain ASCII"),
         (b"kill\n" * 1000, "at most 4096 bytes"),
     ],
@@ -61,8 +65,11 @@ def test_one_wrong_line_refuses_all_of_them() -> None:
 
 
 def test_the_help_names_every_command() -> None:
-    assert "kill" in HELP
-    assert "signal SIG" in HELP
+    with pytest.raises(PfsError) as raised:
+        parse_ctl(b"?")
+    commands = raised.value.message.partition("the commands are: ")[2].split(", ")
+    assert len(commands) == 8
+    assert [line.split("  ")[1] for line in HELP.splitlines()[1:]] == commands
 
 
 @given(st.binary(max_size=60))

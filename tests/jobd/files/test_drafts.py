@@ -196,7 +196,8 @@ def test_while_somebody_else_still_writes_nothing_is_submitted(world, service):
         await file.write(len(SPEC), b"priority: 10\n")
         await file.flush(Closing.LAST)
         await file.release()
-        assert (await engine.ledger.listed(service.ann))[0].spec.priority == 10
+        job = await service.store.job((await engine.ledger.listed(service.ann))[0].id)
+        assert job.spec.priority == 10
 
     world(main)
 

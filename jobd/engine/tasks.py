@@ -1,0 +1,171 @@
+"""Brings nodes to what the states of jobs want: starts tasks, ends them, makes and drops the networks of gangs.
+
+Each task is asked about one at a time, so that a start never overtakes a stop; tasks of one job are asked about beside
+one another. A connection that breaks is no answer: when its node is back, it says what it has, and what is still
+missing is asked again.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from jobd.engine.assign import Place, assignment, node_of, task_of
+from jobd.engine.chores import AGAIN_S, Chores
+from jobd.engine.fleet import Fleet
+from jobd.engine.ledger import Active, Tasks
+from jobd.engine.networks import Networks
+from jobd.engine.ports import Clock, FindUser, NodeLink, Workshop
+from jobd.job import Job
+from jobd.life import events as happened
+from jobd.life.actions import FETCH, Facts, GiveUp, StartTask, StopTask, actions
+from jobd.life.events import Event
+from jobd.wire import Assignment
+from pfs.errors import Kind, PfsError
+from pfs.protocol.channel import ChannelClosed
+
+log = logging.getLogger(__name__)
+
+NOT_THERE = "the node does not have the job any more"
+# what the server's own disk or database says, which is no fault of the job: it is tried again
+OURS = (Kind.IO, Kind.NO_SPACE, Kind.INTERNAL)
+
+TaskAction = StartTask | StopTask | GiveUp
+Apply = Callable[..., Awaitable[bool]]
+
+
+class TaskMaster:
+    """Has tasks started and ended.
+
+    Args:
+        apply: lets events happen to a job, and what follows from them.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        networks: Networks,
+        workshop: Workshop,
+        chores: Chores,
+        *,
+        apply: Apply,
+        user: FindUser,
+        place: Place,
+        clock: Clock,
+    ) -> None:
+        self._fleet = fleet
+        self._networks = networks
+        self._workshop = workshop
+        self._chores = chores
+        self._apply = apply
+        self._user = user
+        self._place = place
+        self._clock = clock
+
+    def facts(self, active: Active) -> Facts:
+        """Return what is known of a job's tasks."""
+        connected = frozenset(node for node in active.job.life.nodes if self._fleet.link(node) is not None)
+        return Facts(connected, frozenset(active.tasks.known), frozenset(active.tasks.denied))
+
+    def settle(self, active: Active, action: TaskAction) -> None:
+        """Do what is missing for one task, unless that is being done."""
+        if action.worker not in active.tasks.asking and not _is_under_way(active.tasks, action):
+            self._chores.start(self._ask, active, active.tasks, action.worker)
+
+    async def _ask(self, active: Active, tasks: Tasks, worker: int) -> None:
+        """Ask the node of a task for what is missing, until nothing is."""
+        if worker in tasks.asking:
+            return
+        tasks.asking.add(worker)
+        try:
+            while active.tasks is tasks and (action := self._missing(active, worker)) is not None:
+                node = node_of(active.job, worker)  # the job may be placed elsewhere, or nowhere, afterwards
+                link = self._fleet.link(node)
+                if link is None:
+                    return  # when it comes back it says what it has
+                try:
+                    await self._do(active, tasks, action, link)
+                except ChannelClosed:
+                    if self._fleet.link(node) in (link, None):
+                        return
+        finally:
+            tasks.asking.discard(worker)
+
+    def _missing(self, active: Active, worker: int) -> TaskAction | None:
+        for action in actions(active.job.life, self.facts(active)):
+            if isinstance(action, StartTask | StopTask | GiveUp) and action.worker == worker:
+                return None if _is_under_way(active.tasks, action) else action
+        return None
+
+    async def _do(self, active: Active, tasks: Tasks, action: TaskAction, link: NodeLink) -> None:
+        match action:
+            case StartTask():
+                await self._start(active, tasks, action, link)
+            case StopTask():
+                await self._stop(active, tasks, action.worker, link)
+            case GiveUp(worker):
+                attempt, now_ns = active.job.life.attempt, self._clock()
+                await self._apply(
+                    active, happened.NodeLost(time_ns=now_ns, attempt=attempt, worker=worker, text=NOT_THERE)
+                )
+
+    async def _start(self, active: Active, tasks: Tasks, action: StartTask, link: NodeLink) -> None:
+        job, worker = active.job, action.worker
+        try:
+            await self._stand_on(active, tasks)
+            task = await self._assignment(job, worker)
+        except PfsError as error:
+            if isinstance(error, ChannelClosed) or error.kind in OURS:
+                raise
+            await self._apply(active, self._failure(job, worker, error.message))
+            return
+        if active.tasks is not tasks or self._missing(active, worker) != action:
+            return  # it was killed meanwhile
+        try:
+            await link.start(task)
+        except ChannelClosed:
+            raise
+        except PfsError as error:
+            await self._apply(active, self._failure(job, worker, error.message))
+            return
+        tasks.known.add(worker)
+        tasks.denied.discard(worker)
+
+    async def _stop(self, active: Active, tasks: Tasks, worker: int, link: NodeLink) -> None:
+        job = active.job
+        try:
+            await link.stop(task_of(job, worker), job.spec.grace_s)
+            tasks.stopping.add(worker)
+        except ChannelClosed:
+            raise
+        except PfsError as error:
+            if error.kind is Kind.NOT_FOUND:
+                await self._apply(active, self._failure(job, worker, error.message))
+                return
+            log.warning("%s is not stopped yet: %s", task_of(job, worker), error)
+            await trio.sleep(AGAIN_S)
+
+    def _failure(self, job: Job, worker: int, text: str) -> Event:
+        """Return the event of a task that is not, and will not be, on its node."""
+        now_ns, attempt = self._clock(), job.life.attempt
+        if worker == FETCH:
+            return happened.FetchFailed(time_ns=now_ns, attempt=attempt, text=text)
+        return happened.StartFailed(time_ns=now_ns, attempt=attempt, worker=worker, text=text)
+
+    async def _stand_on(self, active: Active, tasks: Tasks) -> None:
+        """Make what all tasks of an attempt stand on: directories, and a network between machines."""
+        async with tasks.ground:
+            if not tasks.is_ready:
+                await self._workshop.make(active.job)
+                await self._networks.make(active.job)
+                tasks.is_ready = True
+
+    async def _assignment(self, job: Job, worker: int) -> Assignment:
+        owner = await self._user(job.user)
+        if owner is None:
+            raise PfsError(Kind.NOT_FOUND, f"the account {job.user!r} is gone")
+        return assignment(job, worker, owner, self._place, self._fleet.machines(job.life.nodes))
+
+
+def _is_under_way(tasks: Tasks, action: TaskAction) -> bool:
+    return isinstance(action, StopTask) and action.worker in tasks.stopping

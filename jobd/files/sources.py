@@ -1,0 +1,119 @@
+"""What the files of jobs and machines are made from, and the directories that hold nothing but such files."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jobd.engine.engine import Engine
+from jobd.engine.workshop import DiskWorkshop
+from jobd.job import Job
+from jobd.store.db import JobStore
+from pfs.api import Attr, Entry
+from pfs.disk.domains import Disk
+from pfs.errors import Kind, PfsError
+from pfs.perm import Subject
+from pfs.tree.virtual import Directory, Node, Text, directory_attr, virtual_id
+
+
+@dataclass(slots=True)
+class NodeUse:
+    """What jobs have of one node: how many processes, and of each GPU, by UUID, whose it is."""
+
+    processes: int = 0
+    gpus: dict[str, Job] = field(default_factory=dict)
+
+
+class Uses:
+    """What jobs have of all nodes, at one moment."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        self._nodes: dict[str, NodeUse] = {}
+        for job in jobs:
+            for process in job.life.processes:
+                use = self._nodes.setdefault(process.node, NodeUse())
+                use.processes += not process.over
+                use.gpus.update(dict.fromkeys(process.gpus, job))  # until the job lets go of all its places
+
+    def of(self, node_id: str) -> NodeUse:
+        """Return what jobs have of a node."""
+        return self._nodes.get(node_id, NodeUse())
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Everything that files of the tree are made from."""
+
+    engine: Engine
+    store: JobStore
+    disk: Disk
+    workshop: DiskWorkshop
+
+    def uses(self) -> Uses:
+        """Return what jobs have of all nodes now."""
+        return Uses(active.job for active in self.engine.ledger.active())
+
+    def gpu_numbers(self) -> dict[str, int]:
+        """Return the number of each GPU on its node, by UUID."""
+        rows = (standing.row for standing in self.engine.fleet.standings())
+        return {gpu["uuid"]: gpu["index"] for row in rows for gpu in row.gpus}
+
+    def node_names(self) -> dict[str, str]:
+        """Return the names of nodes, by id."""
+        return {standing.row.id: standing.row.name for standing in self.engine.fleet.standings()}
+
+
+def missing() -> PfsError:
+    """Return what is said of a name that is not there."""
+    return PfsError(Kind.NOT_FOUND, "no such file or directory")
+
+
+async def entry(directory: Directory, subject: Subject, name: str) -> Entry:
+    """Return one entry of a listing."""
+    return Entry(name, await (await directory.lookup(subject, name)).attr(subject))
+
+
+def text(words: Sequence[object], make: Callable[[], str], mtime_ns: int) -> Text:
+    """Return a file whose text is made without waiting for anything."""
+
+    async def made() -> bytes:
+        return make().encode()
+
+    return Text(words, made, mtime_ns)
+
+
+class FactsDirectory(Directory):
+    """A directory of texts, and of other directories.
+
+    Args:
+        words: name it for ever.
+        texts: what makes each text, by its name.
+        nodes: what else there is, by name.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[object],
+        texts: Mapping[str, Callable[[], str]],
+        nodes: Mapping[str, Node] | None = None,
+        *,
+        mtime_ns: int,
+    ) -> None:
+        self._words = words
+        self._texts = texts
+        self._nodes = nodes or {}
+        self._mtime_ns = mtime_ns
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        return directory_attr(virtual_id(*self._words), mtime_ns=self._mtime_ns)
+
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Return a file or directory."""
+        if name in self._texts:
+            return text((*self._words, name), self._texts[name], self._mtime_ns)
+        if name in self._nodes:
+            return self._nodes[name]
+        raise missing()
+
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List all of it."""
+        return [await entry(self, subject, name) for name in sorted((*self._texts, *self._nodes))]

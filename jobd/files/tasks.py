@@ -1,0 +1,45 @@
+"""The directory `tasks/` of an array: `<k>/` for the task of index k, a job's directory like any other."""
+
+from collections.abc import Callable, Sequence
+
+from jobd.files.sources import Sources, missing
+from jobd.job import Job
+from pfs.api import Attr, Entry
+from pfs.perm import Subject
+from pfs.tree.virtual import Directory, Node, directory_attr, virtual_id
+
+
+def job_attr(job_id: int, changed_at_ns: int) -> Attr:
+    """Return the attributes of a job's directory."""
+    return directory_attr(virtual_id("job", job_id), mtime_ns=changed_at_ns)
+
+
+class TasksDirectory(Directory):
+    """`tasks/`.
+
+    Args:
+        enter: makes the directory of a job.
+    """
+
+    def __init__(self, sources: Sources, array: Job, enter: Callable[[Job], Node]) -> None:
+        self._sources = sources
+        self._array = array
+        self._enter = enter
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        return directory_attr(virtual_id("job", self._array.id, "tasks"), mtime_ns=self._array.life.submitted_at_ns)
+
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Return a task by its index; what may be read of the array may be read of its tasks."""
+        if not (name.isascii() and name.isdigit() and str(int(name)) == name):
+            raise missing()
+        task = await self._sources.store.task(self._array.id, int(name))
+        if task is None:
+            raise missing()
+        return self._enter(await self._sources.engine.ledger.current(task))
+
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List all tasks, by index."""
+        tasks = await self._sources.store.listed_tasks(self._array.id)
+        return [Entry(str(task.index), job_attr(task.id, task.changed_at_ns)) for task in tasks]

@@ -1,0 +1,157 @@
+"""Simulated worlds: a thousand of them go well, and what is broken on purpose goes wrong in some of them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobd.engine import queueing
+from jobd.engine.commands import Commands
+from jobd.engine.demands import running_of
+from jobd.engine.flow import Flow
+from jobd.engine.ledger import Ledger
+from jobd.engine.reports import Reports
+from jobd.engine.tasks import TaskMaster
+from jobd.life.actions import StopTask
+from jobd.life.events import KillRequested
+from jobd.life.life import State
+from tests.jobd.simulation.story import Story, crowd, draw, silence
+from tests.jobd.simulation.world import Outcome, shrink, simulate
+
+SEEDS, CHUNK = 1000, 20
+SEEDS_UNTIL_FOUND = 40
+LINES_SHOWN = 60
+
+
+def story_of(outcome: Outcome) -> str:
+    """Return what went wrong, how to see it again, and the last that happened."""
+    shown = "\n".join(outcome.trace[-LINES_SHOWN:])
+    return f"{outcome.problem}\nscript/simulate --seed {outcome.seed}\n{shown}"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_all_is_well_in_the_world_of_every_seed(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        outcome = simulate(seed)
+        assert outcome.problem is None, story_of(outcome)
+
+
+def test_the_same_seed_is_the_same_world() -> None:
+    for seed in (3, 4):
+        assert simulate(seed).trace == simulate(seed).trace
+    assert simulate(3).trace != simulate(4).trace
+
+
+@pytest.mark.parametrize("users", [1, 2])
+def test_small_jobs_that_never_cease_to_come_do_not_keep_a_large_one_waiting(users: int) -> None:
+    outcome = simulate(1, told=lambda seed: crowd(seed, users))
+    assert outcome.problem is None, story_of(outcome)
+    [large] = [job for job in outcome.jobs if job.spec.process_count == 2 and job.spec.groups[0].gpus == ((2, "a"),)]
+    later = [job for job in outcome.jobs if job.id > large.id]
+    assert large.life.placed_at_ns is not None
+    assert large.life.state is State.SUCCEEDED
+    assert large.life.placed_at_ns - large.life.submitted_at_ns < 60 * 1_000_000_000
+    assert sum((job.life.placed_at_ns or 0) > large.life.placed_at_ns for job in later) > 20
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_job_of_a_machine_that_is_silent_begins_anew_once_it_is_over_there(seed: int) -> None:
+    outcome = simulate(seed, told=silence)
+    assert outcome.problem is None, story_of(outcome)
+    assert max(job.life.attempt for job in outcome.jobs) == 2
+
+
+# ---- what is broken on purpose is found
+
+
+def found(told: Callable[[int], Story] = draw) -> Outcome:
+    """Return the first outcome that goes wrong."""
+    for seed in range(SEEDS_UNTIL_FOUND):
+        outcome = simulate(seed, told=told)
+        if outcome.problem is not None:
+            return outcome
+    raise AssertionError(f"nothing went wrong in {SEEDS_UNTIL_FOUND} worlds")
+
+
+def test_a_kill_that_is_acknowledged_and_not_kept_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def kill(self: Commands, subject: Any, job_id: int) -> None:
+        await self._own(subject, job_id)
+
+    monkeypatch.setattr(Commands, "kill", kill)
+    assert "acknowledged, but is not kept" in str(found().problem)
+
+
+def test_a_kill_that_is_acknowledged_before_it_is_kept_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Ledger.apply
+
+    async def apply(self: Ledger, active: Any, *events: Any, **more: Any) -> bool:
+        if any(isinstance(event, KillRequested) for event in events):
+            return False
+        return await kept(self, active, *events, **more)
+
+    monkeypatch.setattr(Ledger, "apply", apply)
+    assert "acknowledged, but is not kept" in str(found().problem)
+
+
+def test_a_place_that_is_given_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queueing, "running_of", lambda job: replace(running_of(job), uses=()))
+    problem = str(found().problem)
+    assert any(word in problem for word in ("both have", "was given", "which is full")), problem
+
+
+def test_the_end_of_a_task_that_is_dropped_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ended(self: Reports, node_id: str, task_id: str, **_: Any) -> None:
+        pass
+
+    monkeypatch.setattr(Reports, "ended", ended)
+    assert "never over" in str(found().problem)
+
+
+def test_a_stop_that_is_never_asked_for_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = TaskMaster.settle
+
+    def lazy(self: TaskMaster, active: Any, action: Any) -> None:
+        if not isinstance(action, StopTask):
+            settle(self, active, action)
+
+    monkeypatch.setattr(TaskMaster, "settle", lazy)
+    assert "never over" in str(found().problem)
+
+
+def test_an_attempt_that_begins_while_the_last_one_runs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobd.engine.reports.LOST_AFTER_S", 20.0)
+    assert "runs: NodeLost" in str(found(silence).problem)
+
+
+def test_a_server_that_does_not_take_up_what_it_left_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def load(self: Flow) -> None:
+        for row in await self.store.nodes():
+            self.fleet.register(row)
+
+    monkeypatch.setattr(Flow, "load", load)
+    assert "never over" in str(found().problem)
+
+
+def test_a_time_limit_that_nobody_watches_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Flow, "_ring", lambda self, job_id: None)
+    assert "never over" in str(found().problem)
+
+
+def test_a_submission_that_is_not_known_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    add = Ledger.add
+
+    async def forgetful(self: Ledger, *args: Any, key: str | None, **more: Any) -> Any:
+        return await add(self, *args, key=None, **more)
+
+    monkeypatch.setattr(Ledger, "add", forgetful)
+    assert "was acknowledged, but" in str(found().problem)
+
+
+def test_a_story_that_goes_wrong_is_cut_down_to_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Flow, "_ring", lambda self, job_id: None)
+    outcome = found()
+    shorter = shrink(outcome)
+    assert shorter.problem is not None
+    assert len(shorter.story.deeds) < len(outcome.story.deeds)
+    assert shorter.story.deeds == outcome.story.deeds[: len(shorter.story.deeds)]
