@@ -1,8 +1,6 @@
 """`gradient-node`: takes work from a server and runs it on this machine.
 
-Options are written as gradient-node's users know them: `-name` and `--name`, `--name x` and `--name=x`. An option
-counts more than its environment variable, that more than `~/.paperspace/config.json`. What it says of its progress
-goes to standard error, in the form of Go's log.
+What it says of its progress goes to standard error, in the form of Go's log.
 """
 
 import argparse
@@ -10,53 +8,31 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cli.errors import only_error, status_of
+from cli.nodeoptions import PROGRAM, Settings, own_version, parse, settings_of
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     import trio
 
+    from jobd.node.docker import DockerRuntime
+    from jobd.node.gpus import Gpu
     from jobd.node.runtime import Runtime
     from jobd.wire import Welcome
 
-PROGRAM = "gradient-node"
-CONFIG_FILE = "~/.paperspace/config.json"
-DOCKER_URL = "unix:///var/run/docker.sock"
 END_TIMEOUT_S = 2.0
 ENGINE_PAUSE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How the daemon was asked to run.
-
-    Attributes:
-        api_host: URL of the server.
-        docker_url: of the container engine.
-        sandbox_paths: further paths that every sandboxed task may read.
-    """
-
-    api_key: str
-    api_host: str
-    name: str
-    debug: bool
-    data_root: Path
-    state_dir: Path
-    docker_url: str
-    sandbox_paths: tuple[Path, ...]
+GPUS_TIMEOUT_S = 60.0
 
 
 def main() -> None:
@@ -82,88 +58,6 @@ def run(given: argparse.Namespace, env: Mapping[str, str]) -> int:
         return 2
 
 
-def own_version() -> str:
-    """Return the version of this program."""
-    try:
-        return version("pfs-jobs")
-    except PackageNotFoundError:
-        return "unreleased"
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """Take a command line apart; ends the program where it cannot be understood, or asks for help."""
-    parser = argparse.ArgumentParser(
-        PROGRAM, description="Runs jobs of a pfs server on this machine.", allow_abbrev=False
-    )
-
-    def add(name: str, text: str, **more: Any) -> None:
-        parser.add_argument(f"-{name}", f"--{name}", help=text, **more)
-
-    add("apiKey", "key of the node [GRADIENT_NODE_API_KEY]", metavar="KEY")
-    add("apiHost", "URL of the server; a key names its own [GRADIENT_NODE_API_HOST]", metavar="URL")
-    add("name", "name of the node; by default the host name [GRADIENT_NODE_NAME]")
-    add("debug", "say more [GRADIENT_NODE_DEBUG]", action="store_true")
-    add("data-root", "where this machine has the server's data root", metavar="DIR")
-    add("state-dir", "where the daemon keeps what it must know after a restart", metavar="DIR")
-    add("docker-host", "container engine [DOCKER_HOST]", metavar="URL")
-    add("sandbox-path", "what tasks in a sandbox may read besides; may be repeated", metavar="PATH", action="append")
-    add("version", "show the version", action="version", version=f"{PROGRAM} {own_version()}")
-    return parser.parse_args(arguments)
-
-
-def settings_of(given: argparse.Namespace, env: Mapping[str, str]) -> Settings:
-    """Return the settings.
-
-    Raises:
-        PfsError: UNAUTHENTICATED without a proper key, INVALID for what else is missing or wrong.
-    """
-    from pfs.keys import url_of_key
-
-    key = given.apiKey or env.get("GRADIENT_NODE_API_KEY") or _configured_key()
-    if not key:
-        raise PfsError(Kind.UNAUTHENTICATED, f"no API key: give --apiKey, GRADIENT_NODE_API_KEY or {CONFIG_FILE}")
-    if given.data_root is None:
-        raise PfsError(Kind.INVALID, "no --data-root: where does this machine have the server's data root?")
-    return Settings(
-        api_key=key,
-        api_host=given.apiHost or env.get("GRADIENT_NODE_API_HOST") or url_of_key(key),
-        name=given.name or env.get("GRADIENT_NODE_NAME") or socket.gethostname(),
-        debug=given.debug or _flag("GRADIENT_NODE_DEBUG", env),
-        data_root=Path(given.data_root).absolute(),
-        state_dir=Path(given.state_dir or _default_state_dir()).absolute(),
-        docker_url=given.docker_host or env.get("DOCKER_HOST") or DOCKER_URL,
-        sandbox_paths=tuple(_existing(path) for path in given.sandbox_path or ()),
-    )
-
-
-def _flag(name: str, env: Mapping[str, str]) -> bool:
-    text = env.get(name, "").lower()
-    if text not in ("", "true", "false"):
-        raise PfsError(Kind.INVALID, f"{name} is {env[name]!r}; it is true or false")
-    return text == "true"
-
-
-def _existing(text: str) -> Path:
-    path = Path(text).absolute()
-    if not path.exists():
-        raise PfsError(Kind.INVALID, f"--sandbox-path {text}: there is no such path")
-    return path
-
-
-def _default_state_dir() -> Path:
-    return Path("/var/lib/pfs-node") if os.geteuid() == 0 else Path.home() / ".local/state/pfs-node"
-
-
-def _configured_key() -> str:
-    path = Path(CONFIG_FILE).expanduser()
-    try:
-        return str(json.loads(path.read_text())["apiKey"])
-    except (FileNotFoundError, KeyError):
-        return ""
-    except (OSError, ValueError, TypeError) as error:
-        raise PfsError(Kind.INVALID, f"{path} cannot be read: {error}") from None
-
-
 async def _run(settings: Settings) -> int:
     import trio
 
@@ -182,35 +76,60 @@ async def _run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    from jobd.node.attrs import machine_attrs
+    from jobd.node import attrs
     from jobd.node.daemon import Daemon
     from jobd.node.dataroot import DataRoot
     from jobd.node.state import StateDir
+    from jobd.node.watchdog import Watchdog
     from pfs.client.connection import connect_channel
 
     data_root = DataRoot(settings.data_root)
     with StateDir(settings.state_dir) as state:
         _say(f"Starting {PROGRAM} {own_version()}")
-        attrs = machine_attrs(own_version())
-        async with _runtimes(settings, state.path, state.instance) as (runtimes, offer):
+        offer = attrs.offer(settings.cpus, settings.memory_bytes, settings.max_processes)
+        told = {**attrs.machine_attrs(own_version()), **offer}
+        found = await _gpus()
+        async with _runtimes(settings, state.path, state.instance, found) as (runtimes, docker, words):
             daemon = Daemon(
                 lambda handler: connect_channel(settings.api_host, settings.api_key, handler),
                 runtimes,
                 state,
                 data_root,
                 name=settings.name,
-                attrs=attrs,
+                attrs=told,
+                address=lambda: _own_address(settings),
+                watchdog=Watchdog(state.path),
+                gpus=[gpu.told for gpu in found],
+                overlays=docker,
                 tell=_say,
-                welcomed=_Greeting(settings.name, attrs, offer),
+                welcomed=_Greeting(settings.name, told, words),
             )
             await daemon.run()
 
 
+async def _own_address(settings: Settings) -> str:
+    from jobd.node.attrs import own_address
+
+    return settings.address or await own_address(settings.api_host)
+
+
+async def _gpus() -> "list[Gpu]":
+    """Return the GPUs of this machine; a driver that hangs keeps a node from its other work for a while only."""
+    import trio
+
+    from jobd.node import gpus
+
+    with trio.move_on_after(GPUS_TIMEOUT_S):
+        return await trio.to_thread.run_sync(gpus.find, abandon_on_cancel=True)
+    _say(f"warning: NVIDIA's library has not told of its GPUs within {GPUS_TIMEOUT_S:.0f} s: going on without")
+    return []
+
+
 @asynccontextmanager
 async def _runtimes(
-    settings: Settings, state: Path, instance: str
-) -> AsyncIterator[tuple[Mapping[str, "Runtime"], str]]:
-    """Give what can run tasks here, and a sentence about it.
+    settings: Settings, state: Path, instance: str, gpus: Sequence["Gpu"]
+) -> AsyncIterator[tuple[Mapping[str, "Runtime"], "DockerRuntime | None", str]]:
+    """Give what can run tasks here, Docker among it once more, and a sentence about it.
 
     Raises:
         PfsError: UNSUPPORTED when there is nothing.
@@ -219,10 +138,11 @@ async def _runtimes(
     from jobd.node.runtime import RuntimeAway
 
     runtimes: dict[str, Runtime] = {}
+    engine = None
     words = []
     async with AsyncExitStack() as stack:
         try:
-            runtimes["docker"] = await _docker(settings.docker_url, state / "docker", instance, stack)
+            engine = runtimes["docker"] = await _docker(settings.docker_url, state / "docker", instance, stack)
             words.append(f"docker ({settings.docker_url})")
         except RuntimeAway as error:
             words.append(f"no docker ({error})")
@@ -230,14 +150,19 @@ async def _runtimes(
         if why_not:
             words.append(f"no sandbox ({why_not})")
         else:
-            runtimes["sandbox"] = sandbox.SandboxRuntime(state / "sandbox", settings.sandbox_paths)
+            minors = {gpu.told.uuid: gpu.minor for gpu in gpus}
+            runtimes["sandbox"] = sandbox.SandboxRuntime(state / "sandbox", settings.sandbox_paths, minors)
             words.append("sandbox")
         if not runtimes:
             raise PfsError(Kind.UNSUPPORTED, f"nothing can run jobs on this machine: {', '.join(words)}")
-        yield runtimes, ", ".join(words)
+        if gpus:
+            words.append(", ".join(gpu.told.model for gpu in gpus))
+            if engine is not None and not engine.gives([gpu.told.uuid for gpu in gpus]):
+                _say("warning: the engine has neither NVIDIA's runtime nor CDI: containers will not see their GPUs")
+        yield runtimes, engine, ", ".join(words)
 
 
-async def _docker(url: str, directory: Path, instance: str, stack: AsyncExitStack) -> "Runtime":
+async def _docker(url: str, directory: Path, instance: str, stack: AsyncExitStack) -> "DockerRuntime":
     """Return the docker runtime; where it has tasks from before, the engine is waited for."""
     import trio
 

@@ -4,18 +4,15 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import click
 
+from cli.administration import COMMANDS, data_root_option, database_option
 from cli.errors import run_command
 
 DEFAULT_PORT = 8470
 DEFAULT_ENDPOINT = f"http://127.0.0.1:{DEFAULT_PORT}"
-
-data_root_option = click.option("--data-root", metavar="DIR", help="Where the data is. Default: /var/lib/pfs for root.")
-database_option = click.option(
-    "--database", metavar="URL", help="Where jobs and accounts are. Default: an SQLite file in the data root."
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -68,6 +65,9 @@ def init(
 @click.option("--tls-cert", metavar="FILE", help="The certificate chain; with it the port speaks TLS only.")
 @click.option("--tls-key", metavar="FILE", help="Its key.")
 @click.option("--tls-client-ca", metavar="FILE", help="Verify clients' certificates, where they show one, by this CA.")
+@click.option(
+    "--keep-jobs", metavar="DURATION", help="How long files and logs stay after a job's end: 30d. Default: for ever."
+)
 @click.option("--debug", is_flag=True, help="Log more.")
 def serve(
     *,
@@ -78,6 +78,7 @@ def serve(
     tls_cert: str | None,
     tls_key: str | None,
     tls_client_ca: str | None,
+    keep_jobs: str | None,
     debug: bool,
 ) -> None:
     """Serve a datacenter until TERM or Ctrl-C."""
@@ -99,9 +100,10 @@ def serve(
             f"without TLS only this machine itself is served; for {host} give --tls-cert and --tls-key"
         )
     tls = None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key, tls_client_ca)
+    keep_jobs_s = None if keep_jobs is None else _duration("--keep-jobs", keep_jobs)
     store = server.Store(data_root or server.default_data_root(), database, exclusive=True)
     try:
-        trio.run(server.serve, store, host, port, tls, _say_where)
+        trio.run(partial(server.serve, keep_jobs_s=keep_jobs_s), store, host, port, tls, _say_where)
     finally:
         store.close()
 
@@ -156,6 +158,10 @@ def node(arguments: tuple[str, ...]) -> None:
     gradient_node()
 
 
+for command in COMMANDS:
+    jobd.add_command(command)
+
+
 def client_config_text(datacenter: str, user: str, token: str, endpoint: str) -> str:
     """Return a `~/.paddle/config` with one datacenter."""
     return f"{datacenter}:\n  username: {user}\n  token: {token}\n  endpoint: {endpoint}\n"
@@ -166,6 +172,15 @@ def _limit(text: str, parse: Callable[[str], int]) -> int | None:
         return None if text == "none" else parse(text)
     except ValueError as error:
         raise click.UsageError(f"{error}; or none") from None
+
+
+def _duration(option: str, text: str) -> float:
+    from jobd.spec.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
 
 
 def _number(text: str) -> int:

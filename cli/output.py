@@ -1,20 +1,39 @@
 """How rows become text: tables for people."""
 
+import re
 from collections.abc import Sequence
+
+EMPTY = "-"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows under a header, in columns as wide as they need, with two spaces between."""
-    lines = [list(header), *[[_shown(cell) for cell in row] for row in rows]]
+    lines = [list(header), *[[printable(cell) for cell in row] for row in rows]]
     widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 
-def _shown(cell: str) -> str:
+def read_tables(text: str) -> dict[str, list[dict[str, str]]]:
+    """Return the rows of the tables in a text of the tree, by the line above each table's header.
+
+    Such a table has two blanks or more between its columns, one at most within a cell, and ends with an empty line.
+    """
+    found = {}
+    for section in text.split("\n\n"):
+        caption, *lines = section.strip("\n").split("\n")
+        if not lines:
+            continue
+        header, *rows = (re.split(" {2,}", line.rstrip()) for line in lines)
+        cells = (["" if cell == EMPTY else cell for cell in row] for row in rows)
+        found[caption] = [dict(zip(header, row, strict=True)) for row in cells if len(row) == len(header)]
+    return found
+
+
+def printable(text: str) -> str:
     """Take away what would move a terminal's cursor or colours: text of jobs is anybody's."""
-    return "".join(c if c.isprintable() else "?" for c in cell)
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def age(seconds: float) -> str:

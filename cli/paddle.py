@@ -6,7 +6,7 @@ Everything but the mount is a thin wrapper: it does what the files do (`cp` a sp
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,8 @@ from cli.output import age, table
 if TYPE_CHECKING:
     from pfs.client.web import WebClient
 
+INTERRUPTED = 130
+PADDLECLOUD = ("parallelism", "cpu", "gpu", "memory", "pservers", "pscpu", "psmemory", "topology", "passes")
 OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_LOST"})
 
 
@@ -100,24 +102,45 @@ def umount(mountpoint: str, lazy: bool) -> int:
     return umount_command(mountpoint, lazy=lazy)
 
 
+def paddlecloud_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of PaddleCloud's client, which begin with one dash."""
+    for name in PADDLECLOUD:
+        command = click.option(f"-{name}", f"--{name}", name, hidden=True)(command)
+    return command
+
+
 @paddle.command()
-@click.argument("spec", type=click.Path(exists=True, dir_okay=False))
+@click.argument("what", metavar="SPEC|FOLDER")
+@click.option("-jobname", "--name", "name", metavar="NAME", help="What the job is called. Default: as SPEC or FOLDER.")
+@click.option(
+    "-e", "-entry", "--entry", metavar="COMMAND", help="With a folder: what runs in it. Default: bash .compute"
+)
+@click.option("-image", "--image", metavar="IMAGE", help="With a folder: the container image.")
+@click.option("--resources", metavar="REQUEST", help="With a folder: a cluster request, such as 2:[8:gtx1070].")
+@paddlecloud_options
 @click.option("--wait", is_flag=True, help="Wait until the job is over, and end with its exit code.")
 @click.option("--log", is_flag=True, help="Print the job's log until it is over, and end with its exit code.")
 @dc_option
-def submit(spec: str, wait: bool, log: bool, dc: str | None) -> int:
-    """Submit the job in the file SPEC, as `cp SPEC <dc>/jobs/` does."""
-    path = Path(spec)
-    name = path.name if path.suffix in (".yaml", ".yml", ".json") else f"{path.name}.yaml"
+def submit(what: str, *, name: str | None, wait: bool, log: bool, dc: str | None, **given: str | None) -> int:
+    """Submit the job in the file SPEC, as `cp SPEC <dc>/jobs/` does, or the folder FOLDER as a job.
+
+    Where `src` of SPEC is a folder of this machine, it is shipped with the job. Of a FOLDER everything is shipped that
+    .gitignore and .pitignore leave; its job.yaml is the spec, or else the options here make one. PaddleCloud's options
+    (-parallelism, -cpu, -gpu, -memory, -pservers, -pscpu, -psmemory, -topology, -passes) make one of its kind; there
+    FOLDER may also be one of the datacenter, /pfs/…, in which the job then runs.
+    """
+    from cli.following import exit_code, follow
+    from cli.following import submit as hand_in
+    from cli.packages import package
+
     with connected(dc) as client:
-        job = client.put(f"jobs/{name}", path.read_bytes(), str(uuid.uuid4()))
-        click.echo(f"Job {Path(str(job)).name}", err=log)
-        if log:
-            _copy_stream(client, f"{job}/log")
-        if not (wait or log):
-            return 0
-        with client.stream(f"{job}/wait") as pieces:
-            return int(b"".join(pieces))
+        stem, text = package(client, Path(what), name, given)
+        job = hand_in(client, f"{stem}.yaml", text, str(uuid.uuid4()))
+        number = job.removeprefix("jobs/")
+        click.echo(f"Job {number}", err=log)
+        if log and not follow(client, job, f"paddle logs -f {number} shows it, paddle kill {number} ends it"):
+            return INTERRUPTED
+        return exit_code(client, job) if wait or log else 0
 
 
 @paddle.command()
@@ -135,8 +158,10 @@ def kill(job: str, dc: str | None) -> None:
 @dc_option
 def logs(job: str, follow: bool, dc: str | None) -> None:
     """Print the log of JOB, a name or a number: what there is, as `cat <dc>/jobs/JOB/log.txt` does."""
+    from cli.following import copy_stream
+
     with connected(dc) as client:
-        _copy_stream(client, f"jobs/{job}/{'log' if follow else 'log.txt'}")
+        copy_stream(client, f"jobs/{job}/{'log' if follow else 'log.txt'}")
 
 
 @paddle.group()
@@ -155,10 +180,10 @@ def jobs(everything: bool, dc: str | None) -> None:
         found = [facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each")]
     found = [job for job in found if everything or job["state"] not in OVER]
     rows = [
-        [job["id"], job["name"], job["user"], job["state"], job.get("node", "") or "-", age(_since(job["submitted"]))]
+        [*(job[key] for key in ("id", "name", "user", "state", "request")), job["place"] or "-", _age(job["submitted"])]
         for job in sorted(found, key=lambda job: int(job["id"]))
     ]
-    click.echo(table(["ID", "NAME", "USER", "STATE", "NODE", "AGE"], rows))
+    click.echo(table(["ID", "NAME", "USER", "STATE", "REQUEST", "PLACE", "AGE"], rows))
 
 
 @get.command()
@@ -169,8 +194,9 @@ def nodes(dc: str | None) -> None:
 
     with connected(dc) as client:
         found = [facts(entry["each"]) for entry in client.list("nodes", each="status") if entry.get("each")]
-    rows = [[node["name"], node["state"], node["cpus"], node["memory"], node["runtimes"]] for node in found]
-    click.echo(table(["NAME", "STATE", "CPUS", "MEMORY", "RUNTIMES"], rows))
+    facts_shown = ("name", "state", "gpus", "gpus_free", "processes", "cpus", "memory", "runtimes")
+    rows = [[node[fact] for fact in facts_shown] for node in found]
+    click.echo(table(["NAME", "STATE", "GPUS", "FREE", "PROCESSES", "CPUS", "MEMORY", "RUNTIMES"], rows))
 
 
 @contextmanager
@@ -189,16 +215,8 @@ def connected(dc: str | None) -> "Iterator[WebClient]":
         yield client
 
 
-def _copy_stream(client: "WebClient", path: str) -> None:
-    out = sys.stdout.buffer
-    with client.stream(path) as pieces:
-        for piece in pieces:
-            out.write(piece)
-            out.flush()
-
-
-def _since(stamp: str) -> float:
-    return time.time() - datetime.fromisoformat(stamp).timestamp()
+def _age(stamp: str) -> str:
+    return age(time.time() - datetime.fromisoformat(stamp).timestamp())
 
 
 def main() -> None:

@@ -17,15 +17,21 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from cli.knock import listen as listen_for_knocks
+from cli.treeroutes import tree_routes
 from jobd.engine.assign import Place
-from jobd.engine.engine import ON_NODE, Engine
+from jobd.engine.engine import Engine
+from jobd.engine.owners import Owners
+from jobd.engine.retention import Retention, awaited_trees
 from jobd.engine.sessions import Datacenter, NodeSessions, new_cluster_id
 from jobd.engine.workshop import DiskWorkshop
-from jobd.files.jobs import JobsDirectory
-from jobd.files.nodes import NodesDirectory
+from jobd.files.cluster import tree
+from jobd.files.sources import Sources
+from jobd.life.life import ON_NODES
 from jobd.store.db import JobStore
 from jobd.store.logs import LogStore
 from jobd.store.schema import upgrade
+from jobd.store.trees import TreeStore
 from pfs import memory
 from pfs.accounts import Accounts, Identity, KeyKind
 from pfs.disk import watch
@@ -34,6 +40,7 @@ from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.leasing.hub import LeaseHub
 from pfs.leasing.promises import Promises
+from pfs.perm import DomainKind
 from pfs.protocol.wire import CHANNEL_PATH, OPEN_PATH
 from pfs.quota import Amount, Limits
 from pfs.server import localfd
@@ -111,8 +118,13 @@ class Store:
         self.accounts = Accounts(self.database, numbered=os.geteuid() == 0)
         self.jobs = JobStore(self.database)
 
+    @property
+    def private(self) -> str:
+        """The folder of what is the server's own."""
+        return os.path.join(self.data_root, PRIVATE)
+
     def _lock(self) -> int:
-        lock_fd = os.open(os.path.join(self.data_root, PRIVATE, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock_fd = os.open(os.path.join(self.private, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -132,6 +144,11 @@ class Store:
         user = self.accounts.add_user_now(name, admin=admin)
         make_home_now(self.disk, user)
         return self.accounts.make_key_now(KeyKind.USER, name, self.setting("endpoint"))
+
+    def join_group(self, name: str, user: str) -> None:
+        """Let an account be in a group, whose folder jobs of its members see."""
+        self.accounts.join_now(name, user)
+        self.disk.make_directory_now(f"{DomainKind.GROUP}/{name}", 0o2770, None)
 
     def limit(self, name: str, changed: Mapping[str, int | None]) -> Limits:
         """Change some limits of an account's home, by their names; return all that it has."""
@@ -188,30 +205,30 @@ def init(data_root: str, database: str | None, *, datacenter: str, endpoint: str
     return token, node_key
 
 
-async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Callable[[str], None]) -> None:
-    """Serve until TERM or INT."""
-    os.umask(0)  # what clients make has the mode that they say; what is the server's own says its mode itself
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    memory.return_pieces()
+async def serve(
+    store: Store, host: str, port: int, tls: Tls | None, ready: Callable[[str], None], *, keep_jobs_s: float | None
+) -> None:
+    """Serve until TERM or INT.
+
+    Args:
+        keep_jobs_s: for how long what a job has on disk stays after its end; None for ever.
+    """
+    _set_up_process()
     name = store.setting("datacenter")
-    place = Place(name)
-    engine = Engine(
-        store.jobs,
-        LogStore(os.path.join(store.data_root, "jobs")),
-        DiskWorkshop(store.disk, store.accounts.user, place),
-        user=store.accounts.user,
-        place=place,
-        clock=time.time_ns,
-    )
-    nodes = NodeSessions(
-        engine, store.jobs, Datacenter(name, store.data_root_id, FIRST_CLUSTER, store.setting("cluster_id"))
-    )
+    place = Place(name, store.data_root_id)
+    trees = TreeStore(store.disk, lambda: awaited_trees(each.job for each in engine.ledger.active()), time.time)
+    owners = Owners(store.accounts.user)
+    workshop = DiskWorkshop(store.disk, owners, place, trees=trees, find_job=store.jobs.job)
+    known = store.jobs.over_before, store.jobs.removed_of
+    retention = Retention(workshop, trees, *known, keep_s=keep_jobs_s, clock=time.time_ns)
+    logs = LogStore(os.path.join(store.data_root, "jobs"))
+    engine = Engine(store.jobs, logs, workshop, user=owners, place=place, clock=time.time_ns)
+    nodes = NodeSessions(engine, Datacenter(name, store.data_root_id, FIRST_CLUSTER, store.setting("cluster_id")))
     root = top(
         store.accounts,
         store.disk,
         README.format(dc=name).encode(),
-        {"jobs": JobsDirectory(engine, store.jobs, store.disk), "nodes": NodesDirectory(engine)},
+        tree(Sources(engine, store.jobs, store.disk, workshop)),
         time.time_ns(),
     )
 
@@ -225,15 +242,17 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
         mounts.view,
         {KeyKind.USER: mounts.conversation, KeyKind.NODE: nodes.conversation},
     )
-    app = Starlette(routes=[*gate.routes(), Route("/health", _health)])
+    app = Starlette(routes=[*gate.routes(), *tree_routes(gate, trees), Route("/health", _health)])
     async with trio.open_nursery() as nursery:
         await nursery.start(localfd.serve, socket, mounts.bulk.named)
         nursery.start_soon(_watch_disk, store.disk, mounts.hub)
         nursery.start_soon(_sweep_orphans, store.disk)
+        nursery.start_soon(retention.run)
         await nursery.start(_keep_limits, store, engine)
         nursery.start_soon(store.disk.counts.run)
         nursery.start_soon(mounts.hub.run)
         await nursery.start(engine.run)
+        await nursery.start(_follow_policy, store, owners, engine)
         ended = trio.Event()
         await nursery.start(_watch_signals, ended)
 
@@ -251,6 +270,13 @@ async def serve(store: Store, host: str, port: int, tls: Tls | None, ready: Call
 
         urls = await nursery.start(listen)
         ready(urls[0])
+
+
+def _set_up_process() -> None:
+    os.umask(0)  # what clients make has the mode that they say; what is the server's own says its mode itself
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    memory.return_pieces()
 
 
 def make_run_directory(data_root: str) -> str:
@@ -290,6 +316,22 @@ async def _sweep_orphans(disk: Disk) -> None:
         await trio.sleep(SWEEP_EVERY_S)
 
 
+async def _follow_policy(store: Store, owners: Owners, engine: Engine, task_status: trio.TaskStatus[None]) -> None:
+    """Let the engine know of what an administrator decides."""
+
+    async def take_up() -> None:
+        try:
+            owners.forget()
+            await engine.set_policy(await store.jobs.policy())
+        except PfsError as error:
+            log.warning("reservations, aliases and groups stay as they are: %s", error)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listen_for_knocks, store.private, take_up)
+        await take_up()  # what was decided since the engine began
+        task_status.started()
+
+
 async def _keep_limits(store: Store, engine: Engine, task_status: trio.TaskStatus[None]) -> None:
     """Let the disk know of limits that an administrator sets, and of jobs that write to homes."""
     counts, first = store.disk.counts, True
@@ -300,7 +342,7 @@ async def _keep_limits(store: Store, engine: Engine, task_status: trio.TaskStatu
         except PfsError as error:
             log.warning("limits stay as they are: %s", error)
         counts.doubt(
-            {home_of(active.job.user) for active in engine.ledger.active() if active.job.life.state in ON_NODE}
+            {home_of(active.job.user) for active in engine.ledger.active() if active.job.life.state in ON_NODES}
         )
         if first:
             task_status.started()

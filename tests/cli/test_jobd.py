@@ -76,3 +76,10 @@ def test_who_is_not_there_has_no_limits(root: Path) -> None:
         said = quota(root, "bob", *words)
         assert isinstance(said.exception, PfsError)
         assert "no user 'bob'" in str(said.exception)
+
+
+def test_how_long_jobs_are_kept_is_a_duration(root: Path) -> None:
+    said = CliRunner().invoke(jobd, ["serve", "--data-root", str(root), "--keep-jobs", "90"])
+    assert said.exit_code == 2
+    assert "--keep-jobs: " in said.output
+    assert "90" in said.output
