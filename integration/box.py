@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Box:
         env = env or self.env
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=2 * WAIT_S, check=False)
 
-    def spawn(self, name: str, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def spawn(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start one of our daemons, logging into the box."""
         with open(self.root / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
@@ -96,14 +96,28 @@ class Box:
 
     # ---- nodes
 
-    def start_node(self, name: str = "n0", docker: str | None = None) -> None:
-        """Start a node and wait until the server has it."""
-        env = {**self.env, "GRADIENT_NODE_API_KEY": (self.root / "node.key").read_text().strip()}
+    def start_node(
+        self,
+        name: str = "n0",
+        docker: str | None = None,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
+    ) -> None:
+        """Start a node and wait until the server has it.
+
+        Args:
+            options: more of its own.
+            env: more variables for it.
+            inside: the words that run a command somewhere else.
+        """
+        env = {**self.env, "GRADIENT_NODE_API_KEY": (self.root / "node.key").read_text().strip(), **(env or {})}
         words = ["--data-root", str(self.data), "--state-dir", str(self.root / f"state-{name}"), "--name", name]
         if docker is not None:
             words += ["--docker-host", docker]
+        words += options
         (self.root / f"{name}.log").unlink(missing_ok=True)
-        self.spawn(name, "gradient-node", *words, env=env)
+        self.spawn(name, *inside, str(BIN / "gradient-node"), *words, env=env)
         wait_until(lambda: "nodeAttrs" in self.log_of(name) or self.processes[name].poll() is not None)
         assert self.processes[name].poll() is None, self.log_of(name)
 

@@ -30,6 +30,12 @@ STOP_TIMEOUT_S = 30.0
 BUSYBOX_IMAGE = "pfs-test-busybox:1"
 PYTHON_IMAGE = "pfs-test-python:1"
 
+# what a swarm keeps below /run/docker must not be that of another engine of this machine
+_OWN_RUN_DOCKER = [
+    *("unshare", "--mount", "sh", "-c"),
+    'mkdir -p /run/docker && mount -t tmpfs none /run/docker && exec "$@"',
+    "sh",
+]
 _SKIPPED = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "__pycache__"}
 
 
@@ -45,10 +51,16 @@ def engine() -> Iterator[str]:
 
 
 class OwnEngine:
-    """A `dockerd` of this test's own, which it may kill and start again."""
+    """A `dockerd` of this test's own, which it may kill and start again.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        network: the network namespace that it runs in; None for one of its own without a way out, since engines on one
+            machine would share a bridge and give out its addresses twice.
+    """
+
+    def __init__(self, directory: Path, network: str | None = None) -> None:
         self.directory = directory
+        self._enter = ["unshare", "--net"] if network is None else ["nsenter", f"--net={network}", *_OWN_RUN_DOCKER]
         self.base_url = f"unix://{directory}/engine.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,9 +73,7 @@ class OwnEngine:
         with open(here / "engine.log", "ab") as log:
             self._process = subprocess.Popen(
                 [
-                    # a network of its own: engines on one machine share a bridge and give out its addresses twice
-                    "unshare",
-                    "--net",
+                    *self._enter,
                     program,
                     f"--data-root={here}/data",
                     f"--exec-root={here}/exec",
@@ -114,23 +124,27 @@ class OwnEngine:
                 for below in [*processes.descendants(shim), shim]:
                     processes.send(below, signal.SIGKILL)
 
+    def close(self) -> None:
+        """End it with all that it holds."""
+        if self._process is not None and self._process.poll() is None:
+            with docker_client(self.base_url) as client, contextlib.suppress(docker.errors.APIError):
+                for container in client.containers(all=True, quiet=True):
+                    client.remove_container(container["Id"], force=True, v=True)
+        self.stop()
+        self.end_containers()
+        _unmount_below(self.directory)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
 
 @contextmanager
 def own_engine() -> Iterator[OwnEngine]:
     """Start an engine that nobody else uses, and end it with all that it holds after the block."""
-    directory = Path(tempfile.mkdtemp(prefix="pfs-engine-"))
-    own = OwnEngine(directory)
+    own = OwnEngine(Path(tempfile.mkdtemp(prefix="pfs-engine-")))
     try:
         own.start()
         yield own
-        with docker_client(own.base_url) as client:
-            for container in client.containers(all=True, quiet=True):
-                client.remove_container(container["Id"], force=True, v=True)
     finally:
-        own.stop()
-        own.end_containers()
-        _unmount_below(directory)
-        shutil.rmtree(directory, ignore_errors=True)
+        own.close()
 
 
 def _unmount_below(directory: Path) -> None:

@@ -3,12 +3,13 @@
 The server's end is that of the unit tests, behind a WebSocket on the loopback interface.
 """
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,9 +21,11 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, RejectConnection, Request
 
 from integration.engine import busybox_image, docker_client, engine
-from jobd.wire import Assignment, TaskVolume
+from integration.stubnvml import MEMORY_BYTES, stub_gpus, uuids
+from jobd.node import record
+from jobd.wire import CUT_OFF, DOCKER, Assignment, NodeGpu, TaskVolume, decode_gpus
 from pfs.keys import make_key
-from tests.jobd.node.server import MARK, Server
+from tests.jobd.node.server import MARK, Server, eventually
 from tests.pfs.plain import PlainTransport
 
 ROOT = Path(__file__).parent.parent
@@ -96,13 +99,16 @@ class World:
     def log(self) -> str:
         return (self.directory / "node.log").read_text()
 
-    def daemon(self, *more: str, key: str | None = None) -> subprocess.Popen[bytes]:
+    def daemon(
+        self, *more: str, key: str | None = None, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         words = ["--apiKey", key or self.key, "--name", "n0", "--data-root", str(self.directory / "root")]
         words += ["--state-dir", str(self.directory / "state"), "--docker-host", self.docker_url, *more]
         with open(self.directory / "node.log", "ab") as log:
             child = subprocess.Popen(
                 [sys.executable, "-c", "from cli.gradient_node import main; main()", *words],
                 cwd=ROOT,
+                env={**os.environ, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -113,9 +119,18 @@ class World:
     def assignment(self, command: str) -> Assignment:
         volume = TaskVolume("home/ann", "/pfs/dc1/home/ann", read_only=False)
         argv = ("sh", "-c", command)
-        return Assignment(
-            TASK, argv, {}, volume.target, "h0", image=self.image, uid=OWNER, gid=OWNER, volumes=(volume,)
-        )
+        plain = Assignment(TASK, argv, {}, volume.target, "h0", uid=OWNER, gid=OWNER, volumes=(volume,))
+        if self.image is None:
+            return plain
+        return replace(plain, image=self.image, runtime=DOCKER, network="pfs-cl1-17-1", hosts=(("h0", ""),))
+
+    def networks(self) -> list[str]:
+        """Return the names of the networks that were made for gangs of this node."""
+        if self.image is None:
+            return []
+        with docker_client(self.docker_url) as client:
+            found = client.networks(filters={"label": f"pfs.node-state={self.instance}"})
+            return [network["Name"] for network in found]
 
     async def kill(self, child: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> int:
         child.send_signal(number)
@@ -131,7 +146,9 @@ class World:
     def identity(self) -> str:
         """Return what is different after a task was started again."""
         if self.image is None:
-            return (self.directory / "state/sandbox/tasks" / TASK / "pid").read_text()
+            noted = record.read(self.directory / "state/sandbox/tasks" / TASK)
+            assert noted is not None
+            return str(noted.supervisor)
         with docker_client(self.docker_url) as client:
             (container,) = client.containers(all=True, filters={"label": [f"pfs.node-state={self.instance}"]})
             state = client.inspect_container(container["Id"])["State"]
@@ -209,6 +226,8 @@ def run(request: pytest.FixtureRequest, directory: Path) -> Iterator[Run]:
             instance = (directory / "state/instance").read_text()
             for container in client.containers(all=True, filters={"label": f"pfs.node-state={instance}"}):
                 client.remove_container(container["Id"], force=True)
+            for network in client.networks(filters={"label": f"pfs.node-state={instance}"}):
+                client.remove_network(network["Id"])
 
 
 @pytest.fixture
@@ -254,6 +273,7 @@ def test_a_daemon_killed_at_any_moment_costs_nothing(run: Run) -> None:
         assert sorted(bytes(seen.output).splitlines()) == sorted(COUNTED.splitlines())
         assert bytes(seen.output).replace(b"err\n", b"") == COUNTED.replace(b"err\n", b"")
         assert kills > 0
+        await eventually(lambda: not world.networks())
 
     run(test)
 
@@ -342,6 +362,53 @@ def test_the_daemon_says_who_it_is(run_sandboxed: Run) -> None:
         assert said["runtimes"].startswith("no docker (")
         assert said["runtimes"].endswith("), sandbox")
         assert world.server.hellos[0]["runtimes"] == ["sandbox"]
+
+    run_sandboxed(test)
+
+
+def test_a_task_that_may_be_started_elsewhere_ends_without_its_daemon_and_its_server(run: Run) -> None:
+    async def test(world: World) -> None:
+        daemon = world.daemon()
+        stubborn = "trap 'echo no' TERM; echo up; while :; do sleep 0.05; done"
+        assignment = replace(world.assignment("sleep 1000"), watchdog_s=1.0)
+        await world.server.start(assignment)
+        lasting = replace(world.assignment(stubborn), task_id="18.1.0.0", network="pfs-cl1-18-1")
+        await world.server.start(lasting)
+        await world.server.until(lambda: all(world.server.seen(t).running for t in (TASK, lasting.task_id)))
+        # a server that answers no beat, and a daemon that is gone
+        world.server.deaf = True
+        await world.kill(daemon)
+        while not json.loads((world.directory / "state/watchdog" / TASK).read_text())["ended"]:
+            await trio.sleep(0.05)
+        await trio.sleep(0.5)
+        world.server.deaf = False
+        world.daemon()
+        end = await world.server.ended(TASK)
+        assert (end["code"], end["reason"]) == (128 + signal.SIGTERM, CUT_OFF)
+        await world.server.ask("task.stop", task=lasting.task_id, grace_s=0.0)
+        assert (await world.server.ended(lasting.task_id))["reason"] == "killed by SIGKILL"
+
+    run(test)
+
+
+def test_a_node_tells_of_its_gpus_and_its_tasks_see_theirs(run_sandboxed: Run) -> None:
+    models = ["NVIDIA GeForce GTX 1070", "NVIDIA H200"]
+
+    async def test(world: World) -> None:
+        with stub_gpus(models) as env:
+            world.daemon("--address", "10.0.0.7", "--cpus", "1.5", env=env)
+            await world.server.greeted(1)
+        (hello,) = world.server.hellos
+        found = [NodeGpu(uuid, i, models[i], MEMORY_BYTES) for i, uuid in enumerate(uuids(models))]
+        assert list(decode_gpus(hello["gpus"])) == found
+        told = {name: hello["attrs"][name] for name in ("address", "offerCpus", "maxProcesses", "swarm")}
+        assert told == {"address": "10.0.0.7", "offerCpus": 1.5, "maxProcesses": 64, "swarm": ""}
+        await world.said("sandbox, NVIDIA GeForce GTX 1070, NVIDIA H200")
+        # the driver's own files are not there: nothing more is shown than without
+        assignment = replace(world.assignment("ls /dev | grep -c nvidia"), gpus=(found[1].uuid,))
+        await world.server.start(assignment)
+        assert (await world.server.ended(TASK))["code"] == 1
+        assert bytes(world.server.seen(TASK).output) == b"0\n"
 
     run_sandboxed(test)
 

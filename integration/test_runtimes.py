@@ -2,19 +2,24 @@
 
 import os
 import signal
+import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import trio
 
 from integration.engine import BUSYBOX_IMAGE, OwnEngine, busybox_image, docker_client, engine, own_engine
-from jobd.node import processes
+from jobd.node import processes, record
 from jobd.node.docker import open_docker
 from jobd.node.runtime import Exit, Runtime, RuntimeAway, RuntimeFailure
 from jobd.node.sandbox import SandboxRuntime, probe
+from jobd.node.state import boot_id
 from tests.jobd.node.conformance import (
     CHECKS,
     HOME,
@@ -27,6 +32,7 @@ from tests.jobd.node.conformance import (
     sleeps,
     waits_in_a_line,
 )
+from tests.jobd.node.server import eventually
 
 OWNER = 200001
 LIMIT_S = 120.0
@@ -158,6 +164,42 @@ def test_a_sandbox_knows_its_owner_by_name_and_no_other_processes(sandbox: Bench
     _run(check, sandbox)
 
 
+def test_git_clones_over_the_network_in_a_sandbox(sandbox: Bench, tmp_path: Path) -> None:
+    """What a job's `git:` comes to: its owner's name, home and hosts, and nobody who is asked for a password."""
+    made = tmp_path / "served/repo.git"
+    git = ["git", "-c", "user.name=ann", "-c", "user.email=ann@example.org", "-C", str(tmp_path / "work")]
+    for words in (
+        ["init", "-q", "-b", "main", str(tmp_path / "work")],
+        [*git[1:], "commit", "-q", "--allow-empty", "-m", "one"],
+    ):
+        subprocess.run(["git", *words], check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", str(tmp_path / "work"), str(made)], check=True)
+    subprocess.run(["git", "-C", str(made), "update-server-info"], check=True)
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+
+    async def check(bench: Bench) -> None:
+        url = f"http://localhost:{server.server_address[1]}"
+        certificates = "/etc/ssl/certs/ca-certificates.crt"
+        text = f"git clone -q {url}/repo.git there && git -C there log --format=%s; git clone -q {url}/none.git"
+        text += f"; cmp {certificates} {certificates}; readlink -e /etc/resolv.conf"
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch("sh", "-c", text))
+            lines = (await read(runtime)).decode().splitlines()
+        assert lines[0] == "one"
+        assert "not found" in lines[-2]
+        assert lines[-1] == "/etc/resolv.conf"
+        assert (bench.home / "there/.git").stat().st_uid == OWNER
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            _run(check, sandbox)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_variables_of_a_task_reach_no_program_before_its_own(sandbox: Bench) -> None:
     async def check(bench: Bench) -> None:
         async with bench.open() as runtime:
@@ -222,8 +264,10 @@ def test_an_ordinary_user_can_run_sandboxes(tmp_path: Path) -> None:
 
 
 def _supervisor(sandbox_state: Path) -> processes.Process:
-    pid = int((sandbox_state / "tasks" / TASK / "pid").read_text().split()[0])
-    found = processes.find(pid)
+    noted = record.read(sandbox_state / "tasks" / TASK)
+    assert noted is not None
+    assert noted.supervisor is not None
+    found = processes.find(noted.supervisor[0])
     assert found is not None
     return found
 
@@ -246,7 +290,8 @@ def test_a_killed_supervisor_takes_its_sandbox_with_it_and_is_told(sandbox: Benc
                 nursery.start_soon(read, runtime)
                 processes.send(supervisor, signal.SIGKILL)
             assert await runtime.wait(TASK) == Exit(125, "the sandbox's supervisor was killed")
-            assert not [process for process in family if _is_alive(process)]
+            # the last of them may be on its way out still
+            await eventually(lambda: not [process for process in family if _is_alive(process)])
 
     _run(check, sandbox)
 
@@ -267,8 +312,10 @@ def test_a_restart_of_the_machine_is_told(sandbox: Bench, tmp_path: Path) -> Non
     async def check(bench: Bench) -> None:
         async with bench.open() as runtime:
             await runtime.start(bench.launch(*sleeps))
-            (tmp_path / "state/tasks" / TASK / "boot_id").write_text("another boot")
-            processes.send(_supervisor(tmp_path / "state"), signal.SIGKILL)
+            file = tmp_path / "state/tasks" / TASK / record.NAME
+            supervisor = _supervisor(tmp_path / "state")
+            file.write_text(file.read_text().replace("boot ", "boot another-"))
+            processes.send(supervisor, signal.SIGKILL)
             assert await runtime.wait(TASK) == Exit(125, "the machine was restarted")
 
     _run(check, sandbox)
@@ -280,7 +327,8 @@ def test_a_process_that_has_a_tasks_old_id_gets_none_of_its_signals(sandbox: Ben
             await runtime.start(bench.launch(*says_two_lines))
             await runtime.wait(TASK)
             # this very process stands in for a stranger
-            (tmp_path / "state/tasks" / TASK / "pid").write_text(f"{os.getpid()} 1\n")
+            file = tmp_path / "state/tasks" / TASK / record.NAME
+            file.write_text(f"boot {boot_id()} x\npid {os.getpid()} 1\nstarted\nexit 0\n")
             await runtime.signal(TASK, signal.SIGKILL)
             await runtime.remove(TASK)
 
@@ -306,7 +354,7 @@ def test_a_container_killed_by_somebody_else_is_told(docker_bench: Bench, engine
             await runtime.start(bench.launch(*ignores_term))
             with docker_client(engine_url) as client:
                 client.kill(_container(client))
-            assert await runtime.wait(TASK) == Exit(137)
+            assert await runtime.wait(TASK) == Exit(137, "killed by SIGKILL")
 
     _run(check, docker_bench)
 
@@ -337,6 +385,36 @@ def test_memory_is_limited_and_running_out_of_it_is_told(docker_bench: Bench) ->
             assert await runtime.wait(TASK) == Exit(137, "killed: out of memory")
 
     _run(check, docker_bench)
+
+
+def test_a_child_that_ran_out_of_memory_is_told_with_its_parents_own_exit(docker_bench: Bench) -> None:
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            child = "x=xxxxxxxxxxxxxxxx; while :; do x=$x$x; done"
+            launch = bench.launch("sh", "-c", f"sh -c '{child}'; echo a child is gone; exit 3")
+            await runtime.start(replace(launch, memory_bytes=32 << 20))
+            assert await runtime.wait(TASK) == Exit(3, "killed: out of memory")
+            assert (await read(runtime)).endswith(b"a child is gone\n")
+
+    _run(check, docker_bench)
+
+
+def test_what_ended_a_task_is_told_in_words(bench: Bench) -> None:
+    ends = {
+        "kill -SEGV $$": Exit(139, "killed by SIGSEGV"),
+        "sh -c 'kill -ABRT $$'; exit $?": Exit(134, "killed by SIGABRT"),
+        "exec /tmp": Exit(126, "a program could not be executed"),
+        "exit 129": Exit(129),
+    }
+
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            for number, (command, end) in enumerate(ends.items()):
+                task_id = f"{number}.1.0.0"
+                await runtime.start(bench.launch("sh", "-c", command, task_id=task_id))
+                assert await runtime.wait(task_id) == end, command
+
+    _run(check, bench)
 
 
 def test_an_image_that_is_not_there_fails_the_start_with_the_engines_words(docker_bench: Bench) -> None:

@@ -378,7 +378,9 @@ def test_who_waits_for_a_log_goes_on_over_a_kill_of_the_server(world: Box):
         continue
     world.end("server", signal.SIGKILL)
     world.start_server()
-    rest, _ = reader.communicate(timeout=60)
+    rest = reader.stdout.read()  # communicate() would leave out what readline() has read ahead
+    reader.stdout.close()
+    assert reader.wait(timeout=60) == 0
     numbers = [int(n) for n in re.findall(r"\[worker 0\] (\d+)$", rest, re.MULTILINE)]
     assert numbers == list(range(51, 401))
     assert (world.dc / "jobs/over/exit_code").read_text() == "5\n"

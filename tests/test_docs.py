@@ -4,6 +4,8 @@ import os
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import click
 import pytest
@@ -12,7 +14,14 @@ from cli.jobd import DEFAULT_PORT, jobd
 from cli.mountoptions import OPTIONS, Options, parse
 from cli.paddle import paddle
 from cli.pit import pit
-from jobd.spec.spec import GROUP_SUPPORTED, SUPPORTED
+from jobd.ctl import HELP
+from jobd.environment import Facts, GroupHosts, environment
+from jobd.files.cluster import tree as tree_of
+from jobd.files.job import ALWAYS, SOMETIMES
+from jobd.life.life import RULES
+from jobd.spec.groups import GROUP_KEYS, RESOURCE_KEYS
+from jobd.spec.spec import PADDLE_FIELDS, SUPPORTED, parse_spec
+from tests.lifetable import table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -65,11 +74,61 @@ def test_every_script_is_there_and_runs(name: str):
     assert os.access(ROOT / name, os.X_OK)
 
 
+def test_the_table_of_commands_is_what_ctl_says():
+    rows = re.findall(r"^\| (`.*?`) \| .* \|$", section("The tree"), re.MULTILINE)
+    commands = [name for row in rows for name in re.findall(r"`([a-z]+(?: [A-Z]+)?)`", row)]
+    assert commands == [line.split("  ")[1] for line in HELP.splitlines()[1:]]
+
+
+def test_the_picture_of_the_tree_names_what_is_at_its_top_and_in_a_job():
+    picture = section("The tree").split("```")[1]
+    tops = {line.split("/")[0].split()[0] for line in picture.strip().splitlines()}
+    assert tops == {"README.txt", "home", "shared", *tree_of(cast("Any", SimpleNamespace(engine=None, store=None)))}
+    for name in (*ALWAYS, *SOMETIMES):
+        assert re.search(rf"\b{re.escape(name)}\b", section("The tree")), name
+
+
 def test_the_table_of_keys_is_what_the_parser_reads():
-    rows = re.findall(r"^\| (`.*?`) \| .* \| .* \|$", section("The tree"), re.MULTILINE)
-    keys = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    rows = re.findall(r"^\| (`.*?`) \| (.*) \| .* \|$", section("A spec"), re.MULTILINE)
+    keys = {key for row, _ in rows for key in re.findall(r"`(\w+)`", row)}
     assert keys == set(SUPPORTED)
-    assert {"resources", "command"} <= set(GROUP_SUPPORTED)
+    [of_groups] = [text for row, text in rows if row == "`groups`"]
+    assert set(re.findall(r"\w+", " ".join(re.findall(r"`(.*?)`", of_groups)))) == {*GROUP_KEYS, *RESOURCE_KEYS}
+
+
+def test_the_fields_of_paddlecloud_are_those_that_the_parser_reads():
+    [said] = re.findall(r"^PaddleCloud's fields are accepted as they are: (.*?)\.$", README, re.MULTILINE | re.DOTALL)
+    named = re.findall(r"`(\w+)`", said)
+    assert set(named) == {field for field in PADDLE_FIELDS if field == field.lower()}
+
+
+def specs() -> list[str]:
+    """Return every YAML block that is a spec: one with a key of specs at its top."""
+    blocks = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    return [block for block in blocks if set(re.findall(r"^(\w+):", block, re.M)) & {*SUPPORTED, *PADDLE_FIELDS}]
+
+
+def test_every_spec_is_one():
+    gang, array, package = (parse_spec(block.encode(), "x") for block in specs())
+    assert [(group.count, group.service) for group in gang.groups] == [(4, False), (1, True)]
+    assert array.array is not None
+    assert (len(array.array.indices), array.array.at_once, len(array.depends_on)) == (100, 10, 2)
+    assert [(group.name, group.count, group.service) for group in package.groups] == [
+        ("trainer", 3, False),
+        ("pserver", 3, True),
+    ]
+
+
+def test_the_table_of_variables_is_what_a_process_is_told():
+    rows = re.findall(r"^\| [A-Za-z ]+ \| (`.*) \|$", section("A spec").split("| who knows them |")[1], re.MULTILINE)
+    named = {word for row in rows for words in re.findall(r"`(.*?)`", row) for word in words.split()}
+    facts = Facts(
+        "dc1", "ann", 2, "x", 1, (GroupHosts("a", ("h",)),), 0, 0, ("g",), {}, (), 3, array_id=1, array_index=0
+    )
+    told = {re.sub(r"(GROUP|PROCESS)\d", r"\1<>", name) for name in environment(facts)}
+    told = {"<GROUP>_GROUP_DIR" if name == "G_GROUP_DIR" else name for name in told if not name.startswith("PET_")}
+    named = {re.sub(r"<[ij]>", "<>", name) for name in named if "*" not in name and not name.islower()}
+    assert told - {"HOME", "USER", "LOGNAME"} == named
 
 
 def test_the_table_of_options_is_what_the_mount_understands():
@@ -108,6 +167,15 @@ def test_the_picture_of_the_house_names_every_folder(package: str):
     folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
     assert folders
     assert {name for name in folders if not re.search(rf"^   {name} | \| {name} ", picture, re.M)} == set()
+
+
+def test_the_life_of_a_job_is_drawn_from_its_rules(request: pytest.FixtureRequest):
+    [drawn] = re.findall(r"^\| state .*(?:\n\|.*)*", section("The life of a job"), re.MULTILINE)
+    now = table(RULES)
+    if request.config.getoption("--rewrite"):
+        (ROOT / "README.md").write_text(README.replace(drawn, now))
+    else:
+        assert drawn == now
 
 
 def test_addresses_and_places_are_the_defaults():

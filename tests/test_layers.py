@@ -41,9 +41,11 @@ VIOLATIONS = [
         "cache.copies is not allowed to import fuseclient.cache.tree",
     ),
     ("jobd/spec/values.py", "jobd.spec.spec", "jobd.spec.values is not allowed to import jobd.spec.spec"),
+    ("jobd/life/events.py", "jobd.life.life", "jobd.life.events is not allowed to import jobd.life.life"),
     ("jobd/store/db.py", "jobd.store.schema", "jobd.store.db is not allowed to import jobd.store.schema"),
     ("jobd/engine/fleet.py", "jobd.engine.ledger", "jobd.engine.fleet is not allowed to import jobd.engine.ledger"),
     ("jobd/scheduling/scheduler.py", "jobd.store.db", "jobd.scheduling is not allowed to import jobd.store"),
+    ("jobd/scheduling/room.py", "jobd.scheduling.placement", "scheduling.room is not allowed to import jobd.scheduling"),
     (
         "fuseclient/kernel/inodes.py",
         "fuseclient.mount",
