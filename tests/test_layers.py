@@ -45,7 +45,11 @@ VIOLATIONS = [
     ("jobd/store/db.py", "jobd.store.schema", "jobd.store.db is not allowed to import jobd.store.schema"),
     ("jobd/engine/fleet.py", "jobd.engine.ledger", "jobd.engine.fleet is not allowed to import jobd.engine.ledger"),
     ("jobd/scheduling/scheduler.py", "jobd.store.db", "jobd.scheduling is not allowed to import jobd.store"),
-    ("jobd/scheduling/room.py", "jobd.scheduling.placement", "scheduling.room is not allowed to import jobd.scheduling"),
+    (
+        "jobd/scheduling/room.py",
+        "jobd.scheduling.placement",
+        "scheduling.room is not allowed to import jobd.scheduling",
+    ),
     (
         "fuseclient/kernel/inodes.py",
         "fuseclient.mount",

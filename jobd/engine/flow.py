@@ -265,7 +265,7 @@ class Flow:
         jobs = [await self.ledger.job(dependency.job_id) for dependency in job.spec.depends_on]
         text = never(job.spec.depends_on, {job.id: job.life for job in jobs if job is not None})
         if text is not None:
-            await self.apply(active, happened.Dismissed(time_ns=self.clock(), text=text))
+            await self._tell(active, happened.Dismissed(time_ns=self.clock(), text=text))
         elif self.waits_for(job) is None:
             await self._go_on(active)
 
@@ -278,7 +278,7 @@ class Flow:
         """Nothing has to be over before a job any more; the tasks of an array go on in its stead."""
         self._waiters.drop(active.job)
         if not active.job.life.terms.is_array:
-            await self.apply(active, next_step(active.job.spec, self.clock()))
+            await self._tell(active, next_step(active.job.spec, self.clock()))
             return
         async with trio.open_nursery() as nursery:
             for task in self.open_tasks(active.job.id):
