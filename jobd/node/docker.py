@@ -35,6 +35,7 @@ PROCESSES_MAX = 4096
 SHM_BYTES = 1 << 30  # programs that load data in parallel end with a bus error in the engine's default of 64 MiB
 PULL_TIMEOUT_S = 3600.0
 CLEAN_UP_S = 5.0
+JOINING_S = 4.0
 THREADS_MAX = 4
 
 _T = TypeVar("_T")
@@ -222,10 +223,19 @@ class DockerRuntime:
 
     async def swarm(self) -> tuple[str, bool]:
         """Tell which swarm the engine is in, and whether it manages it; see `Overlays`."""
-        try:
-            return swarm_of(await self._engine.ask("/info"), await self._engine.ask("/networks"))
-        except Refusal as refusal:
-            raise RuntimeAway(str(refusal)) from None
+        found = "", False
+        with trio.move_on_after(JOINING_S):
+            while True:
+                try:
+                    info, networks = await self._engine.ask("/info"), await self._engine.ask("/networks")
+                except Refusal as refusal:
+                    raise RuntimeAway(str(refusal)) from None
+                found = swarm_of(info, networks)
+                # an engine that has just joined is told of the swarm's networks a little later
+                if found[0] or (info.get("Swarm") or {}).get("LocalNodeState") not in ("active", "pending"):
+                    break
+                await trio.sleep(PAUSE_FIRST_S)
+        return found
 
     async def make_network(self, name: str) -> None:
         """Make a network across machines; see `Overlays`."""
