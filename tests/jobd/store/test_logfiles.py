@@ -185,7 +185,9 @@ def test_after_a_failure_of_power_what_is_there_is_a_beginning_of_what_was(opera
             assert again.size(source) == len(text_of(again, source))
         for source, stream in again.streams.items():
             assert stream.offset <= offsets[source] or stream.attempt < attempts[source]
-            assert os.stat(again.path(source)).st_size == stream.size_bytes
+            # where all came after the cap was full there is not even a file
+            kept = os.stat(again.path(source)).st_size if os.path.exists(again.path(source)) else 0
+            assert kept == stream.size_bytes
         output(0, 3, b"on\n")(again)
         assert facts(again) == facts(opened(Path(directory), cap))
 
