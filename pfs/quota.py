@@ -1,7 +1,9 @@
-"""Quotas: what counts in a data domain, how much that is, and what may still be added.
+"""Quotas: what counts for a user or a group, how much that is, and what may still be added.
 
     bytes   of each ordinary file its size, holes included: what `ls -l` shows, however a disk packs it
-    files   each file, directory, link, FIFO and socket; the domain's own directory is none
+    files   each file, directory, link, FIFO and socket; a domain's own directory is none
+
+What counts for a user lies in several domains: the home, and the data of each job. All of it is one sum here.
 
 A file with several names counts once; one that was removed counts as long as somebody has it open. A change is counted
 before it is made (`begin`, `check`), so that no two of them together pass a limit, and put right when it is over
@@ -18,6 +20,8 @@ from dataclasses import dataclass
 from pfs.errors import Kind, PfsError
 
 Key = tuple[int, int]  # device and inode: what tells nodes apart while they exist
+
+HOME, GROUP = "home/", "groups/"  # what the domains of users and groups begin with
 
 DOUBTED_NS = 60 * 10**9
 TRUSTED_NS = 3600 * 10**9
@@ -68,15 +72,15 @@ class Growth:
 
 
 class Usage:
-    """How much one domain holds, and may hold. Its methods are for one thread at a time.
+    """How much somebody holds, and may hold. Its methods are for one thread at a time.
 
     Args:
-        domain: whose it is, as people are told.
+        domain: the first one of those that it counts, `home/ann` or `groups/ml`.
     """
 
     def __init__(self, domain: str, limits: Limits) -> None:
         self.limits = limits
-        self._domain = domain
+        self._title = quota_of(domain.removeprefix(HOME))
         self._totals = [Amount()]  # what counts; after it, while that is counted again, the new one
         self._growing: dict[Key, Growth] = {}
         self._seen: _Seen | None = None
@@ -99,13 +103,26 @@ class Usage:
         """
         used, limits = self._totals[0], self.limits
         if size_bytes > 0 and limits.size_bytes is not None and used.size_bytes + size_bytes > limits.size_bytes:
-            raise self._refused(f"{used.size_bytes:,} of {limits.size_bytes:,} bytes, and {size_bytes:,} more")
+            held = _of(used.size_bytes, limits.size_bytes, "bytes")
+            raise self._refused(f"{held}, and {size_bytes:,} more do not fit")
         if files > 0 and limits.files is not None and used.files + files > limits.files:
-            raise self._refused(f"{used.files:,} of {limits.files:,} files, and one more")
+            raise self._refused(f"{_of(used.files, limits.files, 'files')}, and one more does not fit")
+
+    def check_is_within(self) -> None:
+        """Refuse what may make more than there is, where that is above a limit already.
+
+        Raises:
+            PfsError: QUOTA.
+        """
+        used, limits = self.used, self.limits
+        if limits.size_bytes is not None and used.size_bytes > limits.size_bytes:
+            raise self._refused(_of(used.size_bytes, limits.size_bytes, "bytes"))
+        if limits.files is not None and used.files > limits.files:
+            raise self._refused(_of(used.files, limits.files, "files"))
 
     def _refused(self, what: str) -> PfsError:
         self._doubted = True  # who is refused is refused by a count that is right
-        text = f"{self._domain} has {what} do not fit its quota; remove something, or ask an administrator for more"
+        text = f"{self._title} has {what}; remove something, or ask an administrator for more"
         return PfsError(Kind.QUOTA, text)
 
     def begin(self, key: Key, size_bytes: int, offset: int | None, count: int) -> Growth:
@@ -152,6 +169,11 @@ class Usage:
     def settle(self, growth: Growth, size_bytes: int) -> None:
         """Nobody writes to a file any more, and it is of this size now."""
         self._add(size_bytes - growth.size_bytes, 0)
+
+    def brought(self, size_bytes: int, files: int) -> None:
+        """So much came, of which some may have been there before: the next count finds it out."""
+        self._add(size_bytes, files)
+        self._doubted = True
 
     def made(self, key: Key) -> None:
         """A node was made; whoever looked at the names meanwhile has not seen it."""
@@ -227,6 +249,15 @@ class _Seen:
         new = not page[index] & bit
         page[index] |= bit
         return new
+
+
+def quota_of(holder: str) -> str:
+    """Return what the limits of a user (`ann`) or of a group (`groups/ml`) are called."""
+    return f"the quota of group {holder.removeprefix(GROUP)}" if holder.startswith(GROUP) else f"{holder}'s quota"
+
+
+def _of(used: int, limit: int, what: str) -> str:
+    return f"{used:,} of {limit:,} {what} in use"
 
 
 def bounded(limit: int | None, used: int, total: int, free: int) -> tuple[int, int]:

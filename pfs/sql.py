@@ -1,8 +1,9 @@
 """The database: one engine, one writer at a time, all of it in worker threads.
 
 What many tasks write at one moment is committed together: while one transaction is on its way to the disk, the next
-pieces of work gather, and then share a transaction. Each has a savepoint of its own, so one that fails leaves nothing
-and harms no other; nobody hears of success before the disk has it.
+pieces of work gather, and then share a transaction. Should one of them fail, all of it is taken back and done again
+with a savepoint for each, so that one that fails leaves nothing and harms no other. Nobody hears of success before the
+disk has it.
 
 SQLite is tuned to lose nothing that was acknowledged: WAL with `synchronous=FULL` (a power cut with NORMAL loses the
 last transactions), and every transaction that will write begins as IMMEDIATE (one that read first and writes
@@ -10,6 +11,7 @@ afterwards fails at once with SQLITE_BUSY_SNAPSHOT, and no waiting helps).
 """
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from sqlmodel import Session
 from pfs.errors import Kind, PfsError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 READERS_MAX = 8
 TOGETHER_MAX = 256
@@ -70,7 +74,8 @@ class Database:
     """Runs pieces of work in transactions; a piece is a plain function of a `Session`.
 
     A piece runs in a worker thread and must not touch anything of the event loop; what it returns must be
-    usable without the session (plain values, or rows loaded whole).
+    usable without the session (plain values, or rows loaded whole). It may be run twice; then only the second time
+    counts.
     """
 
     def __init__(self, url: str) -> None:
@@ -106,10 +111,8 @@ class Database:
     def _write_together(self, pieces: list[_Piece[Any]]) -> None:
         """Commit all of `pieces` but those that fail; where the disk or the database fails, none of them."""
         try:
-            with _told(), self._engine.begin() as connection:
-                if len(pieces) == 1:
-                    pieces[0].result = _do(connection, pieces[0].work)
-                else:
+            if not self._write_at_once(pieces):
+                with _told(), self._engine.begin() as connection:
                     for piece in pieces:
                         _do_apart(connection, piece)
         except Exception as error:
@@ -117,6 +120,21 @@ class Database:
                 piece.error = piece.error or _own(error)
         for piece in pieces:
             piece.done = True
+
+    def _write_at_once(self, pieces: list[_Piece[Any]]) -> bool:
+        """Commit all of `pieces`; tells whether none failed, else nothing was written."""
+        doing = False
+        try:
+            with _told(), self._engine.begin() as connection:
+                doing = True
+                for piece in pieces:
+                    piece.result = _do(connection, piece.work)
+                doing = False
+        except Exception:
+            if not doing:
+                raise
+            return False
+        return True
 
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` on a snapshot and return its result."""
@@ -179,4 +197,5 @@ def _told() -> Iterator[None]:
     except OperationalError as error:
         if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             raise PfsError(Kind.NO_SPACE, "the server's disk is full; its administrator must make room") from error
-        raise PfsError(Kind.IO, f"the server's database refuses: {error.orig}") from error
+        log.warning("the database refuses: %s", error.orig)
+        raise PfsError(Kind.IO, "the server's database refuses; its log says why") from error
