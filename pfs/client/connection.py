@@ -22,6 +22,7 @@ from pfs.client.dial import dial
 from pfs.client.presence import Presence
 from pfs.client.transfer import Transfer
 from pfs.errors import Kind, PfsError
+from pfs.keys import Pair
 from pfs.protocol.answers import decode_break, decode_secret
 from pfs.protocol.channel import Channel, ChannelClosed, Handler
 from pfs.protocol.wire import Json
@@ -39,20 +40,23 @@ BYE_S = 1.0
 
 
 @asynccontextmanager
-async def connect_channel(url: str, token: str, handler: Handler, ca: str | None = None) -> AsyncIterator[Channel]:
+async def connect_channel(
+    url: str, token: str, handler: Handler, ca: str | None = None, own: Pair | None = None
+) -> AsyncIterator[Channel]:
     """Connect to the server at `url` and hold the channel while the block runs.
 
     Args:
         url: `http://host:port` or `https://…`.
-        token: a user's token or a node's key.
+        token: a user's token or a node's key; "" where a certificate says enough.
         handler: answers the server's questions.
         ca: file with the certificate authority to trust instead of the system's.
+        own: a certificate that tells who we are.
 
     Raises:
         PfsError: UNREACHABLE, UNAUTHENTICATED or INVALID, with a sentence for people.
     """
     with trio.move_on_after(CONNECT_TIMEOUT_S) as scope:
-        transport = await dial(url, token, ca)
+        transport = await dial(url, token, ca, own)
     if scope.cancelled_caught:
         raise PfsError(Kind.UNREACHABLE, f"the server at {url} does not answer")
     channel = Channel(transport, handler)
@@ -73,8 +77,10 @@ async def connect_channel(url: str, token: str, handler: Handler, ca: str | None
 class Connection:
     """The present channel to a server, made anew when it goes, and the leases that hang on it."""
 
-    def __init__(self, url: str, token: str, ca: str | None, transfer: Transfer, *, shortcut: bool) -> None:
-        self._where = (url, token, ca)
+    def __init__(
+        self, url: str, token: str, ca: str | None, transfer: Transfer, *, shortcut: bool, own: Pair | None = None
+    ) -> None:
+        self._where = (url, token, ca, own)
         self._channel: Channel | None = None
         self._changed = trio.Event()
         self._presence = Presence()
@@ -86,18 +92,19 @@ class Connection:
         self._admin = False
         self._set_s = self._now_s()
         self.transfer = transfer
+        self._refusal: PfsError | None = None
         self.secret = ""
         self.socket: str | None = None
         self.near = False
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        url, token, ca = self._where
+        url, token, ca, own = self._where
         started = False
         said = ""
         pause_s = RETRY_FIRST_S
         while True:
             try:
-                async with connect_channel(url, token, self._answer, ca) as channel:
+                async with connect_channel(url, token, self._answer, ca, own) as channel:
                     with trio.move_on_after(CONNECT_TIMEOUT_S) as scope:
                         await self._greet(channel)
                     if scope.cancelled_caught:
@@ -115,6 +122,7 @@ class Connection:
             except PfsError as error:
                 if not started:
                     raise
+                self._refusal = error if error.kind is Kind.UNAUTHENTICATED else None  # who waits, waits in vain
                 if error.message != said:  # the same again, every two seconds, tells nobody anything
                     said = error.message
                     log.warning("%s", said)
@@ -183,6 +191,8 @@ class Connection:
     def _set(self, channel: Channel | None) -> None:
         if (channel is None) != (self._channel is None):
             self._set_s = self._now_s()
+        if channel is not None:
+            self._refusal = None
         self._channel = channel
         self._wake()
 
@@ -237,7 +247,7 @@ class Connection:
     async def ask(
         self, op: str, args: Json, body: bytes = b"", *, again: bool, patient: bool = False
     ) -> tuple[Json, bytes]:
-        """Ask, waiting for a connection where there is none.
+        """Ask, waiting for a connection where there is none; not if the server does not accept the token any more.
 
         Args:
             again: ask again when the connection is lost before the answer came.
@@ -249,6 +259,8 @@ class Connection:
             if channel is None or channel.closed.is_set():
                 with trio.move_on_at(deadline):
                     while self._channel is None or self._channel.closed.is_set():
+                        if self._refusal is not None:
+                            raise PfsError(self._refusal.kind, self._refusal.message)
                         await self._changed.wait()
                 channel = self._channel
             if channel is None or trio.current_time() >= deadline:

@@ -11,6 +11,7 @@ wanted, without passing through a parser.
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 import struct
@@ -302,6 +303,8 @@ def why_of(error: BaseException) -> str:
         error = error.exceptions[0]
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}; `ca` names the file of another authority"
+    if isinstance(error, ssl.SSLError) and re.search("_ALERT_.*(CERTIFICATE|UNKNOWN_CA)", error.reason or ""):
+        return "it does not accept the certificate that it was shown (`usercert`)"
     if isinstance(error, ssl.SSLError):
         plain = error.reason == "WRONG_VERSION_NUMBER"
         return "it does not speak TLS; without TLS an address begins with http://" if plain else str(error)

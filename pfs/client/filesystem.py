@@ -31,8 +31,10 @@ from pfs.api import (
     XattrMode,
 )
 from pfs.client.connection import Connection, only
+from pfs.client.dial import trusted
 from pfs.client.transfer import Transfer
 from pfs.errors import Kind, PfsError
+from pfs.keys import Pair
 from pfs.protocol import nearby
 from pfs.protocol.answers import (
     decode_attr,
@@ -62,20 +64,22 @@ _memory = bytearray(1024 * 1024)  # kept: to clear fresh memory costs as much as
 
 @asynccontextmanager
 async def open_filesystem(
-    endpoint: str, token: str, ca: str | None = None, *, shortcut: bool = True
+    endpoint: str, token: str, ca: str | None = None, *, shortcut: bool = True, own: Pair | None = None
 ) -> AsyncIterator["RemoteFileSystem"]:
     """Give the tree of the server at `endpoint` as the owner of `token` may see it, while the block runs.
 
     Args:
         shortcut: read files of a server on this machine directly.
+        own: a certificate that tells who we are, beside a token or instead of one ("").
 
     Raises:
         PfsError: UNREACHABLE, UNAUTHENTICATED or INVALID at the first contact; later losses are healed.
     """
     failure: PfsError | None = None
+    await trusted(endpoint, token, ca, own)
     try:
-        async with Transfer(endpoint, token, ca) as transfer, trio.open_nursery() as nursery:
-            connection = Connection(endpoint, token, ca, transfer, shortcut=shortcut)
+        async with Transfer(endpoint, token, ca, own) as transfer, trio.open_nursery() as nursery:
+            connection = Connection(endpoint, token, ca, transfer, shortcut=shortcut, own=own)
             await nursery.start(connection.run)
             try:
                 yield RemoteFileSystem(connection)

@@ -19,10 +19,10 @@ import trio
 
 from pfs.api import Part, cut
 from pfs.client import exchange
-from pfs.client.dial import trust
+from pfs.client.authority import authorization, trust
 from pfs.client.exchange import Answer, Connection, GoneError, Patience, Question, SecureConnection, SilentError, why_of
 from pfs.errors import Kind, PfsError
-from pfs.keys import address_of, bearer
+from pfs.keys import Pair, address_of
 from pfs.protocol.wire import KEPT_FOR_BULK, OPEN_PATH, RANGE_BYTES_MAX, decode_error
 
 CONNECTIONS = 6
@@ -40,17 +40,18 @@ class Transfer:
         url: `http://host:port` or `https://…`.
         token: of the account that the session belongs to.
         ca: file with the certificate authority to trust instead of the system's.
+        own: a certificate that tells who we are.
 
     Raises:
         PfsError: INVALID or UNAUTHENTICATED for an address, an authority or a token that cannot be one.
     """
 
-    def __init__(self, url: str, token: str, ca: str | None = None) -> None:
+    def __init__(self, url: str, token: str, ca: str | None = None, own: Pair | None = None) -> None:
         self._url = url
         self._address = address_of(url)
-        self._context = trust(ca) if self._address.secure else None
+        self._context = trust(url, token, ca, own)  # may block: see `pfs.client.dial.trusted`
         host = urlsplit(url).netloc.rpartition("@")[2]
-        self._headers = [("host", host), ("authorization", bearer(token)), ("connection", KEPT_FOR_BULK.decode())]
+        self._headers = [("host", host), *authorization(token, own), ("connection", KEPT_FOR_BULK.decode())]
         self._places = trio.Semaphore(CONNECTIONS)
         self._threads = trio.CapacityLimiter(2 * CONNECTIONS)  # one whose caller was cancelled may not have ended yet
         self._idle: list[Connection] = []

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 import httpx
 
+from pfs.client.authority import about_hanging_up, authorization, trust, why_unreachable
 from pfs.errors import Kind, PfsError
-from pfs.keys import address_of, bearer
+from pfs.keys import Pair
 from pfs.protocol.wire import FILES_PATH, decode_error
 
 TIMEOUT_S = 30.0
@@ -21,24 +22,31 @@ class WebClient:
 
     Args:
         ca: file with the certificate authority to trust instead of the system's.
+        shows: whether the token is shown; else it only tells whom to trust, as an invitation does.
+        own: a certificate that tells who we are, beside a token or instead of one.
 
     Raises:
         PfsError: INVALID or UNAUTHENTICATED for an address, an authority or a token that cannot be one.
     """
 
-    def __init__(self, endpoint: str, token: str, ca: str | None = None) -> None:
+    def __init__(
+        self, endpoint: str, token: str, ca: str | None = None, *, shows: bool = True, own: Pair | None = None
+    ) -> None:
         self._endpoint = endpoint
-        headers = {"authorization": bearer(token), "accept-encoding": "identity"}
-        try:
-            verify = ssl.create_default_context(cafile=ca) if address_of(endpoint).secure else False
-        except OSError as error:
-            raise PfsError(Kind.INVALID, f"the certificate authority {ca} cannot be read: {error.strerror}") from None
+        self._trusted = token, ca
+        self._own = own
+        headers = {"accept-encoding": "identity", **(dict(authorization(token, own)) if shows else {})}
+        verify = trust(endpoint, token, ca, own) or False
         self._client = httpx.Client(base_url=endpoint, headers=headers, timeout=TIMEOUT_S, verify=verify)
 
     def __enter__(self) -> "WebClient":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
         self._client.close()
 
     def read(self, path: str) -> bytes:
@@ -46,11 +54,12 @@ class WebClient:
         return self._ask("GET", path, params={"wait": "0"}).content
 
     @contextmanager
-    def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        """Give what is in a stream, as it comes, until its writer is done."""
+    def stream(self, path: str, start: int = 0) -> Iterator[Iterator[bytes]]:
+        """Give what is in a stream, as it comes, until its writer is done; or in a file from `start` on, in bytes."""
         timeout = httpx.Timeout(TIMEOUT_S, read=None)
+        headers = {"range": f"bytes={start}-"} if start else {}
         try:
-            with self._client.stream("GET", _url(path), timeout=timeout) as response:
+            with self._client.stream("GET", _url(path), timeout=timeout, headers=headers) as response:
                 if not response.is_success:
                     response.read()
                     raise _refusal(response)
@@ -78,13 +87,15 @@ class WebClient:
         self._ask("PUT", path, content=data)
 
     def call(self, method: str, url: str, content: bytes | Iterable[bytes]) -> Any:
-        """Ask for something beside the tree, such as `/api/v1/trees/blobs`; return the answer, which is JSON.
+        """Ask for something beside the tree, such as `/api/v1/trees/blobs`; return the answer: JSON, or None for none.
 
         Args:
             content: what is sent; pieces are sent as they come, without a bound in time.
         """
         timeout = httpx.Timeout(TIMEOUT_S, read=ANSWER_TIMEOUT_S)
         response = self._request(method, url, content=content, timeout=timeout)
+        if response.status_code == 204:
+            return None
         try:
             return response.json()
         except ValueError:
@@ -103,8 +114,19 @@ class WebClient:
         return response
 
     def _unreachable(self, error: httpx.HTTPError) -> PfsError:
-        why = str(error) or type(error).__name__
+        why = _why(self._endpoint, *self._trusted, error)
+        if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+            why += about_hanging_up(self._own)
         return PfsError(Kind.UNREACHABLE, f"no answer from the server at {self._endpoint}: {why}")
+
+
+def _why(endpoint: str, token: str, ca: str | None, error: httpx.HTTPError) -> str:
+    bottom: BaseException | None = error
+    while bottom is not None and not isinstance(bottom, ssl.SSLError):
+        bottom = bottom.__cause__ or bottom.__context__
+    if bottom is not None:
+        return why_unreachable(endpoint, token, ca, bottom)
+    return str(error) or type(error).__name__
 
 
 def facts(text: str | None) -> Mapping[str, str]:

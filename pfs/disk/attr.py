@@ -38,15 +38,17 @@ class Powers:
     Attributes:
         changes: may change them; otherwise an open file is for looking only.
         admin: may set every bit of a mode, and say whose a node is.
+        shares: what they make is for their group as for themselves, which its mode says, too.
     """
 
     changes: bool = True
     admin: bool = False
+    shares: bool = False
 
-    @property
-    def mode_mask(self) -> int:
-        """The bits of a mode that may be set."""
-        return 0o7777 if self.admin else 0o1777
+    def mode(self, asked: int) -> int:
+        """Return the mode that a node gets where somebody asks for one."""
+        bits = asked & (0o7777 if self.admin else 0o1777)
+        return bits | (bits & 0o700) >> 3 if self.shares else bits
 
 
 USER = Powers()
@@ -112,7 +114,7 @@ def change(target: int | str, changes: Changes, powers: Powers) -> os.stat_resul
         drop_special(target, powers)
     if changes.mode is not None:
         kept = info.st_mode & stat.S_ISGID if stat.S_ISDIR(info.st_mode) and not powers.admin else 0
-        os.chmod(target, changes.mode & powers.mode_mask | kept)
+        os.chmod(target, powers.mode(changes.mode) | kept)
     if changes.atime_ns is not None or changes.mtime_ns is not None:
         os.utime(target, ns=_times(info, changes))
     return os.stat(target)
@@ -149,7 +151,7 @@ def settle(target: int | str, parent_fd: int, mode: int, owner: Owner | None, po
         parent = os.fstat(parent_fd)
         os.chown(target, owner.uid, parent.st_gid if parent.st_mode & stat.S_ISGID else owner.gid)
     info = os.stat(target)
-    special = mode & powers.mode_mask & SPECIAL
+    special = powers.mode(mode) & SPECIAL
     if special:
         os.chmod(target, stat.S_IMODE(info.st_mode) | special)
         info = os.stat(target)

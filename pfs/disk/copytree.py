@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import trio
 
 from pfs.disk.attr import node_id_of
+from pfs.disk.counting import UNLIMITED
 from pfs.disk.domains import Disk
 from pfs.disk.system import open_beneath
 from pfs.errors import Kind, PfsError
@@ -70,7 +71,7 @@ async def copy_tree(
         what: what people call the tree.
 
     Raises:
-        PfsError: TOO_LARGE above the limits; NOT_FOUND, NOT_DIR and what else the disk says.
+        PfsError: TOO_LARGE above the limits; QUOTA; NOT_FOUND, NOT_DIR and what else the disk says.
     """
     copier = _Copier(uid, limits, what)
 
@@ -91,7 +92,8 @@ async def lay_out(disk: Disk, pieces: Iterable[Piece], target: str, *, uid: int 
     Directories on the way to a node are made with it. Nothing is ever made through a link.
 
     Raises:
-        PfsError: TOO_LARGE above the limits; IO where a content is not what the list says, and what else the disk says.
+        PfsError: TOO_LARGE above the limits; QUOTA; IO where a content is not what the list says, and what else the
+            disk says.
     """
     layer = _Layer(uid, limits, "src")
     return await _grow(disk, target, layer, lambda target_fd: layer.lay(pieces, target_fd))
@@ -99,6 +101,8 @@ async def lay_out(disk: Disk, pieces: Iterable[Piece], target: str, *, uid: int 
 
 async def _grow(disk: Disk, target: str, maker: "_Maker", work: Callable[[int], None]) -> Copied:
     """Do what takes long, in a thread, and tell who looked of what it changed."""
+
+    maker.room = disk.counts.of(target)
 
     def with_target() -> None:
         with disk.directory(target) as target_fd:
@@ -118,6 +122,7 @@ class _Maker:
     def __init__(self, uid: int | None, limits: Limits, what: str) -> None:
         self.copied = Copied()
         self.changed: set[int] = set()
+        self.room = UNLIMITED
         self._uid = uid
         self._limits = limits
         self._what = what
@@ -133,6 +138,7 @@ class _Maker:
                 f"{self._what} has more than {limits.files} files or {limits.size_bytes >> 30} GiB; "
                 "read the data from your home instead of copying it",
             )
+        self.room.bring(size_bytes)
 
     def link(self, name: str, leads_to: str, target_fd: int) -> None:
         self.count(0)

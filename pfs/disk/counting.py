@@ -1,12 +1,13 @@
-"""Keeps domains within their limits: every change in a domain passes here before it is made.
+"""Keeps users and groups within their limits: every change in a domain passes here before it is made.
 
 What counts is decided in `pfs.quota`. Here a change is made and counted so that it is counted once, whatever else goes
 on: a node is made while nobody looks at nodes, names are removed one at a time, and the size of a file that could not
 be written as intended is looked up when nobody writes to it any more. A domain without limits is not counted, and
 costs nothing.
 
-Jobs write to homes past the server. So the whole is counted again: each minute where that may have happened, or where
-somebody was refused; otherwise each hour. Counting takes one thread, a twentieth of the time at most.
+Jobs write to homes and to their own data past the server. So the whole is counted again: each minute where that may
+have happened, or where somebody was refused; otherwise each hour. Counting takes one thread, a twentieth of the time
+at most.
 
     locks, in this order    a name (`pfs.disk.orphans`)  ▸  `_removing`  ▸  those of open files  ▸  `_lock`
 """
@@ -17,7 +18,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeVar
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class Count:
-    """What one domain holds; its methods are for any thread.
+    """What one user or group holds; its methods are for any thread.
 
     Args:
         usage: None for a domain without limits: then all is let through.
@@ -75,12 +76,38 @@ class Count:
             return self.usage.due_ns()
 
     @property
+    def limits(self) -> Limits:
+        """How much there may be."""
+        return Limits() if self.usage is None else self.usage.limits
+
+    @property
     def used(self) -> Amount:
         """How much there is, as far as it was counted."""
         if self.usage is None:
             return Amount()
         with self._lock:
             return self.usage.used
+
+    def check_is_within(self) -> None:
+        """Refuse what may make more than there is, where that is above a limit already.
+
+        Raises:
+            PfsError: QUOTA.
+        """
+        if self.usage is not None:
+            with self._lock:
+                self.usage.check_is_within()
+
+    def bring(self, size_bytes: int) -> None:
+        """Let another node of this size be there, which is made past this at once.
+
+        Raises:
+            PfsError: QUOTA.
+        """
+        if self.usage is not None:
+            with self._lock:
+                self.usage.check(size_bytes, 1)
+                self.usage.brought(size_bytes, 1)
 
     # ---- changes
 
@@ -186,17 +213,17 @@ class Count:
 
     # ---- counting the whole
 
-    def see_all(self, root_fd: int, domain: str, going_on: Callable[[], bool] = lambda: True) -> None:
-        """Count every node of the domain: below its directory, and the hidden names of its open files."""
+    def see_all(self, root_fd: int, domains: Iterable[str], going_on: Callable[[], bool] = lambda: True) -> None:
+        """Count every node of these domains: below their directories, and the hidden names of their open files."""
         usage = self.usage
         if usage is None:
             return
         with self._lock:
             usage.begin_count(time.monotonic_ns())
-        for path in (domain, f"{ORPHANS}/{folder_of(domain)}"):
+        for path in (path for domain in domains for path in (domain, f"{ORPHANS}/{folder_of(domain)}")):
             try:
                 fd = open_beneath(root_fd, path, os.O_PATH | os.O_DIRECTORY)
-            except FileNotFoundError:  # nothing was ever hidden
+            except FileNotFoundError:  # nothing was ever hidden, or it is gone
                 continue
             try:
                 look = lambda info: usage.see(key_of(info), _size(info))  # noqa: E731
@@ -225,15 +252,23 @@ class Counts:
 
     Args:
         root_fd: the data root.
+
+    Attributes:
+        belongs: tells for which domain another one counts: the data of a job for its owner's home. In any thread.
+        further: tells which domains count for one beside itself. In any thread.
     """
 
     def __init__(self, root_fd: int) -> None:
+        self.belongs: Callable[[str], str] = lambda domain: domain
+        self.further: Callable[[str], Iterable[str]] = lambda domain: ()
         self._root_fd = root_fd
         self._counts: dict[str, Count] = {}
 
     def of(self, domain: str) -> Count:
         """Return what counts the domain whose directory this is."""
-        return self._counts.get(domain, UNLIMITED)
+        if not self._counts:
+            return UNLIMITED
+        return self._counts.get(domain) or self._counts.get(self.belongs(domain), UNLIMITED)
 
     def limit(self, limits: Mapping[str, Limits]) -> None:
         """Say which domains have limits; all others have none from now on."""
@@ -252,9 +287,9 @@ class Counts:
                 count.doubt()
 
     def count_now(self, domain: str) -> Amount:
-        """Return what a domain holds, with or without limits."""
+        """Return what a domain holds with those that count for it, with or without limits."""
         count = Count(Usage(domain, Limits()))
-        count.see_all(self._root_fd, domain)
+        count.see_all(self._root_fd, self.all_of(domain))
         return count.used
 
     def remove_hidden(self, folder: str, parent_fd: int, name: str, act: Callable[[], None]) -> None:
@@ -275,7 +310,12 @@ class Counts:
 
     def count_in_thread(self, domain: str, going_on: Callable[[], bool]) -> None:
         """Count what a domain with limits holds, as long as that shall go on; changes may be made meanwhile."""
-        self.of(domain).see_all(self._root_fd, domain, going_on)
+        self.of(domain).see_all(self._root_fd, self.all_of(domain), going_on)
+
+    def all_of(self, domain: str) -> Iterator[str]:
+        """Return a domain and those that count for it."""
+        yield domain
+        yield from self.further(domain)
 
     async def count(self, domain: str) -> None:
         """Count what a domain with limits holds."""

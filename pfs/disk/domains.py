@@ -54,9 +54,9 @@ RENAME_FLAGS = {RenameMode.NO_REPLACE: RENAME_NOREPLACE, RenameMode.EXCHANGE: RE
 class Disk(DiskRoot):
     """The data root with its domains, which are directories below it."""
 
-    def domain(self, path: str, uid: int | None) -> "DiskDomain":
-        """Return the domain whose directory is `path` under the root; new files belong to `uid`."""
-        return DiskDomain(self, path, uid)
+    def domain(self, path: str, uid: int | None, gid: int | None = None) -> "DiskDomain":
+        """Return the domain whose directory is `path` under the root; new files belong to `uid`, or to a group."""
+        return DiskDomain(self, path, uid, gid=gid)
 
 
 class DiskDomain:
@@ -65,18 +65,20 @@ class DiskDomain:
     Args:
         uid: whose new files are; None leaves them the server's.
         powers: what whoever acts may do here.
+        gid: the group whose all files here are; None where they are of their owners alone.
     """
 
-    def __init__(self, disk: Disk, path: str, uid: int | None, powers: Powers = USER) -> None:
+    def __init__(self, disk: Disk, path: str, uid: int | None, powers: Powers = USER, gid: int | None = None) -> None:
         self.path = path
         self._disk = disk
         self._uid = uid
-        self._owner = None if uid is None else Owner(uid, uid)
+        self._gid = gid
+        self._owner = None if uid is None else Owner(uid, uid if gid is None else gid)
         self._powers = powers
 
-    def acting(self, powers: Powers) -> "DiskDomain":
-        """Return the same domain for somebody with these powers."""
-        return DiskDomain(self._disk, self.path, self._uid, powers)
+    def acting(self, powers: Powers, uid: int | None = None) -> "DiskDomain":
+        """Return the same domain for somebody with these powers; a group's new files are theirs (`uid`)."""
+        return DiskDomain(self._disk, self.path, self._uid if self._gid is None else uid, powers, self._gid)
 
     @contextlib.contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
@@ -176,7 +178,7 @@ class DiskDomain:
 
     async def mkdir(self, path: str, mode: int, owner: Owner | None = None) -> Attr:
         """Make a directory."""
-        bits = mode & self._powers.mode_mask
+        bits = self._powers.mode(mode)
         return await self._make(path, mode, owner, lambda name, fd: os.mkdir(name, bits, dir_fd=fd))
 
     async def symlink(self, path: str, target: str, owner: Owner | None = None) -> Attr:
@@ -187,7 +189,7 @@ class DiskDomain:
         """Make a file, FIFO or socket; what goes through the latter two stays on the machine that opens them."""
         if type_ not in MADE_TYPES:
             raise PfsError(Kind.INVALID, f"a {type_} is not made like this")
-        bits = mode & self._powers.mode_mask | MADE_TYPES[type_]
+        bits = self._powers.mode(mode) | MADE_TYPES[type_]
         return await self._make(path, mode, owner, lambda name, fd: os.mknod(name, bits, dir_fd=fd))
 
     async def make_file(self, path: str, mode: int, data: bytes, changes: Changes) -> Attr:
@@ -197,7 +199,7 @@ class DiskDomain:
         def work() -> Attr:
             with self._parent(path) as (fd, name):
                 watched = self._disk.watch(fd)
-                file = make_whole(name, fd, mode & self._powers.mode_mask, data, self._count())
+                file = make_whole(name, fd, self._powers.mode(mode), data, self._count())
                 try:
                     info = settle(file, fd, mode, self._owner, self._powers)
                     if changes != Changes():
@@ -351,7 +353,7 @@ class DiskDomain:
         def work() -> DiskFile:
             with self._parent(path) as (parent_fd, name), nodes.holding(name):
                 watched = self._disk.watch(parent_fd)
-                fd, made = open_or_make(name, parent_fd, flags, mode & self._powers.mode_mask, self._count())
+                fd, made = open_or_make(name, parent_fd, flags, self._powers.mode(mode), self._count())
                 try:
                     info = check_ordinary(fd)
                     if made:

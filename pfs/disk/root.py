@@ -14,8 +14,9 @@ import trio
 
 from pfs.disk.counting import Counts
 from pfs.disk.orphans import OpenNodes
+from pfs.disk.project import Projects
 from pfs.disk.quick import Quickness, all_local, parse_mounts
-from pfs.disk.system import anew, open_beneath, translate
+from pfs.disk.system import anew, keep_for_group, open_beneath, translate
 from pfs.path import parent_and_name
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ class DiskRoot:
         self._quickness = Quickness()
         self.nodes = OpenNodes(self._root_fd)
         self.counts = Counts(self._root_fd)
+        self.projects = Projects(self._root_fd)
         self.nodes.removing = self.counts.remove_hidden
         self.watch: Callable[[int], bool] = lambda fd: False
         self.changed: Callable[[Collection[int]], Awaitable[None]] = _nobody_has_copies
@@ -99,6 +101,17 @@ class DiskRoot:
                 os.chmod(anew(made), mode)
                 if uid is not None:
                     os.chown(anew(made), uid, uid)
+
+    def make_group_directory_now(self, path: str, gid: int | None) -> None:
+        """Make sure that the directory `path` is there, and is a group's with all that will be made in it."""
+        parent, name = parent_and_name(path)
+        with self.directory(parent) as fd, contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=fd)
+        with self.directory(path) as made:
+            if gid is not None:
+                os.chown(anew(made), -1, gid)
+            os.chmod(anew(made), 0o2770)
+            keep_for_group(anew(made))
 
     def write_file_now(self, directory: str, name: str, data: bytes, uid: int | None) -> None:
         """Write a small file of the server's own choosing, in one step for whoever reads it."""

@@ -7,6 +7,7 @@ directory where it begins: in one step, without following any link, however ofte
 import ctypes
 import errno
 import os
+import struct
 
 from pfs.errors import Kind, PfsError
 
@@ -14,6 +15,9 @@ _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
 _SYNC_FILE_RANGE_WRITE = 2
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+# user, group and others, as in acl(5): what is made below a directory with this is the group's, whatever the umask
+_ACL_VERSION, _ACL_UNDEFINED_ID = 2, 0xFFFFFFFF
+_OF_GROUP = ((0x01, 7), (0x04, 7), (0x20, 0))
 _libc = ctypes.CDLL(None, use_errno=True)
 
 KIND_OF_ERRNO = {
@@ -107,3 +111,13 @@ def sync_all(path: str) -> None:
 def anew(fd: int) -> str:
     """Return a name for what an O_PATH descriptor stands for; it leads nowhere else, whatever is renamed."""
     return f"/proc/self/fd/{fd}"
+
+
+def keep_for_group(directory: str) -> None:
+    """Let whatever is made in a directory be open to its group; where the disk knows no ACLs, umasks decide."""
+    entries = b"".join(struct.pack("<HHI", tag, bits, _ACL_UNDEFINED_ID) for tag, bits in _OF_GROUP)
+    try:
+        os.setxattr(directory, "system.posix_acl_default", struct.pack("<I", _ACL_VERSION) + entries)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import trio
 
 from pfs.errors import Kind, PfsError
+from pfs.protocol.defects import told_defect
 from pfs.protocol.inline import noticing
 from pfs.protocol.wire import Answer, Ask, Cancel, Json, decode_frame, encode_frame
 
@@ -292,9 +293,7 @@ class Channel:
         except PfsError as error:
             return encode_frame(Answer(ask.number, {}, error=error))
         except Exception:
-            log.exception("defect while answering %.80s", ask.op)
-            defect = PfsError(Kind.INTERNAL, f"a defect of the server while doing {ask.op[:80]!r}; its log has more")
-            return encode_frame(Answer(ask.number, {}, error=defect))
+            return encode_frame(Answer(ask.number, {}, error=told_defect(log, f"answering {ask.op[:80]!r}")))
 
     async def _keep(self) -> None:
         while (data := await self._transport.pulse()) is not None:

@@ -7,8 +7,10 @@ in the `ssl.MemoryBIO`, so that several who take turns can share a connection.
 
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
-import trio
+if TYPE_CHECKING:  # not loaded for commands that look once and end
+    import trio
 
 RECEIVE_BYTES = 256 * 1024
 SEND_BYTES = 256 * 1024
@@ -32,7 +34,7 @@ class Records:
         self.unsent = b""  # encrypted, and to be sent before anything else
 
     @classmethod
-    def of(cls, stream: trio.SSLStream[trio.SocketStream], sock: socket.socket) -> "Records | None":
+    def of(cls, stream: "trio.SSLStream[trio.SocketStream]", sock: socket.socket) -> "Records | None":
         """Return what goes on with a connection where trio is; None when this is not the trio that is known here.
 
         What trio is asked to do meanwhile is well, too, but for sending before `unsent`.

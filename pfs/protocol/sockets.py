@@ -6,6 +6,7 @@ inside its nursery, where an address in use becomes a nest of exception groups.
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -24,9 +25,13 @@ BACKLOG = 1024
 WRITE_PIECE_BYTES = 256 * 1024
 WRITE_TIMEOUT_S = 30.0  # for one piece: a reader slower than 9 KB/s is taken for gone
 GRACE_S = 3.0  # what is running when the server is told to end has so long
+# of TLS 1.2 only what keeps its secrets when a key is stolen later, and is authenticated as a whole; 1.3 has no other
+CIPHERS_OF_TLS_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20"
 _PEER_FORM = "=iII"  # struct ucred
 
 Stream = trio.SSLStream[trio.SocketStream] | trio.SocketStream
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +132,41 @@ def _listen_error(where: str, error: Exception) -> PfsError:
 def tls_context(tls: Tls) -> ssl.SSLContext:
     """Return the server's side of TLS: 1.2 or newer, HTTP/1.1 only.
 
+    A certificate that was renewed is shown to whoever connects from then on, without a restart.
+
     Raises:
         PfsError: INVALID when the files are no good.
     """
+    context = _context(tls)
+    newest, seen = context, _stamp(tls)
+
+    def renew(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        nonlocal newest, seen
+        stamp = _stamp(tls)
+        if stamp != seen:
+            seen = stamp
+            try:
+                newest = _context(tls)
+            except PfsError as error:  # two files are not renewed at one moment: the next change is looked at again
+                log.warning("the certificate of before is used on: %s", error)
+        connection.context = newest
+
+    context.sni_callback = renew  # called for each handshake, with a name or without
+    return context
+
+
+def _stamp(tls: Tls) -> object:
+    """Return something else after each change of certificate or key."""
+    try:
+        return [(found.st_ino, found.st_mtime_ns) for found in map(os.stat, (tls.certfile, tls.keyfile))]
+    except OSError:
+        return None
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS_OF_TLS_1_2)
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(tls.certfile, tls.keyfile)
@@ -139,7 +174,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
             context.load_verify_locations(tls.client_ca)
             context.verify_mode = ssl.CERT_OPTIONAL
     except OSError as error:  # ssl.SSLError is one
-        names = ", ".join(name for name in (tls.certfile, tls.keyfile, tls.client_ca) if name)
+        names = ", ".join(dict.fromkeys(name for name in (tls.certfile, tls.keyfile, tls.client_ca) if name))
         message = f"cannot use the TLS files {names}: {error.strerror or error}; give PEM files that belong together"
         raise PfsError(Kind.INVALID, message) from None
     return context

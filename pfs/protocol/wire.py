@@ -30,6 +30,8 @@ OPEN_PATH = "/api/v1/open"  # ranges of open files (`pfs.server.bulk`)
 RANGE_BYTES_MAX = 8 * 1024 * 1024  # of one of them
 KEPT_FOR_BULK = b"pfs-bulk"  # in a Connection header: it carries ranges of open files, and nothing else
 FILES_PATH = "/api/v1/fs"
+JOIN_PATH = "/api/v1/nodes/join"
+AUTHORITY_PATH = "/api/v1/authority"  # the certificate that keys name by its hash, for everybody
 
 Json = dict[str, Any]
 _encode_json = json.JSONEncoder(separators=(",", ":")).encode  # made once: that costs as much as a small question

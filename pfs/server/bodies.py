@@ -1,4 +1,8 @@
-"""Files in bodies of HTTP: how they are sent, with ranges and streams, and how they are taken, whole or not at all."""
+"""Files in bodies of HTTP: how they are sent, with ranges and streams, and how they are taken, whole or not at all.
+
+A body is bounded in size by the door that it comes through (`pfs.server.doors`), and in time: one that falls silent is
+given up, and so is one that only drips. Only waiting counts, not what we do with the bytes.
+"""
 
 import re
 import secrets
@@ -19,8 +23,13 @@ from pfs.protocol.wire import Json, encode_attr
 CHUNK_BYTES = 1024 * 1024
 WHOLE_BYTES_MAX = 1024 * 1024
 BODY_SILENCE_S = 30.0
+BODY_RATE_MIN = 1024  # bytes a second, in the long run
+BYTES_MAX = "pfs.body_bytes_max"  # in a scope: what the door takes
 EACH_BYTES_MAX = 64 * 1024
 NO_TEXT = (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.IS_DIR, Kind.LOOP, Kind.UNSUPPORTED)
+
+# a browser takes an answer for nothing but what it is said to be, and runs nothing of what stands in it
+HARMLESS = {"x-content-type-options": "nosniff", "content-security-policy": "default-src 'none'; sandbox"}
 
 
 async def listing(fs: LeasedTree, path: str, each: str | None) -> Json:
@@ -54,7 +63,8 @@ async def _text(fs: LeasedTree, path: str) -> str | None:
 def _headers(attr: Attr) -> dict[str, str]:
     headers = {
         "content-type": "application/octet-stream",
-        "x-content-type-options": "nosniff",
+        **HARMLESS,
+        "content-disposition": "attachment",
         "accept-ranges": "none" if attr.stream else "bytes",
     }
     if not attr.stream:
@@ -135,30 +145,42 @@ async def _pieces(file: OpenFile, start: int, end: int | None, wait: bool = True
 
 
 async def body_of(request: Request) -> AsyncGenerator[bytes, None]:
-    """Yield the request's body; one that falls silent is given up."""
+    """Yield the request's body; what no door takes is no body.
+
+    Raises:
+        PfsError: TOO_LARGE for more than the door takes, TIMED_OUT for one that falls silent or drips.
+    """
+    bytes_max: int = request.scope.get(BYTES_MAX, 0)
+    came, patience_s = 0, BODY_SILENCE_S
     async with aclosing(request.stream()) as stream:
         while True:
-            with trio.move_on_after(BODY_SILENCE_S) as scope:
+            began_s = trio.current_time()
+            with trio.move_on_after(min(BODY_SILENCE_S, patience_s)) as scope:
                 try:
                     chunk = await anext(stream)
                 except StopAsyncIteration:
                     return
             if scope.cancelled_caught:
-                raise PfsError(Kind.TIMED_OUT, f"the upload was silent for {BODY_SILENCE_S:.0f} s")
+                raise PfsError(Kind.TIMED_OUT, "the upload was silent for too long, or too slow")
+            came += len(chunk)
+            if came > bytes_max:
+                raise PfsError(Kind.TOO_LARGE, f"at most {bytes_max} bytes are taken here")
+            patience_s += len(chunk) / BODY_RATE_MIN - (trio.current_time() - began_s)
             yield chunk
 
 
-async def whole_body(request: Request) -> bytes:
+async def whole_body(request: Request, bytes_max: int = WHOLE_BYTES_MAX) -> bytes:
     """Return a small body, all of it.
 
     Raises:
-        PfsError: INVALID when it was cut, TOO_LARGE above `WHOLE_BYTES_MAX`.
+        PfsError: INVALID when it was cut, TOO_LARGE above `bytes_max`.
     """
     length = request.headers.get("content-length", "")
+    bytes_max = min(bytes_max, request.scope.get(BYTES_MAX, 0))
     if not length.isdigit():
         raise PfsError(Kind.INVALID, "a Content-Length is needed here, so that a cut upload is noticed")
-    if int(length) > WHOLE_BYTES_MAX:
-        raise PfsError(Kind.TOO_LARGE, f"at most {WHOLE_BYTES_MAX} bytes are taken here")
+    if int(length) > bytes_max:
+        raise PfsError(Kind.TOO_LARGE, f"at most {bytes_max} bytes are taken here")
     body = b"".join([chunk async for chunk in body_of(request)])
     if len(body) != int(length):
         raise PfsError(Kind.INVALID, f"{length} bytes were announced and {len(body)} came")

@@ -21,18 +21,19 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import parse_qs
 
 import h11
 import trio
 
-from pfs.accounts import Identity, KeyKind
+from pfs.accounts.store import FILE_KINDS, Identity
 from pfs.api import OpenFile
 from pfs.disk.file import Runner
 from pfs.disk.system import start_writing, translate
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
+from pfs.protocol.defects import told_defect
 from pfs.protocol.nearby import name_of
 from pfs.protocol.wire import OPEN_PATH, RANGE_BYTES_MAX
 from pfs.server.line import LOOP_PIECE_BYTES, PIECE_BYTES, GoneError, Line
@@ -46,7 +47,7 @@ OFFSET_MAX = 2**63 - 1
 log = logging.getLogger(__name__)
 
 Lookup = Callable[[int], OpenFile | None]
-Identify = Callable[[dict[str, str]], Awaitable[Identity]]
+Identify = Callable[[dict[str, str], dict[str, Any]], Awaitable[Identity]]
 T = TypeVar("T")
 
 
@@ -112,7 +113,8 @@ class BulkSessions:
         """Return what answers the requests of this module's docstring.
 
         Args:
-            identify: tells whom a request's headers (small letters) prove; raises UNAUTHENTICATED.
+            identify: tells whom a request's headers (small letters) and the extensions of its connection prove; raises
+                UNAUTHENTICATED.
         """
         return _Door(self._sessions, identify)
 
@@ -179,8 +181,7 @@ class _Door:
         except GoneError:
             raise
         except Exception:
-            log.exception("defect while answering a bulk %s", request.method.decode())
-            failure = PfsError(Kind.INTERNAL, "a defect of the server; its log has more")
+            failure = told_defect(log, f"answering a bulk {request.method.decode()}")
         if line.begun:
             log.info("an answer is cut: %s", failure)
             raise GoneError
@@ -190,7 +191,8 @@ class _Door:
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
         path, _, query = request.target.decode("ascii").partition("?")
         secret, _, handle = path.removeprefix(f"{OPEN_PATH}/").partition("/")
-        session = await self._session(secret, headers)
+        session = await self._session(secret, headers, line.extensions)
+        line.proven()
         file = session.files(_number(handle, "handle"))
         if file is None:
             raise PfsError(Kind.BAD_HANDLE, "this file is not open here (any more)")
@@ -210,16 +212,16 @@ class _Door:
         else:
             raise PfsError(Kind.UNSUPPORTED, "only GET and PUT are answered here")
 
-    async def _session(self, secret: str, headers: dict[str, str]) -> _Session:
+    async def _session(self, secret: str, headers: dict[str, str], extensions: dict[str, Any]) -> _Session:
         session = self._sessions.get(secret)
         shown = headers.get("authorization", "")
         if session is not None and shown and secrets.compare_digest(session.proven.encode(), shown.encode()):
             return session
-        identity = await self._identify(headers)
-        if identity.kind is not KeyKind.USER:
-            raise PfsError(Kind.UNAUTHENTICATED, "this is a node's key; files are for users' tokens")
+        identity = await self._identify(headers, extensions)
+        if identity.kind not in FILE_KINDS:
+            raise PfsError(Kind.UNAUTHENTICATED, f"this is a {identity.kind}'s key; files are for users' tokens")
         # somebody else's session looks as if there were none
-        if session is None or identity.subject.user != session.subject.user:
+        if session is None or _who(identity.subject) != _who(session.subject):
             raise PfsError(Kind.BAD_HANDLE, "there is no such session (any more)")
         session.proven = shown
         return session
@@ -280,6 +282,10 @@ async def _begin(file: OpenFile, start: int, size: int, line: Line) -> tuple[int
         size = len(piece)
     await line.send(_head(line, start, size) + piece)
     return size, len(piece)
+
+
+def _who(subject: Subject) -> tuple[str, int | None]:
+    return subject.user, subject.job
 
 
 def _head(line: Line, start: int, size: int) -> bytes:

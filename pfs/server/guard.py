@@ -7,21 +7,25 @@ answered before the body had come. Here a connection is a task that fails alone:
     _Connection   one accepted stream. Whatever is raised in it is logged in one line and ends it alone. Every write
                   has a deadline; closing says everything that was written before it says goodbye.
     _Http11       HTTP/1.1 and nothing else: HTTP/2 is ten times slower here and has most defects.
-    _Tasks        the applications that answer this connection, and the timers that must not outlive it.
-    _Inbox        what one application still has to receive; it never blocks on "the client is gone".
+    Tasks         what runs for it (`pfs.server.calls`).
+    Crowd         how many there may be, by address and of all (`pfs.server.crowd`).
 
 WebSockets, and whatever else is not to pass through an application, are handed over whole (`pfs.server.takeover`).
 
-Hypercorn's parts are reached by subclassing and by one replaced name (`_patch`), so the version is pinned. What the
-application must do itself: bound the size and the duration of a body that it reads. There is no read timeout here,
-since a client that waits for a log to grow is silent for hours.
+Hypercorn's parts are reached by subclassing and by one replaced name (`_patch`), so the version is pinned. The head of
+a request has a time of its own, from the first byte on. What the application must do itself: bound the size and the
+duration of a body that it reads (`pfs.server.bodies`). There is no other read timeout here, since a client that waits
+for a log to grow is silent for hours.
 """
 
 import contextlib
 import importlib.metadata
 import logging
+import resource
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any
 
 import h11
@@ -29,17 +33,19 @@ import hypercorn.trio.run
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config, Sockets
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_socket_addr
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
+from pfs.accounts.throttle import source_of
 from pfs.errors import Kind, PfsError
 from pfs.protocol.sockets import GRACE_S, Deadlines, Tls, drop, extensions_of, listening, tls_context, transport_of
+from pfs.server.calls import Tasks
+from pfs.server.crowd import MOST, Crowd, Guest, lone_guest
 from pfs.server.takeover import Taken, Taker
 
 __all__ = ["Tls", "serve"]
@@ -52,6 +58,8 @@ LIFESPAN_END_TIMEOUT_S = 10.0
 LINGER_S = 2.0  # closing while the client still sends: a reset would take our last words from it
 KEEP_ALIVE_S = 75.0
 HANDSHAKE_TIMEOUT_S = 10.0
+HEAD_TIMEOUT_S = 20.0  # for all of a request's head; on a new connection, from its beginning on
+TELL_EVERY_S = 60.0  # of those who are turned away
 
 _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
@@ -128,6 +136,8 @@ class _Settings(Config):
 
     def __init__(self, deadlines: Deadlines, context: ssl.SSLContext | None, takers: Mapping[str, Taker]) -> None:
         self.deadlines = deadlines
+        self._crowd = Crowd(_connections_max())
+        self._told_s = -inf
         self._takers = [(start.encode(), taker) for start, taker in takers.items()]
         self._context = context
         _hypercorn_log.setLevel(logging.WARNING)
@@ -141,84 +151,22 @@ class _Settings(Config):
         """Return who takes connections that ask for `target`."""
         return next((taker for start, taker in self._takers if target.startswith(start)), None)
 
+    def let_in(self, address: str | None, leave: Callable[[], None]) -> Guest | None:
+        """Let a connection in; None where there is no room, which the log tells now and then."""
+        guest = self._crowd.enter(address, leave)
+        if guest is None and trio.current_time() >= self._told_s + TELL_EVERY_S:
+            self._told_s = trio.current_time()
+            log.warning("a connection from %s was turned away: there are too many, and all of them busy", address)
+        return guest
+
     def create_ssl_context(self) -> ssl.SSLContext | None:
         return self._context
 
 
-class _Inbox:
-    """The messages for one application call: bounded, in order, and ended by a last one that always fits.
-
-    Once it is ended, whatever else is put is dropped: a body that nobody reads any more holds nobody up.
-    """
-
-    def __init__(self, size: int, last: Message) -> None:
-        self._send, self._receive = trio.open_memory_channel[Message](size)
-        self._last = last
-        self._told = False
-
-    async def put(self, message: Message) -> None:
-        """Add a message, waiting for room; a disconnect ends the inbox at once."""
-        if message["type"] == self._last["type"]:
-            self._last = message
-            self.end()
-        else:
-            with contextlib.suppress(trio.ClosedResourceError):
-                await self._send.send(message)
-
-    def end(self) -> None:
-        """Nothing comes any more but the last."""
-        self._send.close()
-
-    async def get(self) -> Any:
-        """Return the next message; one that is there comes even to a caller who is already cancelled.
-
-        Starlette asks in that way whether the client is gone.
-        """
-        try:
-            try:
-                return self._receive.receive_nowait()
-            except trio.WouldBlock:
-                return await self._receive.receive()
-        except trio.EndOfChannel:
-            if self._told:
-                await trio.lowlevel.checkpoint()  # a loop over this must not take the processor for itself
-            self._told = True
-            return self._last
-
-
-class _Tasks(TaskGroup):
-    """What runs for one connection: applications, which finish, and timers, which end with it."""
-
-    def __init__(self, calls: trio.Nursery, timers: trio.Nursery, extensions: dict[str, dict[str, Any]]) -> None:
-        super().__init__()
-        self._nursery = timers
-        self._calls = calls
-        self._extensions = extensions
-        self._inboxes: set[_Inbox] = set()
-
-    async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
-        scope["extensions"].update(self._extensions)
-        gone = {"type": f"{scope['type']}.disconnect", "code": 1006}
-        inbox = _Inbox(config.max_app_queue_size, gone)
-        self._inboxes.add(inbox)
-        self._calls.start_soon(self._call, app, config, scope, inbox, send)
-        return inbox.put
-
-    async def _call(self, app: Any, config: Config, scope: Any, inbox: _Inbox, send: Any) -> None:
-        async def send_whole(message: Any) -> None:
-            if message is not None:  # None is Hypercorn's own: the application has returned
-                await trio.lowlevel.checkpoint_if_cancelled()
-            await send(message)
-
-        try:
-            await _handle(app, config, scope, inbox.get, send_whole, trio.to_thread.run_sync, trio.from_thread.run)
-        finally:
-            self._inboxes.discard(inbox)
-
-    def disconnect(self) -> None:
-        """Tell every application that still runs that its client is gone."""
-        for inbox in self._inboxes:
-            inbox.end()
+def _connections_max() -> int:
+    """Return how many connections there may be: half of our descriptors, since each may want a second one."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)
 
 
 class _RefusedError(Exception):
@@ -245,11 +193,32 @@ class _Http11(H11Protocol):
             await self._send_error_response(refusal.args[0])
             await self.send(Closed())
 
+    @property
+    def hears_a_head(self) -> bool:
+        """True while the head of a request has begun to come."""
+        http = self.connection
+        return http.their_state is h11.IDLE and bool(http.trailing_data[0])
+
+    async def give_up(self) -> None:
+        """The head of a request takes too long."""
+        if self.hears_a_head:
+            await self._send_error_response(408)
+        await self.send(Closed())
+
     async def _check_protocol(self, event: h11.Request) -> None:
         if event.http_version not in {b"1.0", b"1.1"}:
-            raise _RefusedError(505)
+            raise _RefusedError(400)
         if event.method == b"CONNECT":
-            raise _RefusedError(501)
+            raise _RefusedError(405)
+        names = {name for name, _ in event.headers}
+        chunked = b"transfer-encoding" in names
+        if chunked and (b"content-length" in names or event.http_version == b"1.0"):
+            # a proxy before us may take the other for the body's end, and what is behind that for the next request
+            raise _RefusedError(400)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        # what is wrong is wrong with the request, also where h11 hints at 501
+        await super()._send_error_response(400 if status_code >= 500 else status_code)
 
     async def _create_stream(self, request: h11.Request) -> None:
         taker = self.config.taker(request.target)
@@ -282,13 +251,28 @@ class _Connection(TCPServer):
     async def run(self) -> None:
         self._reading = trio.CancelScope()
         self._closing = False
+        self._head_due_s = trio.current_time() + HEAD_TIMEOUT_S
+        self._guest = lone_guest()
+        life = trio.CancelScope()
         try:
-            await self._converse()
+            guest = self.config.let_in(self._address(), life.cancel)
+            if guest is None:
+                await drop(self.stream)
+                return
+            self._guest = guest
+            with life:
+                await self._converse()
         except* _GONE:
             log.debug("a client left")
         except* Exception as group:
             error = _first(group)
             log.warning("a connection was ended by %s: %.200r", type(error).__name__, str(error))
+        finally:
+            self._guest.is_gone()
+
+    def _address(self) -> str | None:
+        sock = transport_of(self.stream).socket
+        return None if sock.family == socket.AF_UNIX else source_of(sock.getpeername()[0])
 
     async def _converse(self) -> None:
         secure = isinstance(self.stream, trio.SSLStream)
@@ -300,7 +284,7 @@ class _Connection(TCPServer):
         server = parse_socket_addr(sock.family, sock.getsockname())
         async with trio.open_nursery() as timers:
             async with trio.open_nursery() as calls:
-                self._task_group = tasks = _Tasks(calls, timers, extensions_of(self.stream))
+                self._task_group = tasks = Tasks(calls, timers, extensions_of(self.stream))
                 state = ConnectionState(self.state)
                 self.protocol = _Http11(
                     self.app, self.config, self.context, tasks, state, secure, client, server, self.protocol_send
@@ -317,6 +301,8 @@ class _Connection(TCPServer):
                     await self.protocol.handle(RawData(data))
                 if not data or self.protocol.taken is not None:
                     break
+                if self._head_due_s == inf and self.protocol.hears_a_head:
+                    self._head_due_s = trio.current_time() + HEAD_TIMEOUT_S
         if self.protocol.taken is not None:
             await self._hand_over(*self.protocol.taken)
             return
@@ -326,7 +312,7 @@ class _Connection(TCPServer):
 
     async def _hand_over(self, taker: Taker, request: h11.Request) -> None:
         early = bytes(self.protocol.connection.trailing_data[0])
-        taken = Taken(self.stream, request, early, extensions_of(self.stream), self.config.deadlines)
+        taken = Taken(self.stream, request, early, extensions_of(self.stream), self.config.deadlines, self._guest)
         try:
             await taker(taken)
         finally:
@@ -336,10 +322,15 @@ class _Connection(TCPServer):
 
     async def _receive(self) -> bytes | None:
         """Return what came, b"" at the end, None when the peer is gone or dead."""
-        try:
-            return bytes(await self.stream.receive_some(MAX_RECV))
-        except _GONE:
-            return None
+        while True:
+            with trio.CancelScope(deadline=self._head_due_s) as waiting:
+                try:
+                    return bytes(await self.stream.receive_some(MAX_RECV))
+                except _GONE:
+                    return None
+            if waiting.cancelled_caught:
+                self._head_due_s = inf
+                await self.protocol.give_up()
 
     async def protocol_send(self, event: Event) -> None:
         # whole, whatever becomes of the caller: what is left out here is missing from what the client hears; an
@@ -350,6 +341,9 @@ class _Connection(TCPServer):
             elif isinstance(event, Closed):
                 await self._finish()
             else:
+                if isinstance(event, Updated):
+                    self._head_due_s = inf
+                    (self._guest.rests if event.idle else self._guest.works)()
                 await super().protocol_send(event)
 
     async def _write(self, data: bytes) -> None:

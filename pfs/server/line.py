@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import h11
 import trio
@@ -31,6 +32,7 @@ LOOP_PIECE_BYTES = 256 * 1024  # through the event loop; of these, a server may 
 HEAD_BYTES_MAX = 16 * 1024
 STALL_S = 0.05
 BODY_SILENCE_S = 30.0
+BODY_RATE_MIN = 1024  # bytes a second
 KEEP_ALIVE_S = 75.0
 LINGER_S = 2.0
 UNTOLD_BYTES = 2**63  # for a body that ends nobody knows where
@@ -75,6 +77,11 @@ class Line:
             self._sock.close()
 
     @property
+    def extensions(self) -> dict[str, dict[str, Any]]:
+        """What the connection tells of who is at the other end (`pfs.server.takeover.Taken`)."""
+        return self._taken.extensions
+
+    @property
     def direct(self) -> bool:
         """True where bodies can travel in threads."""
         return self._sock is not None and (self._records is not None or self._plain)
@@ -82,6 +89,10 @@ class Line:
     @property
     def _plain(self) -> bool:
         return isinstance(self._taken.stream, trio.SocketStream)
+
+    def proven(self) -> None:
+        """Whose requests these are has been shown."""
+        self._taken.guest.proves()
 
     # ---- heads
 
@@ -176,18 +187,19 @@ class Line:
         """Return exactly so many bytes of the body.
 
         Raises:
-            PfsError: TIMED_OUT when the client falls silent.
+            PfsError: TIMED_OUT when the client falls silent, or sends too slowly.
             GoneError: it left.
         """
         data = bytearray(size)
+        end_s = trio.current_time() + BODY_SILENCE_S + size / BODY_RATE_MIN
         with memoryview(data) as view:
             got = self._take_early(view)
             while got < size:
-                with trio.move_on_after(BODY_SILENCE_S) as silence:
+                with trio.CancelScope(deadline=min(end_s, trio.current_time() + BODY_SILENCE_S)) as silence:
                     got += await self._receive_into(view[got:])
                 if silence.cancelled_caught:
                     self.kept = False
-                    raise PfsError(Kind.TIMED_OUT, f"the upload was silent for {BODY_SILENCE_S:.0f} s")
+                    raise PfsError(Kind.TIMED_OUT, "the upload was silent for too long, or too slow")
         self.body_bytes -= size
         return bytes(data)
 

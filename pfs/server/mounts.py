@@ -17,12 +17,13 @@ import re
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
-from pfs.accounts import Identity
+from pfs.accounts.store import Identity
 from pfs.api import Name
 from pfs.errors import Kind, PfsError
 from pfs.leasing.filesystem import LeasedTree
 from pfs.leasing.hub import Holder, LeaseHub
 from pfs.leasing.promises import Promises
+from pfs.perm import SERVICE, Verb, allowed
 from pfs.protocol.channel import Channel, Handler
 from pfs.protocol.wire import Json
 from pfs.server.bulk import BulkSessions
@@ -45,7 +46,7 @@ class Mounts:
         self, filesystem: Callable[[Identity], TreeFileSystem], socket: str, promises: Promises | None = None
     ) -> None:
         self._filesystem = filesystem
-        self._socket = socket
+        self.socket = socket
         self.hub = LeaseHub(promises)
         self.bulk = BulkSessions()
 
@@ -76,7 +77,11 @@ class Mounts:
                     raise PfsError(Kind.INVALID, "a mount says hello once")
                 name = args.get("mount")
                 await self.hub.enter(holder, name if isinstance(name, str) and NAME.fullmatch(name) else secret)
-                return {"bulk": secret, "socket": self._socket, "admin": identity.subject.admin}, b""
+                return {
+                    "bulk": secret,
+                    "socket": self.socket,
+                    "admin": allowed(identity.subject, Verb.RULE, SERVICE),
+                }, b""
             answer = self._answer(op, holder)
             return await session.handle(op, args, body) if answer is None else (answer, b"")
 

@@ -7,65 +7,55 @@
     POST   /api/v1/fs/<path>?op=mkdir   a directory
     WS     /api/v1/channel              everything else (`pfs.server.session`), one connection for all; taken over whole
 
-Who comes in shows a token: `Authorization: Bearer <token>`. Errors are `{"error": {"kind", "message", "path"}}`
-with the status of `STATUS_OF_KIND`.
+Who comes in shows a token: `Authorization: Bearer <token>`; each route is a door (`pfs.server.doors`).
 """
 
-import json
-import logging
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from typing import Any
 from urllib.parse import quote, unquote
 
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from pfs.accounts import Identity, KeyKind
+from pfs.accounts.keyring import key_name
+from pfs.accounts.store import FILE_KINDS, Identity, KeyKind
 from pfs.api import NodeType, OpenFlags
+from pfs.audit.origin import acting
 from pfs.errors import Kind, PfsError
+from pfs.keys import is_token, key_of_certificate
 from pfs.leasing.filesystem import LeasedTree
 from pfs.path import join, parent_and_name
 from pfs.protocol.channel import Channel, Handler
 from pfs.protocol.websocket import WebSocketTransport
-from pfs.protocol.wire import FILES_PATH, Json, encode_attr, encode_error
+from pfs.protocol.wire import FILES_PATH, encode_attr
 from pfs.server.bodies import Head, content, listing, upload, whole_body
+from pfs.server.doors import (
+    BYTES,
+    JSON,
+    NOTHING,
+    STATUS_OF_KIND,
+    Asks,
+    Body,
+    Door,
+    Tells,
+    an_object,
+    error_response,
+    json_response,
+    source_of_request,
+)
 from pfs.server.takeover import Taken, accept_websocket, response_head
+from pfs.server.visits import Identify, Visits
 
-log = logging.getLogger(__name__)
+__all__ = ["STATUS_OF_KIND", "Conversation", "Gate", "error_response", "json_response", "shown"]
 
-STATUS_OF_KIND = {
-    Kind.NOT_FOUND: 404,
-    Kind.EXISTS: 409,
-    Kind.DENIED: 403,
-    Kind.FORBIDDEN: 403,
-    Kind.NOT_DIR: 409,
-    Kind.IS_DIR: 409,
-    Kind.NOT_EMPTY: 409,
-    Kind.INVALID: 400,
-    Kind.BUSY: 409,
-    Kind.STALE: 409,
-    Kind.BAD_HANDLE: 409,
-    Kind.NAME_TOO_LONG: 400,
-    Kind.TOO_LARGE: 413,
-    Kind.NO_SPACE: 507,
-    Kind.QUOTA: 507,
-    Kind.CROSS_DOMAIN: 409,
-    Kind.READ_ONLY: 403,
-    Kind.LOOP: 400,
-    Kind.UNSUPPORTED: 501,
-    Kind.UNAUTHENTICATED: 401,
-    Kind.TIMED_OUT: 408,
-    Kind.UNREACHABLE: 503,
-    Kind.WOULD_BLOCK: 409,
-    Kind.TOO_MANY: 429,
-    Kind.TOO_MANY_LINKS: 409,
-    Kind.NO_DATA: 404,
-    Kind.IO: 500,
-    Kind.INTERNAL: 500,
-}
+FILE_BYTES_MAX = 1 << 40
+ASKED_AT_ONCE_MAX = 128  # of one account
+CHANNELS_MAX = 1024  # of one account, for files: a crowd of them leaves the others their part
 
-Identify = Callable[[str], Awaitable[Identity]]
 # given a function that hands over the channel, a conversation yields what answers the other side
 Conversation = Callable[[Identity, Callable[[], Channel]], AbstractAsyncContextManager[Handler]]
 
@@ -77,6 +67,7 @@ class Gate:
         identify: tells whose a token is.
         filesystem: gives a subject its view of the tree.
         conversations: what to say over a channel to each kind of peer.
+        stamp: returns something else after each change of accounts.
     """
 
     def __init__(
@@ -84,62 +75,127 @@ class Gate:
         identify: Identify,
         filesystem: Callable[[Identity], LeasedTree],
         conversations: dict[KeyKind, Conversation],
+        stamp: Callable[[], object] = lambda: None,
     ) -> None:
         self._identify = identify
+        self.visits = Visits(identify, stamp)
         self._filesystem = filesystem
         self._conversations = conversations
         self._channels: set[Channel] = set()
+        self._asking: Counter[str] = Counter()
+        self._talking: Counter[str] = Counter()
 
     async def hang_up(self) -> None:
         """End every channel: whoever is at the other end looks for the server again."""
         for channel in list(self._channels):
             await channel.close()
 
-    async def identity(self, headers: "dict[str, str]") -> Identity:
-        """Return whom the request's token proves."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() not in ("bearer", "token") or not token:
-            raise PfsError(Kind.UNAUTHENTICATED, "a token is needed: Authorization: Bearer <token>")
-        return await self._identify(token.strip())
+    async def identity(self, headers: Mapping[str, str], extensions: Mapping[str, Any]) -> Identity:
+        """Return whom the request's token proves, or the certificate of its connection."""
+        return await self._identify(shown_by(headers, extensions))
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Door]:
         """Return the routes of this module's docstring."""
-        files = FILES_PATH + "/{path:path}"
+        door = partial(self._door, path=FILES_PATH + "/{path:path}")
+        attr = an_object({"type": {"type": "string"}, "size": {"type": "integer"}})
+        entries = {"type": "array", "items": an_object({"name": {"type": "string"}, "type": {"type": "string"}})}
         return [
-            Route(files, self._guarded(self._get), methods=["GET"]),
-            Route(files, self._guarded(self._put), methods=["PUT"]),
-            Route(files, self._guarded(self._delete), methods=["DELETE"]),
-            Route(files, self._guarded(self._post), methods=["POST"]),
+            door(
+                "GET",
+                answer=self._get,
+                about="a file, or what is in a directory",
+                tells=[
+                    Tells(200, "a file, or a directory", BYTES),
+                    Tells(200, "", JSON, an_object({"path": {"type": "string"}, "entries": entries})),
+                    Tells(206, "a part of a file", BYTES),
+                    Tells(416, "the file has no such part", BYTES),
+                ],
+                asks=Asks(
+                    query={"wait": "0: of a stream what there is", "each": "a file of each subdirectory, told as text"},
+                    headers={"range": "bytes=<first>-<last>"},
+                ),
+            ),
+            door(
+                "PUT",
+                answer=self._put,
+                about="a whole file; in jobs/ a spec, which submits a job",
+                body=Body(FILE_BYTES_MAX),
+                tells=[
+                    Tells(201, "what became of it", JSON, an_object({"path": {"type": "string"}})),
+                    Tells(204, "it is written"),
+                ],
+                asks=Asks(headers={"idempotency-key": "the same for each attempt at one thing"}),
+            ),
+            door("DELETE", answer=self._delete, about="remove a file or empty directory", tells=[Tells(204, "gone")]),
+            door(
+                "POST",
+                answer=self._post,
+                about="make a directory",
+                tells=[Tells(201, "it is made", JSON, attr)],
+                asks=Asks(query={"op": "mkdir"}),
+            ),
         ]
 
-    def _guarded(
-        self, answer: Callable[[Request, LeasedTree, str], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
+    def _door(
+        self,
+        method: str,
+        path: str,
+        answer: Callable[[Request, LeasedTree, str], Awaitable[Response]],
+        *,
+        about: str,
+        tells: list[Tells],
+        body: Body = NOTHING,
+        asks: Asks | None = None,
+    ) -> Door:
         async def with_files(request: Request, identity: Identity) -> Response:
             return await answer(request, self._filesystem(identity), _path(request))
 
-        return self.guarded(with_files)
+        return self.door(method, path, with_files, about=about, body=body, tells=tells, asks=asks, kinds=FILE_KINDS)
 
-    def guarded(
-        self, answer: Callable[[Request, Identity], Awaitable[Response]]
-    ) -> Callable[[Request], Awaitable[Response]]:
-        """Return what answers a route: `answer`, for whoever shows a user's token, with errors as documents."""
+    def door(
+        self,
+        method: str,
+        path: str,
+        answer: Callable[[Request, Identity], Awaitable[Response]],
+        *,
+        about: str,
+        body: Body,
+        tells: list[Tells],
+        asks: Asks | None = None,
+        kinds: Collection[KeyKind] = (KeyKind.USER,),
+    ) -> Door:
+        """Return a door for whoever shows a key of these kinds."""
 
         async def endpoint(request: Request) -> Response:
-            try:
-                identity = await self.identity(dict(request.headers))
-                if identity.kind is not KeyKind.USER:
-                    raise PfsError(Kind.UNAUTHENTICATED, "this is a node's key; files are for users' tokens")
-                return await answer(request, identity)
-            except PfsError as error:
-                return error_response(error)
-            except ClientDisconnect:
-                return Response(status_code=400)
-            except Exception:
-                log.exception("defect while answering %s %s", request.method, request.url.path)
-                return error_response(PfsError(Kind.INTERNAL, "a defect of the server; its log has more"))
+            token = shown(request)
+            identity = await self._identify(token)
+            if identity.kind not in kinds:
+                raise PfsError(Kind.UNAUTHENTICATED, f"this is a {identity.kind}'s key; this is for users' tokens")
+            here = _acting(identity, source_of_request(request), token)
+            with ExitStack() as turn:
+                turn.enter_context(self._turn(identity))
+                with here, self.visits.during(token, identity):
+                    response = await answer(request, identity)
+                    if _takes_time(response):
+                        return _Visited(response, turn.pop_all(), partial(self.visits.during, token, identity))
+                    return response
+            raise PfsError(Kind.UNAUTHENTICATED, "this token is good no more, or for something else")
 
-        return endpoint
+        return Door(method, path, endpoint, about=about, body=body, tells=tells, asks=asks, kinds=kinds)
+
+    @contextmanager
+    def _turn(self, identity: Identity) -> Iterator[None]:
+        """Count a request of an account while it is answered."""
+        user = identity.subject.user
+        if self._asking[user] >= ASKED_AT_ONCE_MAX:
+            raise PfsError(Kind.TOO_MANY, f"{user} asks for {ASKED_AT_ONCE_MAX} things at once already")
+        self._asking[user] += 1
+        try:
+            yield
+        finally:
+            self._asking[user] -= 1
+            if not self._asking[user]:
+                del self._asking[user]
 
     async def _get(self, request: Request, fs: LeasedTree, path: str) -> Response:
         path = await fs.follow(path)
@@ -178,14 +234,48 @@ class Gate:
     async def channel(self, taken: Taken) -> None:
         """Talk over a WebSocket with whoever its request's token proves."""
         headers = {name.decode(): value.decode("latin-1") for name, value in taken.request.headers}
+        stays: ExitStack | None = None
         try:
-            identity = await self.identity(headers)
-            await accept_websocket(taken)
+            identity = await self.identity(headers, taken.extensions)
+            if identity.kind not in self._conversations:
+                raise PfsError(Kind.UNAUTHENTICATED, f"this is a {identity.kind}'s key; it opens no channel")
+            with ExitStack() as stay:
+                if identity.kind in FILE_KINDS:
+                    stay.enter_context(self._channel_of(identity.subject.user))
+                token = shown_by(headers, taken.extensions)
+                stay.enter_context(_acting(identity, taken.source, token))
+                # from here on it is cut off when its key is good no more, also while it is only being let in
+                stay.enter_context(self.visits.during(token, identity))
+                taken.guest.proves()
+                await accept_websocket(taken)
+                stays = stay.pop_all()
         except PfsError as error:
             response = error_response(error)
             head = response_head(response.status_code, [*response.raw_headers, (b"connection", b"close")])
             await taken.send(head + bytes(response.body))
             return
+        if stays is not None:  # its key was not taken back meanwhile
+            with stays:
+                await self._talk(taken, identity)
+
+    @contextmanager
+    def _channel_of(self, user: str) -> Iterator[None]:
+        """Count a channel for files of an account.
+
+        Raises:
+            PfsError: TOO_MANY when it has as many as it may.
+        """
+        if self._talking[user] >= CHANNELS_MAX:
+            raise PfsError(Kind.TOO_MANY, f"{user} has {CHANNELS_MAX} connections for files already")
+        self._talking[user] += 1
+        try:
+            yield
+        finally:
+            self._talking[user] -= 1
+            if not self._talking[user]:
+                del self._talking[user]
+
+    async def _talk(self, taken: Taken, identity: Identity) -> None:
         channel: Channel | None = None
 
         def talk() -> Channel:
@@ -201,15 +291,50 @@ class Gate:
                 self._channels.discard(channel)
 
 
-def error_response(error: PfsError) -> Response:
-    """Return `error` as an answer."""
-    headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
-    return json_response({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers)
+class _Visited(Response):
+    """An answer that takes a while: it keeps its turn, and is cut when its reader's token is good no more."""
+
+    def __init__(
+        self, response: Response, turn: ExitStack, during: Callable[[], AbstractContextManager[object]]
+    ) -> None:
+        self._response = response
+        self._turn = turn
+        self._during = during
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._turn, self._during():
+            await self._response(scope, receive, send)
 
 
-def json_response(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer in ASCII: names need not be UTF-8, and escaped they come through."""
-    return Response(json.dumps(value, separators=(",", ":")), status, headers, "application/json")
+def _takes_time(response: Response) -> bool:
+    return isinstance(response, StreamingResponse)
+
+
+def _acting(identity: Identity, source: str, token: str) -> AbstractContextManager[None]:
+    """Let whoever a token proves act; the audit log names them with the key that they showed."""
+    job = identity.subject.job
+    return acting(identity.subject.user, source, key_name(token) if job is None else f"job{job}")
+
+
+def shown(request: Request) -> str:
+    """Do what `shown_by` does."""
+    return shown_by(request.headers, request.scope.get("extensions", {}))
+
+
+def shown_by(headers: Mapping[str, str], extensions: Mapping[str, Any]) -> str:
+    """Return what a request shows: its token, or where it has none what stands for the certificate of its connection.
+
+    Raises:
+        PfsError: UNAUTHENTICATED when there is neither.
+    """
+    certificate = extensions.get("tls", {}).get("client_cert_der")
+    if certificate is not None and "authorization" not in headers:
+        return key_of_certificate(certificate)
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() not in ("bearer", "token") or not is_token(token):
+        raise PfsError(Kind.UNAUTHENTICATED, "a token is needed: Authorization: Bearer <token>")
+    return token
 
 
 def _path(request: Request) -> str:

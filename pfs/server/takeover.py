@@ -7,8 +7,9 @@ takes it serves what follows on it, and the guard closes it.
 """
 
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -17,8 +18,10 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from pfs.audit.origin import LOCAL
 from pfs.errors import Kind, PfsError
-from pfs.protocol.sockets import Deadlines, Stream
+from pfs.protocol.sockets import Deadlines, Stream, transport_of
+from pfs.server.crowd import Guest, lone_guest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Taken:
         stream: plain, TLS (its handshake is done) or Unix.
         request: what was asked for first; its body, or what else comes next, begins with `early`.
         extensions: `tls` and, from a Unix socket, `peer`, as in `pfs.server.guard.serve`.
+        guest: is told when the connection has shown whose it is.
     """
 
     stream: Stream
@@ -36,6 +40,16 @@ class Taken:
     early: bytes
     extensions: dict[str, dict[str, Any]]
     deadlines: Deadlines
+    guest: Guest = field(default_factory=lone_guest)
+
+    @property
+    def source(self) -> str:
+        """The address of the other end; `local` for a program on this machine, "" when it is gone already."""
+        sock = transport_of(self.stream).socket
+        try:
+            return LOCAL if sock.family == socket.AF_UNIX else str(sock.getpeername()[0])
+        except OSError:
+            return ""
 
     async def send(self, data: bytes) -> None:
         """Send all of `data` to a reader who may be slow but not stall; errors as of `Deadlines.send`."""
@@ -44,8 +58,10 @@ class Taken:
     @contextlib.contextmanager
     def idle(self, timeout_s: float) -> Iterator[None]:
         """Wait in the block for the next request: it is left when that takes too long, or when the server ends."""
+        self.guest.rests()
         with self.deadlines.idle(timeout_s):
             yield
+        self.guest.works()
 
 
 Taker = Callable[[Taken], Awaitable[None]]

@@ -6,7 +6,7 @@ Rights are asked once, at the door of a domain (`pfs.perm`); nodes that packages
 """
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -15,12 +15,13 @@ from pfs.disk.attr import Powers
 from pfs.disk.domains import Disk, DiskDomain
 from pfs.errors import Kind, PfsError
 from pfs.path import PATH_BYTES_MAX, check_name, check_target, join, parent_and_name, split
-from pfs.perm import DomainKind, Subject, Verb, allowed
+from pfs.perm import SERVICE, Domain, DomainKind, Subject, Verb, allowed
 from pfs.tree.virtual import Directory, DomainDirectory, File, Link, Node
 from pfs.xattr import check_xattr
 
 LINKS_MAX = 8
 UTF8_BYTES_MAX = 4  # of a character
+Witness = Callable[[Subject, Domain], Awaitable[None]]
 WRITES = OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.TRUNCATE | OpenFlags.APPEND
 
 
@@ -39,12 +40,17 @@ class _Place:
 
 
 class TreeFileSystem:
-    """`pfs.api.FileSystem` over the server's own tree, as `subject` may see it."""
+    """`pfs.api.FileSystem` over the server's own tree, as `subject` may see it.
 
-    def __init__(self, root: Directory, disk: Disk, subject: Subject) -> None:
+    Args:
+        witness: is told of each domain whose files an administrator asks for, before they get them.
+    """
+
+    def __init__(self, root: Directory, disk: Disk, subject: Subject, witness: Witness | None = None) -> None:
         self._root = root
         self._disk = disk
         self.subject = subject
+        self._witness = witness if allowed(subject, Verb.RULE, SERVICE) else None
 
     async def getattr(self, path: str) -> Attr:
         """Tell what stands at `path`."""
@@ -57,6 +63,7 @@ class TreeFileSystem:
         """List a directory."""
         place = await self._find(path)
         if isinstance(place.node, DomainDirectory):
+            await self._reach(place.node)
             entries = await self._domain(place.node, Verb.READ).listdir(place.rest)
             return [Entry(entry.name, place.node.masked(self.subject, entry.attr)) for entry in entries]
         if not isinstance(place.node, Directory):
@@ -68,6 +75,7 @@ class TreeFileSystem:
         place = await self._find(path)
         if not isinstance(place.node, DomainDirectory):
             return []
+        await self._reach(place.node)
         found = await self._domain(place.node, Verb.READ).contents(place.rest, names, size_max)
         return [replace(each, attr=place.node.masked(self.subject, each.attr)) for each in found]
 
@@ -153,6 +161,7 @@ class TreeFileSystem:
             return await self._domain(place.node, Verb.WRITE).setattr(place.rest, changes)
         if changes.uid is not None or changes.gid is not None:
             self._check_admin()
+        self._check_command()
         return await place.node.setattr(self.subject, changes)
 
     async def getxattr(self, path: str, name: str) -> bytes:
@@ -177,6 +186,7 @@ class TreeFileSystem:
         if isinstance(place.node, DomainDirectory):
             await self._domain(place.node, Verb.WRITE).setxattr(place.rest, name, value, mode)
         else:
+            self._check_command()
             await place.node.setxattr(self.subject, name, value, mode)
 
     async def removexattr(self, path: str, name: str) -> None:
@@ -186,6 +196,7 @@ class TreeFileSystem:
         if isinstance(place.node, DomainDirectory):
             await self._domain(place.node, Verb.WRITE).removexattr(place.rest, name)
         else:
+            self._check_command()
             await place.node.removexattr(self.subject, name)
 
     async def fsyncdir(self, path: str) -> None:
@@ -213,12 +224,15 @@ class TreeFileSystem:
             if place.rest:
                 return await files.open(place.rest, flags, mode, owner)
         elif isinstance(place.node, Directory) and place.rest:
+            self._check_command()
             return await place.node.create(self.subject, place.rest, flags, mode)
         if OpenFlags.CREATE in flags and OpenFlags.EXCLUSIVE in flags:
             raise PfsError(Kind.EXISTS, "there is such a file already", path)
         if isinstance(place.node, Directory | DomainDirectory):
             raise PfsError(Kind.IS_DIR, "this is a directory", path)
         if isinstance(place.node, File):
+            if flags & WRITES:
+                self._check_command()
             return await place.node.open(self.subject, flags)
         raise PfsError(Kind.LOOP, "a symbolic link is not opened here", path)
 
@@ -239,6 +253,8 @@ class TreeFileSystem:
         attr = await place.node.attr(self.subject)
         if attr.node_id != node_id or attr.commits or not isinstance(place.node, File):
             raise stale
+        if flags & WRITES:
+            self._check_command()
         return await place.node.open(self.subject, flags & ~(OpenFlags.CREATE | OpenFlags.TRUNCATE))
 
     async def put(self, path: str, data: bytes, key: str | None) -> str | None:
@@ -278,6 +294,7 @@ class TreeFileSystem:
         parts = _parts(path)
         for index, part in enumerate(parts):
             if isinstance(node, DomainDirectory):
+                await self._reach(node)
                 return _Place(node, "/".join(parts[index:]))
             if not isinstance(node, Directory):
                 raise PfsError(Kind.NOT_DIR, "not a directory", path)
@@ -306,10 +323,16 @@ class TreeFileSystem:
         check_name(name)
         place = await self._find(parent)
         if isinstance(place.node, DomainDirectory):
+            await self._reach(place.node)
             return _Below(place.node, self._domain(place.node, Verb.WRITE), place.rest), name
         if isinstance(place.node, Directory):
+            self._check_command()
             return place.node, name
         raise PfsError(Kind.NOT_DIR, "not a directory", parent)
+
+    async def _reach(self, door: DomainDirectory) -> None:
+        if self._witness is not None:
+            await self._witness(self.subject, door.domain)
 
     def _domain(self, door: DomainDirectory, verb: Verb) -> DiskDomain:
         if not allowed(self.subject, Verb.READ, door.domain):
@@ -317,10 +340,16 @@ class TreeFileSystem:
         if not allowed(self.subject, verb, door.domain):
             raise PfsError(Kind.DENIED, "you may read this, not change it")
         changes = verb is Verb.WRITE or allowed(self.subject, Verb.WRITE, door.domain)
-        return door.files.acting(Powers(changes, self.subject.admin))
+        shares = door.domain.kind is DomainKind.GROUP
+        powers = Powers(changes, allowed(self.subject, Verb.RULE, door.domain), shares)
+        return door.files.acting(powers, self.subject.uid)
+
+    def _check_command(self) -> None:
+        if not allowed(self.subject, Verb.WRITE, SERVICE):
+            raise PfsError(Kind.DENIED, "this token is not for jobs and commands; take one with the scope submit")
 
     def _check_admin(self) -> None:
-        if not self.subject.admin:
+        if not allowed(self.subject, Verb.RULE, SERVICE):
             raise PfsError(Kind.FORBIDDEN, "only an admin says whose a file is")
 
 

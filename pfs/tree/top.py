@@ -3,16 +3,31 @@
 README.txt  home/<user>/  groups/  shared/  public → shared  …
 """
 
+import contextlib
+import os
 from collections.abc import Mapping, Sequence
 
-from pfs.accounts import Accounts
+from pfs.accounts.store import Accounts
 from pfs.api import Attr, Entry
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
+from pfs.names import OWN_NAMES
 from pfs.perm import Domain, DomainKind, Subject, Verb, allowed
-from pfs.tree.virtual import Directory, DomainDirectory, Link, Node, StaticDirectory, Text, directory_attr, virtual_id
+from pfs.tree.auditfile import AuditFile
+from pfs.tree.virtual import (
+    Directory,
+    DomainDirectory,
+    Link,
+    Node,
+    StaticDirectory,
+    Text,
+    directory_attr,
+    listing,
+    virtual_id,
+)
 
-ACCOUNTS_VALID_S = 5.0  # so late may a new account's home be seen
+ACCOUNTS_VALID_S = 5.0  # so late may the home of a new account, or of a group, be seen
+GONE_HOMES = "home/.trash"  # no account can be called that
 DOMAIN_DIRECTORIES = ("home", "groups", "shared", "jobs")
 
 
@@ -21,9 +36,24 @@ def home_of(user: str) -> str:
     return f"{DomainKind.HOME}/{user}"
 
 
+def group_home(group: str) -> str:
+    """Return the directory of a group, in the data root and in the tree."""
+    return f"{DomainKind.GROUP}/{group}"
+
+
 def make_home_now(disk: Disk, user: Subject) -> None:
     """Make sure that an account has a home."""
     disk.make_directory_now(home_of(user.user), 0o700, user.uid)
+
+
+def put_home_aside_now(disk: Disk, user: str, number: int) -> str:
+    """Move the home of an account that is gone to where only the server's administrator sees it; return where to."""
+    name = f"{user}.{number}"
+    disk.make_directory_now(GONE_HOMES, 0o700, None)
+    homes_of = disk.directory(DomainKind.HOME)
+    with contextlib.suppress(FileNotFoundError), homes_of as homes, disk.directory(GONE_HOMES) as gone:
+        os.rename(user, name, src_dir_fd=homes, dst_dir_fd=gone)
+    return f"{GONE_HOMES}/{name}"
 
 
 def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node], made_at_ns: int) -> Directory:
@@ -41,8 +71,9 @@ def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node
         {
             "README.txt": Text(("README.txt",), text, made_at_ns),
             "home": HomesDirectory(accounts, disk, made_at_ns),
-            "groups": StaticDirectory("groups", {}, made_at_ns),
+            "groups": GroupsDirectory(accounts, disk, made_at_ns),
             "shared": DomainDirectory(Domain(DomainKind.SHARED), disk.domain("shared", None)),
+            "audit": AuditFile(accounts.audit),
             "public": Link(virtual_id("public"), "shared", made_at_ns),
             **others,
         },
@@ -51,7 +82,7 @@ def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node
 
 
 class HomesDirectory(Directory):
-    """`home/`: one's own, and for admins everybody's."""
+    """`home/`: one's own, also as `me` (and as `~`, which is not listed), and for admins everybody's."""
 
     def __init__(self, accounts: Accounts, disk: Disk, made_at_ns: int = 0) -> None:
         self._accounts = accounts
@@ -65,6 +96,8 @@ class HomesDirectory(Directory):
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the home of an account."""
+        if name in OWN_NAMES:
+            return self._own(subject, name)
         owner: Subject | None = None
         if name == subject.user:
             owner = subject  # who asks every few microseconds need not be looked up each time
@@ -75,8 +108,9 @@ class HomesDirectory(Directory):
         return self._home(owner)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
-        """List the homes that `subject` may read."""
-        found = []
+        """List the homes that `subject` may read, and `me`: what is not listed a mount takes for not there."""
+        me = OWN_NAMES[0]
+        found = [Entry(me, await self._own(subject, me).attr(subject))]
         for user in await self._accounts.users():
             if allowed(subject, Verb.READ, Domain(DomainKind.HOME, user.user)):
                 try:
@@ -86,6 +120,9 @@ class HomesDirectory(Directory):
                         raise
         return found
 
+    def _own(self, subject: Subject, name: str) -> Node:
+        return Link(virtual_id("home", name, subject.user), subject.user, self._made_at_ns)
+
     def _home(self, owner: Subject) -> DomainDirectory:
         home = self._homes.get((owner.user, owner.uid))
         if home is None:
@@ -93,3 +130,42 @@ class HomesDirectory(Directory):
             home = DomainDirectory(domain, self._disk.domain(home_of(owner.user), owner.uid))
             self._homes[owner.user, owner.uid] = home
         return home
+
+
+class GroupsDirectory(Directory):
+    """`groups/`: those that one is in, and for admins all."""
+
+    def __init__(self, accounts: Accounts, disk: Disk, made_at_ns: int = 0) -> None:
+        self._accounts = accounts
+        self._disk = disk
+        self._made_at_ns = made_at_ns
+        self._groups: dict[str, DomainDirectory] = {}  # a group keeps its number
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        return directory_attr(virtual_id("groups"), mtime_ns=self._made_at_ns, valid_s=ACCOUNTS_VALID_S)
+
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Return the directory of a group."""
+        if not self._is_for(subject, name):
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+        found = self._groups.get(name)
+        if found is None:
+            is_there, gid = await self._accounts.group(name)
+            if not is_there:
+                raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+            found = self._groups[name] = group_directory(self._disk, name, gid)
+        return found
+
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List the groups whose files `subject` may read."""
+        names = await self._accounts.groups()
+        return await listing(self, subject, [name for name in names if self._is_for(subject, name)])
+
+    def _is_for(self, subject: Subject, name: str) -> bool:
+        return allowed(subject, Verb.READ, Domain(DomainKind.GROUP, name))
+
+
+def group_directory(disk: Disk, name: str, gid: int | None) -> DomainDirectory:
+    """Return the door to the files of a group."""
+    return DomainDirectory(Domain(DomainKind.GROUP, name), disk.domain(group_home(name), None, gid))

@@ -10,8 +10,9 @@ made anew at each opening. `DomainDirectory` is the door from here to ordinary f
 """
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pfs.api import (
@@ -31,6 +32,8 @@ from pfs.disk.domains import DiskDomain
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, Subject, Verb, allowed
 
+log = logging.getLogger(__name__)
+
 WRITING = OpenFlags.WRITE | OpenFlags.TRUNCATE | OpenFlags.APPEND
 
 
@@ -47,6 +50,14 @@ class Node(ABC):
     @abstractmethod
     async def attr(self, subject: Subject) -> Attr:
         """Tell what `subject` sees of it."""
+
+    def is_there_for(self, subject: Subject) -> bool:
+        """Tell whether it is there at all for `subject`, where its directory has the same names for all others."""
+        return True
+
+    async def listed(self, subject: Subject) -> Attr:
+        """Tell what a listing of its directory shows of it; by default all that can be told."""
+        return await self.attr(subject)
 
     async def setattr(self, subject: Subject, changes: Changes) -> Attr:
         """Change it: by default all but a size is accepted and not kept, and a size is refused."""
@@ -146,14 +157,40 @@ class StaticDirectory(Directory):
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the node of that name."""
-        try:
-            return self.nodes[name]
-        except KeyError:
-            raise PfsError(Kind.NOT_FOUND, "no such file or directory") from None
+        node = self.nodes.get(name)
+        if node is None or not node.is_there_for(subject):
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+        return node
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all of them."""
-        return [Entry(name, await node.attr(subject)) for name, node in sorted(self.nodes.items())]
+        return await listing(self, subject, sorted(self.nodes))
+
+
+async def listing(directory: Directory, subject: Subject, names: Iterable[str]) -> list[Entry]:
+    """Return the entries of these names, in their order.
+
+    What is not there is left out. What fails hides nothing else: it is listed, and fails when somebody looks at it.
+    """
+    found = []
+    for name in names:
+        node: Node | None = None
+        try:
+            node = await directory.lookup(subject, name)
+            attr = await node.listed(subject)
+        except Exception as error:
+            if isinstance(error, PfsError) and error.kind is Kind.NOT_FOUND:
+                continue
+            log.warning("listing %r, which fails", name, exc_info=error)
+            attr = _unknown(await directory.attr(subject), name, node)
+        found.append(Entry(name, attr))
+    return found
+
+
+def _unknown(directory: Attr, name: str, node: Node | None) -> Attr:
+    """Return what is told of a node of which nothing is known."""
+    type_ = NodeType.DIRECTORY if isinstance(node, Directory | DomainDirectory) else NodeType.FILE
+    return Attr(type_, virtual_id("unknown", directory.node_id, name), 0o444, volatile=True)
 
 
 def directory_attr(

@@ -1,0 +1,183 @@
+"""Doors: the routes of the server, each with all that is to be known of it in one place.
+
+A door is one method of one path: who comes in, what body it takes and how large that may be, and what it tells. The
+same words bound requests, are the rows of the table of rights in the tests, and become the OpenAPI document
+(`pfs.server.openapi`), so that none of them can say something else. A door that says nothing of its body takes none.
+
+Errors are `{"error": {"kind", "message", "path"}}` with the status of `STATUS_OF_KIND`.
+"""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pfs.accounts.store import KeyKind
+from pfs.audit.origin import LOCAL, acting
+from pfs.errors import Kind, PfsError
+from pfs.protocol.defects import told_defect
+from pfs.protocol.wire import Json, encode_error
+from pfs.server.bodies import BYTES_MAX, HARMLESS
+
+log = logging.getLogger(__name__)
+
+STATUS_OF_KIND = {
+    Kind.NOT_FOUND: 404,
+    Kind.EXISTS: 409,
+    Kind.DENIED: 403,
+    Kind.FORBIDDEN: 403,
+    Kind.NOT_DIR: 409,
+    Kind.IS_DIR: 409,
+    Kind.NOT_EMPTY: 409,
+    Kind.INVALID: 400,
+    Kind.BUSY: 409,
+    Kind.STALE: 409,
+    Kind.BAD_HANDLE: 409,
+    Kind.NAME_TOO_LONG: 400,
+    Kind.TOO_LARGE: 413,
+    Kind.NO_SPACE: 507,
+    Kind.QUOTA: 507,
+    Kind.CROSS_DOMAIN: 409,
+    Kind.READ_ONLY: 403,
+    Kind.LOOP: 400,
+    Kind.UNSUPPORTED: 501,
+    Kind.UNAUTHENTICATED: 401,
+    Kind.TIMED_OUT: 408,
+    Kind.UNREACHABLE: 503,
+    Kind.WOULD_BLOCK: 409,
+    Kind.TOO_MANY: 429,
+    Kind.TOO_MANY_LINKS: 409,
+    Kind.NO_DATA: 404,
+    Kind.IO: 500,
+    Kind.INTERNAL: 500,
+}
+BYTES, TEXT, JSON = "application/octet-stream", "text/plain", "application/json"
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What comes in.
+
+    Attributes:
+        bytes_max: a larger one is refused; 0 for a door that takes none.
+        schema: of JSON; None for any bytes.
+    """
+
+    bytes_max: int
+    schema: Json | None = None
+
+
+NOTHING = Body(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tells:
+    """What comes out when all is well.
+
+    Attributes:
+        media: "" for an answer without a body.
+        schema: of JSON.
+    """
+
+    status: int
+    about: str
+    media: str = ""
+    schema: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What may be said beside path and body: names of the query and of headers, with what they mean."""
+
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Door(Route):
+    """One method of one path; GET is HEAD as well.
+
+    Args:
+        answer: may raise `PfsError`, which becomes an answer.
+        kinds: whose keys are looked for by `answer`; none where anybody may ask.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        answer: Answer,
+        *,
+        about: str,
+        body: Body,
+        tells: Sequence[Tells],
+        asks: Asks | None = None,
+        kinds: Collection[KeyKind] = (),
+    ) -> None:
+        self.method, self.about, self.body, self.tells, self.kinds = method, about, body, tells, kinds
+        self.asks = asks or Asks()
+        self._answer = answer
+        super().__init__(path, self._answered, methods=[method])
+
+    async def _answered(self, request: Request) -> Response:
+        try:
+            self._check_length(request.headers)
+            request.scope[BYTES_MAX] = self.body.bytes_max
+            with acting("", source_of_request(request)):
+                return await self._answer(request)
+        except PfsError as error:
+            return error_response(error)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:
+            return error_response(told_defect(log, f"answering {request.method} {request.url.path!r}"))
+
+    def _check_length(self, headers: Mapping[str, str]) -> None:
+        """Refuse what is too large before anything else is done for it; what is of no told length is counted later."""
+        most = self.body.bytes_max
+        if not most and ("transfer-encoding" in headers or headers.get("content-length", "0") != "0"):
+            raise PfsError(Kind.TOO_LARGE, "no body is taken here")
+        if int(headers.get("content-length", "0")) > most:
+            raise PfsError(Kind.TOO_LARGE, f"at most {most} bytes are taken here")
+
+
+def application(doors: Sequence[Door]) -> Starlette:
+    """Return the application with these doors, and no others; a path or method that is none is told as errors are."""
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code != 405:
+            return error_response(PfsError(Kind.NOT_FOUND, "there is nothing at this address"))
+        there = {name for door in doors if door.path_regex.match(request.url.path) for name in door.methods or ()}
+        document = {"error": encode_error(PfsError(Kind.UNSUPPORTED, "this method is not for this address"))}
+        return json_response(document, 405, {"allow": ", ".join(sorted(there))})
+
+    return Starlette(routes=doors, exception_handlers={HTTPException: refuse})
+
+
+def source_of_request(request: Request) -> str:
+    """Return the address that a request came from."""
+    return LOCAL if request.client is None else request.client.host
+
+
+def error_response(error: PfsError) -> Response:
+    """Return `error` as an answer."""
+    headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
+    return json_response({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers)
+
+
+def json_response(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer in ASCII: names need not be UTF-8, and escaped they come through."""
+    return Response(json.dumps(value, separators=(",", ":")), status, HARMLESS | (headers or {}), JSON)
+
+
+def an_object(required: Mapping[str, Json], optional: Mapping[str, Json] | None = None) -> Json:
+    """Return the schema of a JSON object."""
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
