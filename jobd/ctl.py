@@ -1,24 +1,24 @@
 """The commands of a job's `ctl` file: one in each line of what is written to it.
 
-    kill            end the job: TERM, its grace, KILL
-    signal SIG      send a signal, by name with or without SIG, or by number
-    hold            do not start it before it is released
-    release         let it go on
-    requeue         run it again under its number: its processes end, and a new attempt waits
-    priority N      0 to 100, higher first
-    extend TIME     more time for it: `extend 2h`
-    lost            its nodes that are away never come back (for administrators)
-
-All lines of a write are checked before any of them is applied. Blank lines mean nothing.
+kill            end the job: TERM, its grace, KILL
+signal SIG      send a signal, by name with or without SIG, or by number
+hold            do not start it before it is released
+release         let it go on
+requeue         run it again under its number: its processes end, and a new attempt waits
+priority N      0 to 100, higher first
+extend TIME     more time for it: `extend 2h`
+share GROUP     let the members of a group, or of several, read it
+unshare GROUP   no more; without a group, nobody but its owner and administrators
+lost            its nodes that are away never come back (for administrators)
 """
 
 from dataclasses import dataclass
 
+from jobd.ctltext import lines_of, unknown
+from jobd.spec.model import PRIORITY_MAX
 from jobd.spec.units import parse_duration
 from pfs.errors import Kind, PfsError
-
-TEXT_BYTES_MAX = 4096
-PRIORITY_MAX = 100
+from pfs.names import check_group_name
 
 HELP = """\
 Commands, one per line:
@@ -29,10 +29,15 @@ Commands, one per line:
   requeue       end its processes and run it again, under its number
   priority N    0 to 100, higher first; above 50 for administrators
   extend TIME   more time before its limit: 90s, 15m, 2h or 1d
+  share GROUP   let the members of a group, or of several, read the job
+  unshare GROUP  no more; without a GROUP, of all of them
   lost          for administrators: its nodes that are away never come back
 """
 
-_WORDS = "the commands are: kill, signal SIG, hold, release, requeue, priority N, extend TIME, lost"
+_WORDS = (
+    "the commands are: kill, signal SIG, hold, release, requeue, priority N, extend TIME, share GROUP, unshare GROUP, "
+    "lost"
+)
 # those of Linux, where every job runs, whatever the server runs on
 _SIGNALS = (
     *(
@@ -101,11 +106,25 @@ class Extend:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Let the members of these groups read the job."""
+
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unshare:
+    """Let the members of these groups read the job no more; of all groups where there are none."""
+
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """Give up those of the job's nodes that are away."""
 
 
-Command = Kill | Signal | Hold | Release | Requeue | Priority | Extend | Lost
+Command = Kill | Signal | Hold | Release | Requeue | Priority | Extend | Share | Unshare | Lost
 
 _PLAIN: dict[str, Command] = {
     "kill": Kill(),
@@ -122,16 +141,7 @@ def parse_ctl(data: bytes) -> tuple[Command, ...]:
     Raises:
         PfsError: INVALID when any line is no command; nothing is to be applied then.
     """
-    if len(data) > TEXT_BYTES_MAX:
-        raise PfsError(Kind.INVALID, f"commands of one write have at most {TEXT_BYTES_MAX} bytes; {_WORDS}")
-    try:
-        lines = data.decode("ascii").splitlines()
-    except UnicodeDecodeError:
-        raise PfsError(Kind.INVALID, f"commands are plain ASCII text; {_WORDS}") from None
-    commands = tuple(_command(line.split()) for line in lines if line.strip())
-    if not commands:
-        raise PfsError(Kind.INVALID, f"there is no command in this; {_WORDS}")
-    return commands
+    return tuple(_command(line.split()) for line in lines_of(data, _WORDS, "ascii"))
 
 
 def _command(words: list[str]) -> Command:
@@ -144,6 +154,12 @@ def _command(words: list[str]) -> Command:
             return Priority(_priority(number))
         case ["extend", text]:
             return Extend(_duration(text))
+        case ["share", _, *_]:
+            return Share(_groups(words[1:]))
+        case ["unshare", *groups]:
+            return Unshare(_groups(groups))
+        case ["share"]:
+            raise PfsError(Kind.INVALID, "share takes the names of groups, such as share ml")
         case ["signal", *_]:
             raise PfsError(Kind.INVALID, "signal takes one signal, such as signal USR1")
         case ["priority", *_]:
@@ -154,7 +170,11 @@ def _command(words: list[str]) -> Command:
             raise PfsError(Kind.INVALID, "kill stands alone in its line; to send a signal write signal USR1")
         case [word, *_] if word in _PLAIN:
             raise PfsError(Kind.INVALID, f"{word} stands alone in its line")
-    raise PfsError(Kind.INVALID, f"{' '.join(words)[:80]!r} is no command; {_WORDS}")
+    raise unknown(" ".join(words), _WORDS)
+
+
+def _groups(words: list[str]) -> tuple[str, ...]:
+    return tuple(sorted({check_group_name(word) for word in words}))
 
 
 def _priority(text: str) -> int:

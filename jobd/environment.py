@@ -50,6 +50,7 @@ class Facts:
         end_time_s: when its time is over, in seconds since the epoch; None without a limit.
         array_id, array_index: for a task of an array: the array's number, and which task of it this is.
         paddle: what PaddleCloud's fields said; None for a job that came in without them.
+        home: the process's home directory; "" for that of its owner.
     """
 
     datacenter: str
@@ -67,6 +68,7 @@ class Facts:
     array_id: int | None = None
     array_index: int | None = None
     paddle: Paddle | None = None
+    home: str = ""
 
     @property
     def group(self) -> GroupHosts:
@@ -148,7 +150,7 @@ def _snakepit(facts: Facts) -> dict[str, str]:
 
 
 def _people(facts: Facts) -> dict[str, str]:
-    home = to_absolute(f"home/{facts.user}", facts.datacenter)
+    home = facts.home or to_absolute(f"home/{facts.user}", facts.datacenter)
     # images know nothing of the owner's uid, and libraries ask for the user's name all the same
     return {"HOME": home, "USER": facts.user, "LOGNAME": facts.user}
 

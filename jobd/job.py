@@ -13,6 +13,7 @@ class Job:
 
     Attributes:
         array_id, array_index: for a task of an array: the array's number, and which task of it this is.
+        groups: with whom it is shared; a task as its array.
     """
 
     id: int
@@ -21,8 +22,9 @@ class Job:
     life: Life
     array_id: int | None = None
     array_index: int | None = None
+    groups: frozenset[str] = frozenset()
 
     @property
     def domain(self) -> Domain:
         """The domain of its data, whose rule says who may read the job."""
-        return Domain(DomainKind.JOB, str(self.id), owner=self.user)
+        return Domain(DomainKind.JOB, str(self.id), owner=self.user, groups=self.groups)

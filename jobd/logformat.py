@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 
 PIECE_BYTES_MAX = 64 * 1024
+LOG_BYTES_MAX = 4 << 30  # of a job's log; what comes beyond is dropped (`jobd.store.logs`)
 
 _LINE_END = re.compile(rb"\r\n|[\r\n]")
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jobd.job import Job
-from jobd.life.life import State
+from jobd.life.life import Life, State
+from jobd.spec.model import JobSpec
 
 
 @dataclass(slots=True)
@@ -64,3 +65,16 @@ class Array:
             return None
         text = f"{self.failed} of {self.count} tasks did not succeed" if self.failed else ""
         return self.code, text
+
+
+def at_once_of(spec: JobSpec) -> int | None:
+    """Return how many tasks of an array may run at once; None for all."""
+    return None if spec.array is None else spec.array.at_once
+
+
+def was_let_go(array: Life, open_tasks: Iterable[Life]) -> bool:
+    """Tell whether some task of an array was told already that nothing has to be over before it any more.
+
+    So that was decided for all of them, whatever became since then of the jobs that they waited for.
+    """
+    return array.state is State.RUNNING or any(task.state is not State.PENDING for task in open_tasks)

@@ -15,12 +15,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 
+from jobd.engine.credentials import credential_for
+from jobd.engine.jobkeys import job_key
 from jobd.engine.packages import volumes
 from jobd.environment import Facts, GroupHosts, environment, host_name, work_dir
+from jobd.imagename import image_of
 from jobd.job import Job
 from jobd.life.actions import FETCH
 from jobd.spec.model import Git
-from jobd.wire import DOCKER, SANDBOX, Assignment, TaskVolume, parse_task_id, task_id
+from jobd.wire import (
+    ARTIFACTS,
+    DOCKER,
+    HOME,
+    SANDBOX,
+    STORAGE,
+    Assignment,
+    Credential,
+    TaskVolume,
+    parse_task_id,
+    task_id,
+)
 from pfs.path import to_absolute
 from pfs.perm import Subject
 
@@ -60,18 +74,30 @@ echo "Checked out $(git rev-parse HEAD) of $url"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where jobs run, as they are told, and what tells the networks of this datacenter from those of others."""
+    """Where jobs run, as they are told, and what tells the networks of this datacenter from those of others.
+
+    Attributes:
+        endpoint: the URL of the server.
+        secret: what keys of jobs are made with (`jobd.engine.jobkeys`).
+    """
 
     datacenter: str
     data_root_id: str = ""
+    endpoint: str = ""
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a task has to know of a node: the runtimes that it has, and its address for other machines."""
+    """What a task has to know of a node: the runtimes that it has, and its address for other machines.
+
+    Attributes:
+        mounts: it has no way to the data root, and mounts the tree for each job.
+    """
 
     runtimes: frozenset[str] = frozenset()
     address: str = ""
+    mounts: bool = False
 
 
 def task_of(job: Job, worker: int) -> str:
@@ -139,6 +165,7 @@ def facts_of(job: Job, place: Place, worker: int = 0, people: frozenset[str] = f
         array_id=job.array_id,
         array_index=job.array_index,
         paddle=job.spec.paddle,
+        home="" if job.spec.groups[group_index].image is None else HOME,
     )
 
 
@@ -165,24 +192,56 @@ def overlay_of(job: Job, place: Place) -> str | None:
     return network_of(job, place) if len(job.life.nodes) > 1 else None
 
 
-def assignment(job: Job, worker: int, owner: Subject, place: Place, machines: Mapping[str, Machine]) -> Assignment:
+def assignment(
+    job: Job,
+    worker: int,
+    owner: Subject,
+    place: Place,
+    machines: Mapping[str, Machine],
+    *,
+    credential: Credential | None = None,
+    secrets: Mapping[str, bytes] | None = None,
+) -> Assignment:
     """Return the task of one process, or of FETCH.
 
     Args:
         owner: the job's owner, with the rights of now.
         machines: the job's nodes, by id.
+        credential: for the registry of the job's images.
+        secrets: what its processes get of what its owner keeps.
 
     Raises:
         PfsError: something that the spec names cannot be had any more.
     """
-    if worker == FETCH:
-        return _fetching(job, owner, place, machines)
-    return _process(job, worker, owner, place, machines)
+    task = _process(job, max(worker, 0), owner, place, machines)
+    task = replace(
+        task,
+        credential=credential_for(task.image, credential),
+        pinned=pinned_of(job, task.image),
+        shares_image=sum(group.count for group in job.spec.groups if group.image == task.image is not None) > 1,
+    )
+    return _fetching(job, task, place, machines) if worker == FETCH else replace(task, secrets=secrets or {})
+
+
+def pinned_of(job: Job, image: str | None) -> str | None:
+    """Return an image by its digest, as the first of the job's processes with the same image had it in any attempt."""
+    if image is None:
+        return None
+    for known, (group, _) in zip(job.life.images, job.spec.workers(), strict=False):
+        if job.spec.groups[group].image == image and can_pin(image, known):
+            return known
+    return None
+
+
+def can_pin(image: str, found: str) -> bool:
+    """Tell whether what a node found for an image is what every node can get by that name."""
+    return "@" in found and image_of(found).repository == image_of(image).repository
 
 
 def _process(job: Job, worker: int, owner: Subject, place: Place, machines: Mapping[str, Machine]) -> Assignment:
     facts = facts_of(job, place, worker, owner.groups)
     group = job.spec.groups[facts.group_index]
+    machine = machines.get(node_of(job, worker), Machine())
     return Assignment(
         task_id=task_of(job, worker),
         argv=group.argv,
@@ -192,7 +251,8 @@ def _process(job: Job, worker: int, owner: Subject, place: Place, machines: Mapp
         image=group.image,
         uid=owner.uid,
         gid=owner.uid,
-        volumes=_volumes(job, owner, place),
+        gids=tuple(number for _, number in owner.gids),
+        volumes=_with_homes(volumes_of(job, owner, place), job) if group.image else volumes_of(job, owner, place),
         cpus=group.cpus,
         memory_bytes=group.memory_bytes,
         grace_s=job.spec.grace_s,
@@ -203,11 +263,19 @@ def _process(job: Job, worker: int, owner: Subject, place: Place, machines: Mapp
         overlay=overlay_of(job, place) is not None,
         shm_bytes=job.spec.shm_bytes,
         watchdog_s=WATCHDOG_S if "node" in job.life.terms.retry_on else None,
+        key=job_key(place.endpoint, place.secret, job.id, job.life.attempt) if machine.mounts else None,
     )
 
 
-def _volumes(job: Job, owner: Subject, place: Place) -> tuple[TaskVolume, ...]:
-    """Return what a job sees: its owner's home and groups, what is shared, its own data, and what its spec names."""
+def volumes_of(job: Job, owner: Subject, place: Place, *, there_only: bool = False) -> tuple[TaskVolume, ...]:
+    """Return what a job sees: its owner's home and groups, what is shared, its own data, and what its spec names.
+
+    Args:
+        there_only: what the spec names and cannot be had any more is left out.
+
+    Raises:
+        PfsError: something that the spec names cannot be had any more.
+    """
 
     def volume(path: str, *, read_only: bool = False) -> TaskVolume:
         return TaskVolume(path, to_absolute(path, place.datacenter), read_only)
@@ -217,8 +285,16 @@ def _volumes(job: Job, owner: Subject, place: Place) -> tuple[TaskVolume, ...]:
         volume("shared", read_only=True),
         *(volume(f"groups/{name}") for name in sorted(owner.groups)),
         TaskVolume(data_path(job.id), to_absolute(f"jobs/{job.id}", place.datacenter), read_only=False),
-        *volumes(job.spec, owner, place.datacenter),
+        *volumes(job.spec, owner, place.datacenter, there_only=there_only),
     )
+
+
+def _with_homes(volumes: tuple[TaskVolume, ...], job: Job) -> tuple[TaskVolume, ...]:
+    """Add the places that programs in an image know; what the spec mounts there stays."""
+    homes = {HOME: data_path(job.id, "src"), ARTIFACTS: data_path(job.id, "out"), STORAGE: f"home/{job.user}"}
+    taken = {volume.target for volume in volumes}
+    more = (TaskVolume(source, target, read_only=False) for target, source in homes.items() if target not in taken)
+    return (*volumes, *more)
 
 
 def _hosts(job: Job, facts: Facts, machines: Mapping[str, Machine]) -> tuple[tuple[str, str], ...]:
@@ -237,10 +313,13 @@ def _loopback(job_id: int, worker: int) -> str:
     return str(IPv4Address(_LOOPBACK_FIRST + (job_id * _LOOPBACKS_OF_JOB + worker) % _LOOPBACK_COUNT))
 
 
-def _fetching(job: Job, owner: Subject, place: Place, machines: Mapping[str, Machine]) -> Assignment:
-    """Return the task that brings the job's files to the node of its first process, as its owner and nothing else."""
+def _fetching(job: Job, first: Assignment, place: Place, machines: Mapping[str, Machine]) -> Assignment:
+    """Return the task that brings the job's files to the node of its first process, as its owner and nothing else.
+
+    Args:
+        first: the task of that process.
+    """
     assert job.spec.git is not None
-    first = _process(job, 0, owner, place, machines)
     has_sandbox = SANDBOX in machines[node_of(job, 0)].runtimes
     source = to_absolute(f"jobs/{job.id}/src", place.datacenter)
     return replace(
@@ -249,6 +328,9 @@ def _fetching(job: Job, owner: Subject, place: Place, machines: Mapping[str, Mac
         argv=fetch_argv(job.spec.git),
         workdir=source,
         image=None if has_sandbox else first.image,
+        credential=None if has_sandbox else first.credential,
+        pinned=None if has_sandbox else first.pinned,
+        shares_image=False,
         runtime=SANDBOX if has_sandbox else DOCKER,
         cpus=None if has_sandbox else first.cpus,
         memory_bytes=None if has_sandbox else first.memory_bytes,

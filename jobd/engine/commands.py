@@ -9,13 +9,14 @@ import trio
 from jobd.engine.assign import node_of, task_of
 from jobd.engine.flow import Flow
 from jobd.engine.ledger import Active
+from jobd.job import Job
 from jobd.life import events as happened
 from jobd.life.events import Event
 from jobd.life.life import BEFORE_PLACED, ON_NODES, IllegalEvent
+from jobd.spec.model import PRIORITY_MAX
 from pfs.errors import Kind, PfsError
-from pfs.perm import Subject
+from pfs.perm import SERVICE, Subject, Verb, allowed
 
-PRIORITY_MAX = 100
 PRIORITY_OF_ALL_MAX = 50
 GIVEN_UP = "{by} said that the node {node} will not come back"
 
@@ -79,7 +80,7 @@ class Commands:
         active = await self._own(subject, job_id)
         for each in self._concerned(active):
             holder = each.job.life.held_by
-            if holder and holder not in (subject.user, each.job.user) and not subject.admin:
+            if holder not in ("", subject.user, each.job.user) and not allowed(subject, Verb.RULE, each.job.domain):
                 raise PfsError(Kind.DENIED, f"job {job_id} is held by {holder}; ask them, or an admin, to release it")
         if not any(each.job.life.held_by for each in self._concerned(active)):
             raise PfsError(Kind.BUSY, f"job {job_id} is not held; it is {active.job.life.state}")
@@ -124,16 +125,49 @@ class Commands:
         Raises:
             PfsError: DENIED for others, BUSY where all of its nodes are there.
         """
-        if not subject.admin:
+        if not allowed(subject, Verb.RULE, SERVICE):
             raise PfsError(Kind.DENIED, "only an admin can say that a node will not come back")
         active = await self._own(subject, job_id)
         job = active.job
-        gone = [node for node in job.life.nodes if self._flow.fleet.link(node) is None]
-        if job.life.state not in ON_NODES or not gone:
+        is_away = self._flow.fleet.is_away
+        gone = {node for node in job.life.nodes if job.life.state in ON_NODES and is_away(node)}
+        text = GIVEN_UP.replace("{by}", subject.user)
+        if not await self._flow.lose(active, gone, text, only_if=is_away):
             raise PfsError(Kind.BUSY, f"job {job_id} has nothing on a node that is away; kill it to end it")
-        await self._flow.lose(active, set(gone), GIVEN_UP.replace("{by}", subject.user))
+
+    async def share(self, subject: Subject, job_id: int, groups: frozenset[str]) -> None:
+        """Let the members of more groups read a job, over or not.
+
+        Raises:
+            PfsError: FORBIDDEN, INVALID for a task, or a group that `subject` is not in.
+        """
+        await self._shared(subject, job_id)
+        known = self._flow.fleet.policy.members.values() if allowed(subject, Verb.RULE, SERVICE) else ()
+        foreign = sorted(groups.difference(subject.groups, *known))
+        if foreign:
+            raise PfsError(Kind.INVALID, f"you are in no group {foreign[0]!r}; share with groups that you are in")
+        await self._flow.ledger.share(job_id, groups, frozenset())
+
+    async def unshare(self, subject: Subject, job_id: int, groups: frozenset[str]) -> None:
+        """Let the members of groups read a job no more; of all groups where none is named.
+
+        Raises:
+            PfsError: FORBIDDEN, INVALID for a task, or a group that the job is not shared with.
+        """
+        job = await self._shared(subject, job_id)
+        foreign = sorted(groups - job.groups)
+        if foreign:
+            there = ", ".join(sorted(job.groups)) or "nobody"
+            raise PfsError(Kind.INVALID, f"job {job_id} is not shared with {foreign[0]!r}, but with: {there}")
+        await self._flow.ledger.share(job_id, frozenset(), groups or job.groups)
 
     # ---- inside
+
+    async def _shared(self, subject: Subject, job_id: int) -> Job:
+        job = await self._flow.ledger.commanded(subject, job_id)
+        if job.array_id is not None:
+            raise PfsError(Kind.INVALID, f"job {job_id} is a task of job {job.array_id}; share that one")
+        return job
 
     async def _own(self, subject: Subject, job_id: int) -> Active:
         return await self._flow.ledger.own(subject, job_id)
@@ -169,5 +203,5 @@ def check_priority(subject: Subject, priority: int) -> None:
     """
     if not 0 <= priority <= PRIORITY_MAX:
         raise PfsError(Kind.INVALID, f"{priority} is no priority; they go from 0 to {PRIORITY_MAX}")
-    if priority > PRIORITY_OF_ALL_MAX and not subject.admin:
+    if priority > PRIORITY_OF_ALL_MAX and not allowed(subject, Verb.RULE, SERVICE):
         raise PfsError(Kind.DENIED, f"priorities above {PRIORITY_OF_ALL_MAX} are for admins; {priority} is too high")

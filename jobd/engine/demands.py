@@ -1,12 +1,15 @@
 """From jobs and machines to what the scheduler counts with. Pure."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
+from jobd.imagerules import heard
 from jobd.job import Job
-from jobd.scheduling.model import Gpu, Need, NodeView, Pending, Running, Use
+from jobd.scheduling.model import SANDBOX, Gpu, IllGpu, Need, NodeView, Pending, Running, Use
 from jobd.scheduling.tally import GPU_PARTS, parts_of
 from jobd.spec.model import JobSpec
+
+_Number = TypeVar("_Number", int, float)
 
 
 def needs_of(spec: JobSpec) -> tuple[Need, ...]:
@@ -16,8 +19,9 @@ def needs_of(spec: JobSpec) -> tuple[Need, ...]:
             count=group.count,
             cpus=group.cpus,
             memory_bytes=group.memory_bytes,
+            shm_bytes=spec.shm_bytes,
             gpus=group.gpus,
-            image=group.image is not None,
+            image=group.image or "",
             nodes=group.nodes,
             require=group.require,
         )
@@ -25,12 +29,13 @@ def needs_of(spec: JobSpec) -> tuple[Need, ...]:
     )
 
 
-def pending_of(job: Job, groups: frozenset[str], at_once: int | None = None) -> Pending:
+def pending_of(job: Job, groups: frozenset[str], at_once: int | None = None, cluster: str = "") -> Pending:
     """Return what a waiting job needs.
 
     Args:
         groups: those of its owner.
         at_once: how many tasks of its array may run at once.
+        cluster: the id of the one that it names; "" for none.
     """
     array = None if job.array_id is None or at_once is None else (job.array_id, at_once)
     limit_s = job.life.max_duration_s
@@ -43,6 +48,7 @@ def pending_of(job: Job, groups: frozenset[str], at_once: int | None = None) -> 
         groups=groups,
         max_duration_s=None if limit_s is None else limit_s + job.spec.grace_s,
         array=array,
+        cluster=cluster,
     )
 
 
@@ -80,21 +86,43 @@ def node_view(
     gpus: Iterable[Mapping[str, Any]],
     *,
     online: bool,
+    closed: str = "",
+    troubles: Mapping[str, str] | None = None,
     groups: frozenset[str] = frozenset(),
     gpu_groups: Mapping[str, frozenset[str]] | None = None,
+    cluster: str = "",
+    owner: str = "",
 ) -> NodeView:
-    """Return a machine as it told of itself (`jobd.wire`), with the groups for which it and its GPUs are reserved."""
+    """Return a machine as it told of itself (`jobd.wire`), with what was decided about it and its GPUs."""
     reserved = gpu_groups or {}
+    found = [
+        (Gpu(gpu["uuid"], gpu["model"], reserved.get(gpu["uuid"], frozenset())), str(gpu.get("ill", "")))
+        for gpu in gpus
+    ]
     return NodeView(
         node_id=node_id,
         name=name,
         online=online,
-        runtimes=frozenset(runtimes),
+        # one that lets no new job run so may have it still, with tasks from before
+        runtimes=frozenset(runtimes) - ({SANDBOX} if attrs.get("allowsSandbox") is False else set()),
+        images=heard(attrs),
         cpus=float(attrs.get("offerCpus", 0)),
         memory_bytes=int(attrs.get("offerMemory", 0)),
         max_processes=int(attrs.get("maxProcesses", 0)),
+        most_cpus=_given(float, attrs.get("mostCpus")),
+        most_memory_bytes=_given(int, attrs.get("mostMemory")),
+        most_shm_bytes=_given(int, attrs.get("mostShm")),
         attrs=attrs,
-        gpus=tuple(Gpu(gpu["uuid"], gpu["model"], reserved.get(gpu["uuid"], frozenset())) for gpu in gpus),
+        gpus=tuple(gpu for gpu, ill in found if not ill),
+        ill=tuple(IllGpu(gpu, ill) for gpu, ill in found if ill),
+        closed=closed,
+        troubles=troubles or {},
         groups=groups,
         swarm=str(attrs.get("swarm", "")),
+        cluster=cluster,
+        owner=owner,
     )
+
+
+def _given(read: Callable[[Any], _Number], value: Any) -> _Number | None:
+    return None if value is None else read(value)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from jobd.job import Job
+from jobd.life.events import Event, PreparationStarted, Prepared
 from jobd.life.life import Life, State
-from jobd.spec.model import AFTER_ANY, AFTER_OK, Dependency
+from jobd.spec.model import AFTER_ANY, AFTER_OK, Dependency, JobSpec
 
 _WANTED = {AFTER_OK: "succeed", AFTER_ANY: "be over"}
 
@@ -61,6 +62,13 @@ def waits_for(dependencies: Iterable[Dependency], lives: Mapping[int, Life]) -> 
 
 def _words(dependency: Dependency) -> str:
     return f"job {dependency.job_id} to {_WANTED.get(dependency.kind, 'fail')}"
+
+
+def next_step(spec: JobSpec, now_ns: int) -> Event:
+    """Return what happens to a job that nothing has to be over before any more."""
+    if spec.src is None and spec.continue_from is None:
+        return Prepared(time_ns=now_ns)
+    return PreparationStarted(time_ns=now_ns)
 
 
 class Waiters:

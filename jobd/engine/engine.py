@@ -7,26 +7,42 @@ people write a spec   ──▶  submitting ─┘      │
                                               └──▶  tasks    what nodes are asked for
 """
 
+from dataclasses import dataclass
+
 import trio
 
 from jobd.engine.alarms import sleeper
 from jobd.engine.assign import Place, facts_of
+from jobd.engine.closing import Closing
 from jobd.engine.commands import Commands
-from jobd.engine.fleet import NodeState
+from jobd.engine.credentials import FindSecret, no_secret
 from jobd.engine.flow import Flow
 from jobd.engine.ports import Clock, FindUser, Logs, Sleep, Store, Workshop
 from jobd.engine.reports import Reports
+from jobd.engine.roster import Roster
 from jobd.engine.submitting import Submissions
 from jobd.environment import environment
 from jobd.job import Job
+from jobd.life.actions import FETCH
 from jobd.life.life import ON_NODES, State
+from jobd.nodestate import NodeState
 from jobd.scheduling.model import Why
 from jobd.scheduling.words import time_of
 from jobd.store.logs import JobLog
 from jobd.store.nodes import Policy
+from jobd.wire import DOCKER, SANDBOX
 
 SWEEP_EVERY_S = 3600.0
 SCRATCH_KEPT_NS = 86_400 * 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Had:
+    """How many jobs run and wait, and how many GPUs those have that run."""
+
+    running: int
+    waiting: int
+    gpus: int
 
 
 class Engine:
@@ -35,6 +51,7 @@ class Engine:
     Args:
         place: what jobs are told of where they run.
         clock: nanoseconds since the epoch.
+        secret: finds what somebody keeps under a name.
         sleep_until: sleeps until a time of the clock; with trio's clock, where it is not given.
     """
 
@@ -47,13 +64,16 @@ class Engine:
         user: FindUser,
         place: Place,
         clock: Clock,
+        secret: FindSecret = no_secret,
         sleep_until: Sleep | None = None,
     ) -> None:
         sleep = sleeper(clock) if sleep_until is None else sleep_until
-        self._flow = Flow(store, logs, workshop, user=user, place=place, clock=clock, sleep_until=sleep)
+        self._flow = Flow(store, logs, workshop, user=user, secret=secret, place=place, clock=clock, sleep_until=sleep)
         self._reports = Reports(self._flow, sleep)
-        self._submissions = Submissions(self._flow)
+        self._submissions = Submissions(self._flow, secret)
         self._commands = Commands(self._flow)
+        self._closing = Closing(self._flow)
+        self.roster = Roster(self._flow)
         self.logs = logs
         self.fleet = self._flow.fleet
         self.ledger = self._flow.ledger
@@ -66,10 +86,18 @@ class Engine:
         self.set_priority = self._commands.set_priority
         self.extend = self._commands.extend
         self.give_up = self._commands.give_up
+        self.share = self._commands.share
+        self.unshare = self._commands.unshare
+        self.drain = self._closing.drain
+        self.resume = self._closing.resume
+        self.gpus = self._closing.gpus
         self.attach = self._reports.attach
         self.detach = self._reports.detach
         self.heard = self._reports.heard
+        self.troubled = self._reports.troubled
+        self.news = self._reports.news
         self.running = self._reports.running
+        self.image = self._reports.image
         self.output = self._reports.output
         self.ended = self._reports.ended
 
@@ -87,8 +115,9 @@ class Engine:
             await trio.sleep_forever()
 
     async def set_policy(self, policy: Policy) -> None:
-        """Take up what administrators decided: aliases, reservations, members of groups."""
+        """Take up what administrators decided: aliases, reservations, members of groups, drained nodes."""
         self._flow.queue.adopt(policy)
+        await self._closing.take_up()
         self.ledger.touch()
         self._flow.find_lost_rights()
         self._flow.wake()
@@ -99,14 +128,6 @@ class Engine:
         """Return the log of a job, for reading."""
         is_over = self.ledger.get(job.id) is None
         return await (self.logs.find(job.id) if is_over else self.logs.open(job.id))
-
-    def is_made(self, job: Job) -> bool:
-        """Tell whether the job's directories were made."""
-        life = job.life
-        if life.processes or life.attempt > 1:
-            return True
-        has_files = job.spec.src is not None or job.spec.continue_from is not None
-        return has_files and life.state not in (State.PENDING, State.PREPARING)
 
     def why(self, job: Job) -> str:
         """Say why the job is where it is."""
@@ -127,7 +148,8 @@ class Engine:
         if life.state is State.PENDING:
             return Why(flow.waits_for(job) or life.reason or "it is about to wait for nodes", 0)
         away = self._away(job)
-        return Why("; ".join(text for text in (life.reason, away) if text) or f"it is {life.state}", 0)
+        texts = (life.reason, away, self._troubled(job), self._ailing(job), self._news(job))
+        return Why("; ".join(text for text in texts if text) or f"it is {life.state}", 0)
 
     def _away(self, job: Job) -> str:
         """Say which of a job's nodes is not heard of; what runs there goes on."""
@@ -141,10 +163,43 @@ class Engine:
         name, state = self.fleet.name(away[0]), self.fleet.state(away[0])
         return f"its node {name}{more} is {state}, not heard of since {since}; it goes on there"
 
+    def _troubled(self, job: Job) -> str:
+        """Say what keeps a job's nodes from telling of it; what runs there goes on, for all that is known."""
+        for process, (group, _) in zip(job.life.processes, job.spec.workers(), strict=False):
+            runtime = SANDBOX if job.spec.groups[group].image is None else DOCKER
+            if job.life.state in ON_NODES and (why := self.fleet.troubles(process.node).get(runtime)):
+                return f"on its node {self.fleet.name(process.node)} {why}"
+        return ""
+
+    def _news(self, job: Job) -> str:
+        """Say what the starts of a job's processes wait for."""
+        active, life = self.ledger.get(job.id), job.life
+        if active is None or life.state not in ON_NODES:
+            return ""
+        starting = [FETCH] if not life.fetched else []
+        starting += [n for n, each in enumerate(life.processes) if each.started_at_ns is None and not each.over]
+        news = active.tasks.news
+        return "; ".join(dict.fromkeys(news[worker] for worker in starting if worker in news))
+
+    def _ailing(self, job: Job) -> str:
+        """Say which of a job's GPUs is not well; what uses it goes on, or fails by itself."""
+        for process in job.life.processes if job.life.state in ON_NODES else ():
+            row = self.fleet.row(process.node)
+            for gpu in row.gpus if row is not None else ():
+                if gpu["uuid"] in process.gpus and gpu.get("ill"):
+                    return f"a GPU that it has on {self.fleet.name(process.node)} is not well: {gpu['ill']}"
+        return ""
+
     def queue(self) -> list[Job]:
         """Return the jobs that wait for nodes, in the order of their turns."""
         found = (self.ledger.get(job_id) for job_id in self._flow.queue.order())
         return [active.job for active in found if active is not None]
+
+    def has(self, holder: str) -> Had:
+        """Return what the jobs of a user, or of the members of a group, have now."""
+        queue = self._flow.queue
+        use = queue.used(holder)
+        return Had(use.jobs, queue.waiting_room.waiting(holder), use.gpus)
 
     def environment(self, job: Job, worker: int) -> dict[str, str]:
         """Return the variables that a process sees, as far as they are known yet."""

@@ -13,10 +13,11 @@ from collections.abc import Callable, Collection
 import trio
 
 from jobd.engine.alarms import Alarms
-from jobd.engine.arrays import Array
+from jobd.engine.arrays import Array, at_once_of, was_let_go
 from jobd.engine.assign import Place, overlay_of
 from jobd.engine.chores import Chores
-from jobd.engine.dependencies import Waiters, never, waits_for
+from jobd.engine.credentials import FindSecret
+from jobd.engine.dependencies import Waiters, never, next_step, waits_for
 from jobd.engine.fleet import Fleet
 from jobd.engine.ledger import Active, Ledger
 from jobd.engine.networks import Networks
@@ -25,12 +26,11 @@ from jobd.engine.queueing import Queue
 from jobd.engine.tasks import TaskMaster
 from jobd.job import Job
 from jobd.life import events as happened
-from jobd.life.actions import FETCH, EndPatience, EndTime, Facts, GiveUp, Prepare, StartTask, StopTask, actions
+from jobd.life.actions import EndPatience, EndTime, Facts, GiveUp, Prepare, StartTask, StopTask, actions
 from jobd.life.events import Event
-from jobd.life.life import ON_NODES, IllegalEvent, Life, State, told
+from jobd.life.life import ON_NODES, IllegalEvent, Life, State
 from jobd.scheduling.model import Start
-from jobd.spec.model import JobSpec
-from jobd.store.logs import PREPARE
+from jobd.store.logs import PREPARE, Note
 from pfs.errors import PfsError
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,9 @@ class Flow:
     Args:
         clock: nanoseconds since the epoch.
         sleep_until: sleeps until a time of the clock.
+
+    Attributes:
+        witness: told of all that happened to a job, and how it stood before.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Flow:
         workshop: Workshop,
         *,
         user: FindUser,
+        secret: FindSecret,
         place: Place,
         clock: Clock,
         sleep_until: Sleep,
@@ -65,7 +69,8 @@ class Flow:
         self.clock = clock
         self.chores = Chores()
         self.ledger = Ledger(store, logs, clock)
-        self.fleet = Fleet(clock)
+        self.fleet = Fleet(clock, lambda node_id: node_id in self._on_node)
+        self.witness: Callable[[Job, Life, Event], None] = lambda job, before, event: None
         self.networks = Networks(store, self.fleet, place)
         self.queue = Queue(self.fleet, clock, self._at_once)
         self.tasks = TaskMaster(
@@ -75,6 +80,7 @@ class Flow:
             self.chores,
             apply=self.apply,
             user=user,
+            secret=secret,
             place=place,
             clock=clock,
         )
@@ -86,6 +92,9 @@ class Flow:
 
     async def load(self) -> None:
         """Take up everything where it was left."""
+        self.fleet.clusters = await self.store.clusters()
+        self.queue.adopt_clusters(())
+        self.fleet.closed = await self.store.closed()
         for row in await self.store.nodes():
             self.fleet.register(row)
         self.queue.adopt(await self.store.policy())
@@ -96,7 +105,7 @@ class Flow:
         for active in loaded:
             if active.job.life.terms.is_array:
                 tasks = await self.store.tasks(active.job.id)
-                self._arrays[active.job.id] = Array.of(_at_once(active.job.spec), tasks.values())
+                self._arrays[active.job.id] = Array.of(at_once_of(active.job.spec), tasks.values())
         for active in loaded:
             self.follow(active)
 
@@ -115,12 +124,14 @@ class Flow:
 
     async def apply(self, active: Active, *events: Event, only_if: Callable[[Life], bool] | None = None) -> bool:
         """Let `events` happen to a job, as `Ledger.apply`, and what follows from them; tells whether any did."""
-        before = active.job.life
-        changed = await self.ledger.apply(active, *events, only_if=only_if)
-        if changed:
-            self._leave(active.job.id, before)
-            self.follow(active)
-        return changed
+        before = await self.ledger.apply(active, *events, only_if=only_if)
+        if before is None:
+            return False
+        self._leave(active.job.id, before)
+        self.follow(active)
+        for event in events:
+            self.witness(active.job, before, event)
+        return True
 
     async def _tell(self, active: Active, event: Event) -> None:
         """Let something happen that follows from how things stood a moment ago."""
@@ -133,7 +144,7 @@ class Flow:
         """Jobs are new: an array with its tasks, or one job."""
         first = actives[0].job
         if first.life.terms.is_array:
-            self._arrays[first.id] = Array.of(_at_once(first.spec), [active.job for active in actives[1:]])
+            self._arrays[first.id] = Array.of(at_once_of(first.spec), [active.job for active in actives[1:]])
         for active in actives:
             self.follow(active)
 
@@ -182,32 +193,31 @@ class Flow:
         active = self.ledger.get(job_id)
         return None if active is None else active.job
 
-    async def lose(self, active: Active, nodes: Collection[str], text: str, *, unless_new: bool = False) -> None:
-        """What a job has on these nodes is lost for good; `text` says why, of `{node}`.
+    async def lose(
+        self,
+        active: Active,
+        nodes: Collection[str],
+        text: str,
+        *,
+        unless_new: bool = False,
+        only_if: Callable[[str], bool] = lambda node_id: True,
+    ) -> bool:
+        """What a job has on these nodes is lost for good; `text` says why, of `{node}`. Tells whether it had anything.
 
         Args:
             unless_new: what was never asked for there can be started there still.
+            only_if: nothing is lost unless this is so of each node in the moment in which that is decided.
         """
-        life = active.job.life
+        life, now_ns = active.job.life, self.clock()
+        said = {node_id: text.replace("{node}", self.fleet.name(node_id)) for node_id in nodes}
         lost = [
-            happened.NodeLost(
-                time_ns=self.clock(),
-                attempt=life.attempt,
-                worker=worker,
-                text=text.replace("{node}", self.fleet.name(process.node)),
-            )
+            happened.NodeLost(time_ns=now_ns, attempt=life.attempt, worker=worker, text=said[process.node])
             for worker, process in enumerate(life.processes)
             if process.node in nodes
             and not process.over
             and not (unless_new and process.started_at_ns is None and worker not in active.tasks.known)
         ]
-        if lost:
-            await self.apply(active, *lost)
-
-    def is_told(self, active: Active, worker: int) -> bool:
-        """Tell whether a task, or FETCH, is to stop."""
-        life = active.job.life
-        return life.state is State.STOPPING if worker == FETCH else told(life, worker)
+        return bool(lost) and await self.apply(active, *lost, only_if=lambda _: all(map(only_if, nodes)))
 
     def find_lost_rights(self) -> None:
         """End the jobs that wait for what their owners may use no more."""
@@ -251,8 +261,8 @@ class Flow:
             text = await self.workshop.fill(job)
         except PfsError as error:
             return happened.PreparationFailed(time_ns=self.clock(), text=error.message)
-        for line in text.splitlines():
-            await self.logs.note(job.id, PREPARE, line, self.clock(), job.life.attempt)
+        notes = [Note(PREPARE, line, self.clock(), job.life.attempt) for line in text.splitlines()]
+        await self.logs.notes(job.id, notes)
         return happened.Prepared(time_ns=self.clock())
 
     # ---- waiting for other jobs
@@ -261,6 +271,9 @@ class Flow:
         """Let a job that waits for others go on, or end it, once that is decided."""
         job = active.job
         if job.life.state not in _UNDECIDED:
+            return
+        if job.life.terms.is_array and was_let_go(job.life, (task.job.life for task in self.open_tasks(job.id))):
+            await self._go_on(active)
             return
         jobs = [await self.ledger.job(dependency.job_id) for dependency in job.spec.depends_on]
         text = never(job.spec.depends_on, {job.id: job.life for job in jobs if job is not None})
@@ -276,7 +289,6 @@ class Flow:
 
     async def _go_on(self, active: Active) -> None:
         """Nothing has to be over before a job any more; the tasks of an array go on in its stead."""
-        self._waiters.drop(active.job)
         if not active.job.life.terms.is_array:
             await self._tell(active, next_step(active.job.spec, self.clock()))
             return
@@ -314,9 +326,8 @@ class Flow:
             self.chores.start(self._tell, active, happened.ArrayEnded(time_ns=self.clock(), code=code, text=text))
 
     def _end_of_task(self, array: Life) -> Event:
-        if array.kill_requested is None:
+        if (kill := array.kill_requested) is None:
             return happened.Dismissed(time_ns=self.clock(), text=array.reason)
-        kill = array.kill_requested
         return happened.KillRequested(time_ns=self.clock(), by=kill.by, text=kill.text)
 
     def _follow_task(self, task: Job, array_id: int) -> None:
@@ -385,14 +396,3 @@ class Flow:
 def can_start(life: Life) -> bool:
     """Tell whether the scheduler may place a job."""
     return life.state is State.WAITING and not life.held_by
-
-
-def next_step(spec: JobSpec, now_ns: int) -> Event:
-    """Return what happens to a job that nothing has to be over before any more."""
-    if spec.src is None and spec.continue_from is None:
-        return happened.Prepared(time_ns=now_ns)
-    return happened.PreparationStarted(time_ns=now_ns)
-
-
-def _at_once(spec: JobSpec) -> int | None:
-    return None if spec.array is None else spec.array.at_once

@@ -5,7 +5,9 @@ Jobs that are not over are held here; the rest is looked up. What follows from a
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -19,9 +21,13 @@ from jobd.life.life import Life, fold, update
 from jobd.scheduling.shares import Usage, amount
 from jobd.spec.model import JobSpec
 from jobd.store.jobs import Listed, NewTask
+from jobd.store.logs import Note
+from jobd.store.recent import Recent
 from jobd.store.tables import DraftRow
 from pfs.errors import Kind, PfsError
-from pfs.perm import Subject, Verb, allowed
+from pfs.perm import EVERY_JOB, Domain, Subject, Verb, allowed
+
+OVER_KEPT_MAX = 64
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +44,8 @@ class Tasks:
             overtakes a stop.
         ground: held while what all of them stand on is being made.
         is_ready: it is made.
+        news: what the start of a worker waits for on its node, as that told last.
+        told: how often each told something.
     """
 
     known: set[int] = field(default_factory=set)
@@ -46,6 +54,8 @@ class Tasks:
     asking: set[int] = field(default_factory=set)
     ground: trio.Lock = field(default_factory=trio.Lock)
     is_ready: bool = False
+    news: dict[int, str] = field(default_factory=dict)
+    told: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass
@@ -66,7 +76,11 @@ class Active:
 
 
 class Ledger:
-    """All jobs of one datacenter."""
+    """All jobs of one datacenter.
+
+    Attributes:
+        unshared: told of a job's domain before and after it is shared with others.
+    """
 
     def __init__(self, store: Store, logs: Logs, clock: Clock) -> None:
         self.changed_at_ns = clock()
@@ -75,6 +89,9 @@ class Ledger:
         self._logs = logs
         self._clock = clock
         self._active: dict[int, Active] = {}
+        self._sharing = trio.Lock()
+        self.unshared: Callable[[Domain, Domain], None] = lambda before, after: None
+        self._over: Recent[int, Job | None] = Recent(OVER_KEPT_MAX)  # a path is walked several times
 
     async def load(self) -> list[Active]:
         """Take up every job that is not over."""
@@ -126,13 +143,21 @@ class Ledger:
         return job
 
     async def job(self, job_id: int) -> Job | None:
-        """Return a job as it stands now, over or not."""
+        """Return a job as it stands now, over or not; None where there is none of that number."""
+        if job_id >= 1 << 63:  # what no database takes for a number
+            return None
         active = self._active.get(job_id)
-        return active.job if active is not None else await self._store.job(job_id)
+        if active is not None:
+            return active.job
+        return await self._over.get(job_id, lambda: self._store.job(job_id), _is_over)
+
+    def removing(self) -> AbstractContextManager[None]:
+        """Know nothing more of jobs that are over, once those are removed that are removed meanwhile."""
+        return self._over.changing(None)
 
     async def current(self, job: Job) -> Job:
-        """Return the job as it stands now."""
-        return await self.job(job.id) or job
+        """Return the job as it stands now; one that is over stays as it is."""
+        return job if job.life.state.over else await self.job(job.id) or job
 
     async def tasks(self, array_id: int) -> dict[int, Job]:
         """Return the tasks of an array by their index, as they stand now."""
@@ -141,7 +166,28 @@ class Ledger:
 
     async def listed(self, subject: Subject) -> list[Listed]:
         """Return the jobs that `subject` sees in a listing, newest first."""
-        return await self._store.listed(None if subject.admin else subject.user, self._clock())
+        if allowed(subject, Verb.READ, EVERY_JOB):
+            return await self._store.listed(None, self._clock())
+        return await self._store.listed(subject.user, self._clock(), subject.groups)
+
+    async def share(self, job_id: int, more: frozenset[str], fewer: frozenset[str]) -> None:
+        """Let a job be shared with more groups and with fewer, an array with all its tasks.
+
+        Raises:
+            PfsError: NOT_FOUND for a job that is gone.
+        """
+        async with self._sharing:
+            job = await self.job(job_id)
+            if job is None:
+                raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+            groups = (job.groups | more) - fewer
+            with trio.CancelScope(shield=True), self._over.changing(None):
+                await self._store.share(job_id, groups)
+                for active in self._active.values():
+                    if job_id in (active.job.id, active.job.array_id):
+                        active.job = replace(active.job, groups=groups)
+            self.touch()
+            self.unshared(job.domain, replace(job, groups=groups).domain)
 
     async def wait(self, job: Job) -> Job:
         """Return the job once it is over."""
@@ -153,22 +199,31 @@ class Ledger:
         """Return what happened to a job, in order."""
         return await self._store.history(job.id)
 
+    async def commanded(self, subject: Subject, job_id: int) -> Job:
+        """Return a job, over or not, that `subject` may command.
+
+        Raises:
+            PfsError: NOT_FOUND, FORBIDDEN for somebody else's job.
+        """
+        job = await self.find(job_id, subject)
+        if not allowed(subject, Verb.COMMAND, job.domain):
+            raise PfsError(Kind.FORBIDDEN, f"job {job_id} belongs to {job.user}; only they and admins command it")
+        return job
+
     async def own(self, subject: Subject, job_id: int) -> Active:
         """Return a job that `subject` may command.
 
         Raises:
             PfsError: NOT_FOUND, FORBIDDEN for somebody else's job, BUSY when it is over.
         """
-        job = await self.find(job_id, subject)
-        if not subject.admin and job.user != subject.user:
-            raise PfsError(Kind.FORBIDDEN, f"job {job_id} belongs to {job.user}; only they and admins command it")
+        job = await self.commanded(subject, job_id)
         active = self._active.get(job_id)
         if active is None:
             raise PfsError(Kind.BUSY, f"job {job_id} is over: {job.life.state}; submit it again to run it again")
         return active
 
-    async def apply(self, active: Active, *events: Event, only_if: Callable[[Life], bool] | None = None) -> bool:
-        """Let `events` happen to a job: keep them, and tell who waits; tells whether anything changed.
+    async def apply(self, active: Active, *events: Event, only_if: Callable[[Life], bool] | None = None) -> Life | None:
+        """Let `events` happen to a job: keep them, and tell who waits; return how it stood before, None for no change.
 
         Args:
             only_if: nothing happens to a job of which this is not so in that moment.
@@ -179,16 +234,20 @@ class Ledger:
         async with active.lock:
             before = active.job.life
             if only_if is not None and not only_if(before):
-                return False
-            kept, life = [], before
+                return None
+            kept: list[Event] = []
+            lines: list[Note] = []
+            life = before
             for event in events:
                 after = update(life, event)
                 if after != life:
-                    await self._tell(active.job.id, life, event, after)
+                    lines += _lines(life, event, after)
                     kept.append(event)
                     life = after
             if not kept:
-                return False
+                return None
+            if lines:
+                await self._logs.notes(active.job.id, lines)
             with trio.CancelScope(shield=True):
                 await self._store.record(active.job.id, kept, life, _usage(active.job, life))
                 active.job = replace(active.job, life=life)
@@ -200,11 +259,12 @@ class Ledger:
                     self._active.pop(active.job.id, None)
                 active.changed.set()
                 active.changed = trio.Event()
-        return True
+        return before
 
-    async def _tell(self, job_id: int, before: Life, event: Event, after: Life) -> None:
-        for source, text in narrate(before, event, after):
-            await self._logs.note(job_id, source, text, event.time_ns, before.attempt)
+    async def settled(self, active: Active) -> None:
+        """Return once everything that was decided of a job up to now is kept."""
+        async with active.lock:
+            pass
 
     async def _close_log(self, job_id: int) -> bool:
         """Bring a log to its end, so that who hears of the job's end has all of it; tells whether the disk let us."""
@@ -214,6 +274,15 @@ class Ledger:
             log.warning("the log of job %d is not closed yet: %s", job_id, error)
             return False
         return True
+
+
+def _lines(before: Life, event: Event, after: Life) -> list[Note]:
+    told = narrate(before, event, after)
+    return [Note(source, text, event.time_ns, before.attempt) for source, text in told]
+
+
+def _is_over(job: Job | None) -> bool:
+    return job is not None and job.life.state.over
 
 
 def _usage(job: Job, after: Life) -> Usage | None:

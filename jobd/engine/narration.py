@@ -41,8 +41,8 @@ def _event(before: Life, event: Event, after: Life) -> Iterator[Line]:
             yield PREPARE, text
         case happened.KillRequested(by=by):
             yield DAEMON, f"Stopped by user {by}"
-        case happened.RequeueRequested(by=by):
-            yield DAEMON, f"Requeued by user {by}"
+        case happened.RequeueRequested(by=by, text=text):
+            yield DAEMON, f"Requeued: {text}" if text else f"Requeued by user {by}"
         case happened.Extended(by=by):
             yield DAEMON, f"Its time limit is {after.max_duration_s:g} s now, by user {by}"
         case happened.TimeLimitReached():

@@ -67,23 +67,32 @@ def folders(spec: JobSpec, owner: Subject, datacenter: str) -> tuple[Folder, ...
     return tuple(named)
 
 
-def volumes(spec: JobSpec, owner: Subject, datacenter: str) -> tuple[TaskVolume, ...]:
+def volumes(spec: JobSpec, owner: Subject, datacenter: str, *, there_only: bool = False) -> tuple[TaskVolume, ...]:
     """Return what the processes see beside the owner's home, what is shared and the job's own data.
 
     A folder can be written to where the spec says so and its owner may. PaddleCloud's package is used in place,
     under its own path; in the owner's home it is seen already.
 
+    Args:
+        there_only: what cannot be had any more is left out.
+
     Raises:
         PfsError: INVALID or NOT_FOUND where something is named that cannot be had, or not any more.
     """
-    found = []
-    for mount in spec.mounts:
-        folder = locate(mount.source, owner, datacenter, "mounts")
-        read_only = mount.read_only or not allowed(owner, Verb.WRITE, folder.domain)
-        found.append(TaskVolume(folder.path, mount.target, read_only=read_only))
+    named: list[tuple[str, str, str | None, bool]] = []
+    named += [(mount.source, "mounts", mount.target, mount.read_only) for mount in spec.mounts]
     if spec.paddle is not None and spec.paddle.package is not None:
-        folder = locate(spec.paddle.package, owner, datacenter, "job_package")
-        if folder.domain not in (Domain(DomainKind.HOME, owner.user), Domain(DomainKind.SHARED)):
-            read_only = not allowed(owner, Verb.WRITE, folder.domain)
-            found.append(TaskVolume(folder.path, to_absolute(folder.path, datacenter), read_only=read_only))
+        named.append((spec.paddle.package, "job_package", None, False))
+    found = []
+    for source, key, target, is_read_only in named:
+        try:
+            folder = locate(source, owner, datacenter, key)
+        except PfsError:
+            if there_only:
+                continue
+            raise
+        if target is None and folder.domain in (Domain(DomainKind.HOME, owner.user), Domain(DomainKind.SHARED)):
+            continue
+        read_only = is_read_only or not allowed(owner, Verb.WRITE, folder.domain)
+        found.append(TaskVolume(folder.path, target or to_absolute(folder.path, datacenter), read_only=read_only))
     return tuple(found)

@@ -4,16 +4,18 @@ The engine has no clock, no dice and no threads of its own (but for parsing spec
 behind these it runs in a simulation, where everything happens in an order that can be repeated.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from jobd.identity import Cluster
 from jobd.job import Job
 from jobd.life.events import Event
 from jobd.life.life import Life
+from jobd.nodestate import Closed
 from jobd.scheduling.shares import Usage
 from jobd.spec.model import JobSpec
 from jobd.store.jobs import Listed, NewTask
-from jobd.store.logs import JobLog
+from jobd.store.logs import JobLog, Note
 from jobd.store.nodes import Policy
 from jobd.store.tables import DraftRow, NodeRow
 from jobd.wire import Assignment
@@ -40,6 +42,9 @@ class Store(Protocol):
     ) -> tuple[list[Job], bool]:
         """Make a job and the tasks of its array, or find that of the same key; tells whether they are new."""
 
+    async def job_of_key(self, user: str, key: str) -> int | None:
+        """Return the job that a user submitted with a key, if there is one."""
+
     async def record(self, job_id: int, events: Sequence[Event], life: Life, usage: Usage | None = None) -> None:
         """Append `events`, whose fold is `life`."""
 
@@ -49,7 +54,9 @@ class Store(Protocol):
 
     async def tasks(self, array_id: int) -> dict[int, Job]: ...
 
-    async def listed(self, user: str | None, now_ns: int) -> list[Listed]: ...
+    async def listed(self, user: str | None, now_ns: int, groups: Collection[str] = ()) -> list[Listed]: ...
+
+    async def share(self, job_id: int, groups: Collection[str]) -> None: ...
 
     async def history(self, job_id: int) -> list[Event]: ...
 
@@ -57,7 +64,21 @@ class Store(Protocol):
 
     async def save_node(self, node: NodeRow) -> None: ...
 
+    async def save_nodes(self, nodes: Sequence[NodeRow], made: Cluster | None = None) -> None: ...
+
+    async def clusters(self) -> list[Cluster]: ...
+
+    async def rename_cluster(self, cluster_id: str, name: str) -> None: ...
+
+    async def make_default(self, cluster_id: str) -> None: ...
+
     async def policy(self) -> Policy: ...
+
+    async def closed(self) -> Mapping[str, Closed]: ...
+
+    async def close_nodes(self, node_ids: Iterable[str], closed: Closed) -> None: ...
+
+    async def open_nodes(self, node_ids: Iterable[str]) -> None: ...
 
     async def usages(self) -> Mapping[str, float]: ...
 
@@ -79,7 +100,7 @@ class Logs(Protocol):
         self, job_id: int, attempt: int, worker: int, offset: int, *, pieces: Sequence[tuple[int, int]], data: bytes
     ) -> int: ...
 
-    async def note(self, job_id: int, source: int, text: str, time_ns: int, attempt: int) -> None: ...
+    async def notes(self, job_id: int, notes: Sequence[Note]) -> None: ...
 
     async def end(self, job_id: int) -> None: ...
 

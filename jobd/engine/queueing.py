@@ -4,15 +4,18 @@
 which event it was, and being called twice does no harm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from jobd.engine.demands import pending_of, running_of, weight_of
 from jobd.engine.fleet import Fleet
 from jobd.engine.ports import Clock
+from jobd.engine.waitingroom import WaitingRoom
+from jobd.identity import meant
 from jobd.job import Job
 from jobd.life.life import ON_NODES, State
 from jobd.scheduling.model import Pending, Running, Start, Why
+from jobd.scheduling.quotas import JobUse
 from jobd.scheduling.scheduler import Scheduler
 from jobd.scheduling.shares import Shares, amount
 from jobd.store.nodes import Policy
@@ -36,6 +39,9 @@ class Queue:
 
     Args:
         at_once: tells how many tasks of an array may run at once; None for all.
+
+    Attributes:
+        waiting_room: who has how many jobs that wait.
     """
 
     def __init__(self, fleet: Fleet, clock: Clock, at_once: Callable[[int], int | None]) -> None:
@@ -48,10 +54,12 @@ class Queue:
         self._running: dict[int, _Run] = {}
         self._taken: set[int] = set()  # started by the scheduler; the ledger does not know it yet
         self._told_s: dict[str, float] = {}
+        self.waiting_room = WaitingRoom()
 
     def follow(self, job: Job) -> None:
         """Tell the scheduler how a job stands now."""
         life = job.life
+        self.waiting_room.follow(job)
         if life.state in ON_NODES and life.processes:
             self._run(job)
             return
@@ -103,7 +111,10 @@ class Queue:
     def pending(self, job: Job) -> Pending:
         """Return what a job needs, with the rights that its owner has now."""
         at_once = None if job.array_id is None else self._at_once(job.array_id)
-        return pending_of(job, self._fleet.policy.members.get(job.user, frozenset()), at_once)
+        groups = self._fleet.policy.members.get(job.user, frozenset())
+        wanted = job.spec.cluster
+        cluster = "" if wanted is None else meant(self._fleet.clusters, job.user, wanted)
+        return pending_of(job, groups, at_once, cluster)
 
     def plan(self) -> list[Start]:
         """Decide what starts now; it counts as started until it is followed."""
@@ -125,6 +136,14 @@ class Queue:
         """Say why a job could never run here; None when it could."""
         return self._scheduler.refuse(self.pending(job))
 
+    def forbidden(self, job: Job) -> str | None:
+        """Say which quota a job would pass even if nothing else ran; None for none."""
+        return self._scheduler.forbidden(self.pending(job))
+
+    def used(self, holder: str) -> JobUse:
+        """Return what the running jobs of a user, or of the members of a group, have."""
+        return self._scheduler.used(holder)
+
     def why(self, job_id: int) -> Why | None:
         """Say why a job waits; None where it does not, or is just being started."""
         now_s = float(int(self._now_s()))  # who asks for many within a second is answered from one look ahead
@@ -144,6 +163,8 @@ class Queue:
         """Administrators decided anew."""
         self._fleet.policy = policy
         self._scheduler.aliases(policy.aliases)
+        self._scheduler.limits(policy.quotas, policy.members)
+        self.waiting_room.adopt(policy.quotas, policy.members)
         for view in self._fleet.views():
             self._scheduler.node(view)
         for job_id, pending in self._waiting.items():
@@ -151,6 +172,13 @@ class Queue:
             if groups != pending.groups:
                 self._waiting[job_id] = replace(pending, groups=groups)
                 self._scheduler.add(self._waiting[job_id])
+
+    def adopt_clusters(self, jobs: Iterable[Job]) -> None:
+        """Clusters are other than before: what they are called, and which these jobs mean."""
+        self._scheduler.clusters({cluster.id: cluster.name for cluster in self._fleet.clusters})
+        for job in jobs:
+            if job.spec.cluster is not None:
+                self.follow(job)
 
     def load_share(self, user: str, past: float) -> None:
         """Take up what was kept of a user's share."""

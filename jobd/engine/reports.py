@@ -4,23 +4,30 @@ A node may tell anything twice, late, or of an attempt that is over: the task's 
 node that was given a task may speak for it.
 """
 
+import re
+from collections.abc import Mapping
+
 from jobd.engine.alarms import Alarms
-from jobd.engine.assign import node_of, task_of, worker_of
+from jobd.engine.assign import can_pin, node_of, pinned_of, task_of, worker_of
 from jobd.engine.fleet import LOST_AFTER_S, SUSPECT_AFTER_S
 from jobd.engine.flow import Flow
+from jobd.engine.knowngpus import remembered
 from jobd.engine.ledger import Active
 from jobd.engine.ports import NodeLink, Sleep
 from jobd.job import Job
 from jobd.life import events as happened
 from jobd.life.actions import FETCH
 from jobd.life.events import Event
-from jobd.life.life import State
-from jobd.store.logs import PREPARE
+from jobd.life.life import ON_NODES
+from jobd.store.logs import DAEMON, PREPARE, Note
 from jobd.store.tables import NodeRow
-from jobd.wire import CUT_OFF, TaskStanding, Wanted, parse_task_id
+from jobd.wire import CUT_OFF, TaskStanding, Wanted, decode_gpus, encode_gpus, parse_task_id
 
 REBOOTED = "the node {node} was started again"
+NEWS_MAX, NEWS_LENGTH_MAX = 200, 500
 SILENT = "the node {node} was not heard of for {seconds:.0f} s"
+
+_DIGEST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:/-]{0,300}@)?[a-z0-9]{1,20}:[0-9a-f]{32,128}")
 
 
 class Reports:
@@ -35,16 +42,9 @@ class Reports:
     async def attach(self, row: NodeRow, link: NodeLink, named: list[str]) -> dict[str, TaskStanding]:
         """Take a node into service; say of each task that it named what is known and wanted of it."""
         flow = self._flow
-        known = flow.fleet.row(row.id)
-        if known is not None and known.boot_id != row.boot_id:
-            for active in flow.on_node(row.id):
-                await flow.lose(active, {row.id}, REBOOTED, unless_new=True)
-        await flow.store.save_node(row)
-        flow.fleet.register(row)
-        standings = {task: await self._standing(task, row.id) for task in named}
-        flow.fleet.connect(row.id, link)
-        # a job may have been given up while the last words about it were looked up
-        standings |= {task: TaskStanding(Wanted.FORGET) for task in named if not self._is_wanted(task, row.id)}
+        with flow.fleet.arriving(row.id):
+            standings = await self._welcome(row, named)
+            flow.fleet.connect(row.id, link)
         for active in flow.on_node(row.id):
             _take_stock(active, row.id, standings)
         self._seen(row.id)
@@ -55,11 +55,28 @@ class Reports:
         flow.find_lost_rights()
         return standings
 
+    async def _welcome(self, row: NodeRow, named: list[str]) -> dict[str, TaskStanding]:
+        """Keep who is about to come, and say what is known and wanted of each task."""
+        flow = self._flow
+        known = flow.fleet.row(row.id)
+        if known is not None and known.boot_id != row.boot_id:
+            for active in flow.on_node(row.id):
+                await flow.lose(active, {row.id}, REBOOTED, unless_new=True)
+        if known is not None:
+            # where its connection ends before it is taken in, somebody has to look again how long it is silent
+            self.alarms.set(row.id, flow.clock() + int(SUSPECT_AFTER_S * 1e9))
+            row.gpus = encode_gpus(remembered(decode_gpus(known.gpus), decode_gpus(row.gpus)))
+        await flow.store.save_node(row)
+        flow.fleet.register(row)
+        for active in flow.on_node(row.id):
+            await flow.ledger.settled(active)  # the node may have been given up just before it came
+        return {task: await self._standing(task, row.id) for task in named}
+
     def _make_networks(self) -> None:
         """Drop what a manager was missing for, and go on with what it has to make."""
         self._flow.drop_networks()
         for active in self._flow.ledger.active():
-            if active.job.life.state is State.STARTING and not active.tasks.is_ready:
+            if active.job.life.state in ON_NODES and not active.tasks.is_ready:
                 self._flow.follow(active)
 
     def detach(self, node_id: str, link: NodeLink) -> None:
@@ -74,6 +91,11 @@ class Reports:
     def heard(self, node_id: str) -> None:
         """A node is there still."""
         if self._flow.fleet.heard(node_id):
+            self._seen(node_id)
+
+    def troubled(self, node_id: str, troubles: Mapping[str, str]) -> None:
+        """Note what a node has that takes no tasks now."""
+        if self._flow.fleet.trouble(node_id, troubles):
             self._seen(node_id)
 
     def watch(self) -> None:
@@ -105,15 +127,51 @@ class Reports:
         """Run elsewhere what may be: its watchdog ended it on the silent node by now."""
         for active in self._flow.on_node(node_id):
             if "node" in active.job.life.terms.retry_on:
-                await self._flow.lose(active, {node_id}, SILENT.replace("{seconds:.0f}", f"{LOST_AFTER_S:.0f}"))
+                text = SILENT.replace("{seconds:.0f}", f"{LOST_AFTER_S:.0f}")
+                await self._flow.lose(active, {node_id}, text, only_if=self._flow.fleet.is_lost)
 
     # ---- tasks
 
-    async def running(self, node_id: str, task_id: str, time_ns: int) -> None:
-        """A task runs."""
+    async def news(self, node_id: str, task_id: str, text: str, time_ns: int) -> None:
+        """The start of a task waits for something: its image has to be fetched."""
+        found = self._find(node_id, task_id)
+        if found is None:
+            return
+        active, worker = found
+        tasks = active.tasks
+        tasks.told[worker] += 1
+        if tasks.told[worker] > NEWS_MAX:
+            return
+        told = f"{self._flow.fleet.name(node_id)}: {' '.join(text.split())[:NEWS_LENGTH_MAX]}"
+        tasks.news[worker] = told
+        self._flow.ledger.touch()
+        # fellows on the same node wait for the same: a line that is there is not told again
+        note = Note(DAEMON, told, self._not_ahead(time_ns), parse_task_id(task_id)[1])
+        await self._flow.logs.notes(active.job.id, [note])
+
+    async def image(self, node_id: str, task_id: str, image: str) -> str:
+        """Return the image that a task shall have, where its node found this one: that of the first of its fellows."""
+        found = self._find(node_id, task_id)
+        if found is None or found[1] == FETCH:
+            return image
+        active, worker = found
+        name = active.job.spec.groups[parse_task_id(task_id)[2]].image
+        if name is None or not _DIGEST.fullmatch(image) or not can_pin(name, image):
+            return image
+        now_ns, attempt = self._flow.clock(), active.job.life.attempt
+        event = happened.ImageFound(time_ns=now_ns, attempt=attempt, worker=worker, image=image)
+        await self._flow.apply(active, event, only_if=lambda _: pinned_of(active.job, name) is None)
+        return pinned_of(active.job, name) or image
+
+    async def running(self, node_id: str, task_id: str, time_ns: int, image: str = "") -> None:
+        """A task runs.
+
+        Args:
+            image: its image by its digest.
+        """
         found = self._find(node_id, task_id)
         if found is not None:
-            await self._note_start(*found, time_ns)
+            await self._note_start(*found, time_ns, image if _DIGEST.fullmatch(image) else "")
 
     async def output(self, node_id: str, task_id: str, offset: int, pieces: list[tuple[int, int]], data: bytes) -> int:
         """A task wrote; return how much of it the log has now."""
@@ -166,12 +224,13 @@ class Reports:
             return None
         return active, worker
 
-    async def _note_start(self, active: Active, worker: int, time_ns: int) -> None:
+    async def _note_start(self, active: Active, worker: int, time_ns: int, image: str = "") -> None:
         life = active.job.life
         if worker == FETCH or life.processes[worker].started_at_ns is not None or life.processes[worker].over:
             return
         time_ns = self._not_ahead(time_ns)
-        await self._flow.apply(active, happened.Started(time_ns=time_ns, attempt=life.attempt, worker=worker))
+        started = happened.Started(time_ns=time_ns, attempt=life.attempt, worker=worker, image=image)
+        await self._flow.apply(active, started)
 
     def _not_ahead(self, time_ns: int) -> int:
         """Return a time that a node told, whose clock may be ahead."""
@@ -188,8 +247,7 @@ class Reports:
         active, worker = found
         job = active.job
         offset = await self._flow.logs.offset_of(job.id, job.life.attempt, _log_source(worker))
-        wanted = Wanted.STOP if self._flow.is_told(active, worker) else Wanted.RUN
-        return TaskStanding(wanted, offset, job.spec.grace_s)
+        return TaskStanding(Wanted.RUN, offset)
 
 
 def _log_source(worker: int) -> int:

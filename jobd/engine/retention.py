@@ -4,7 +4,7 @@ Only what jobs have on disk goes; what is known of them stays. All of it may be 
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
@@ -16,7 +16,6 @@ from pfs.errors import PfsError
 
 EVERY_S = 3600.0
 JOBS_AT_ONCE = 500
-TIDIED_AFTER_NS = 3600 * 1_000_000_000
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +51,7 @@ class Retention:
         self._removed_of = removed_of
         self._keep_s = keep_s
         self._clock = clock
+        self._started_ns: int | None = clock()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -65,32 +65,39 @@ class Retention:
         now_ns = self._clock()
         await self._try(self._workshop.sweep(now_ns / 1e9))
         await self._try(self._trees.sweep())
-        await self._try(self._remove_removed())
-        await self._try(self._remove_tmp(now_ns - TIDIED_AFTER_NS))
-        if self._keep_s is not None:
-            await self._try(self._expire(now_ns - int(self._keep_s * 1e9)))
+        await self._try(self._tidy())
+        await self._try(self._take_files(now_ns))
 
-    async def _remove_removed(self) -> None:
-        """Throw to the trash what a server that was killed had no time to."""
+    async def _take_files(self, now_ns: int) -> None:
+        """Take away the files of jobs that were removed or ended long ago; they are many, and are looked for once."""
         there = await self._workshop.on_disk("data", "logs")
+        await self._try(self._remove_removed(there))
+        if self._keep_s is not None:
+            await self._try(self._expire(there, now_ns - int(self._keep_s * 1e9)))
+
+    async def _remove_removed(self, there: Sequence[int]) -> None:
+        """Throw to the trash what a server that was killed had no time to."""
         for start in range(0, len(there), JOBS_AT_ONCE):
             for job_id in await self._removed_of(there[start : start + JOBS_AT_ONCE]):
                 await self._workshop.move_to_trash(job_id)
 
-    async def _remove_tmp(self, cutoff_ns: int) -> None:
-        """Remove what a server that was killed had no time to."""
-        async for job_id in self._over(await self._workshop.on_disk("data/tmp"), cutoff_ns):
-            await self._workshop.remove_tmp(job_id)
+    async def _tidy(self) -> None:
+        """Remove once the `tmp` of jobs that ended under a server that was killed; later ends see to it themselves."""
+        if self._started_ns is not None:
+            for job_id in await self._over(await self._workshop.on_disk("data/tmp"), self._started_ns):
+                await self._workshop.remove_tmp(job_id)
+            self._started_ns = None
 
-    async def _expire(self, cutoff_ns: int) -> None:
-        async for job_id in self._over(await self._workshop.on_disk("data", "logs"), cutoff_ns):
+    async def _expire(self, there: Sequence[int], cutoff_ns: int) -> None:
+        for job_id in await self._over(there, cutoff_ns):
             await self._workshop.expire(job_id)
 
-    async def _over(self, job_ids: Sequence[int], cutoff_ns: int) -> AsyncIterator[int]:
-        """Yield those of the jobs that ended before a time."""
+    async def _over(self, job_ids: Sequence[int], cutoff_ns: int) -> list[int]:
+        """Return those of the jobs that ended before a time."""
+        found: list[int] = []
         for start in range(0, len(job_ids), JOBS_AT_ONCE):
-            for job_id in await self._over_before(job_ids[start : start + JOBS_AT_ONCE], cutoff_ns):
-                yield job_id
+            found += await self._over_before(job_ids[start : start + JOBS_AT_ONCE], cutoff_ns)
+        return found
 
     async def _try(self, work: Awaitable[None]) -> None:
         try:

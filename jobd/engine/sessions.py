@@ -1,32 +1,34 @@
 """The server's end of a node's connection (`jobd.wire`).
 
-A node is known by its name. While one is connected, another machine cannot take its name; the same machine
-(the same boot) can, since a connection may die without a word and its node come back before anybody notices.
+Who a node is, is settled when it says hello (`jobd.engine.registration`). On a key that an administrator made it works
+for the datacenter, on that of a user for that user alone.
 """
 
-import secrets
-import string
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from jobd.engine.engine import Engine
+from jobd.engine.registration import Machine, Registration
 from jobd.store.tables import NodeRow
 from jobd.wire import (
     OUT_OF_MEMORY,
     Assignment,
     Json,
     Welcome,
+    decode_claim,
     decode_gpus,
+    decode_readings,
     encode_assignment,
     encode_gpus,
     encode_welcome,
 )
-from pfs.accounts import Identity
+from pfs.accounts.store import Identity
 from pfs.errors import Kind, PfsError
-from pfs.path import check_name
+from pfs.perm import SERVICE, Verb, allowed
 from pfs.protocol.channel import Channel, Handler
 
 Reply = tuple[Json, bytes]
@@ -38,30 +40,60 @@ class Datacenter:
 
     name: str
     data_root_id: str
-    cluster: str
-    cluster_id: str
+
+
+async def _nobody(machine: str) -> bool:
+    return False
 
 
 class NodeSessions:
     """Talks with nodes.
 
     Args:
+        is_bound: tells whether a machine has a key of its own, so that no other is good for it.
         clock: nanoseconds since the epoch.
     """
 
-    def __init__(self, engine: Engine, datacenter: Datacenter, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        datacenter: Datacenter,
+        clock: Callable[[], int] = time.time_ns,
+        is_bound: Callable[[str], Awaitable[bool]] = _nobody,
+    ) -> None:
         self._engine = engine
         self._datacenter = datacenter
-        self._clock = clock
+        self._is_bound = is_bound
+        self._registration = Registration(engine, clock)
 
     @asynccontextmanager
     async def conversation(self, identity: Identity, channel: Callable[[], Channel]) -> AsyncIterator[Handler]:
         """Talk with one node until its connection ends."""
-        session = _Session(self._engine, self._datacenter, self._clock, channel)
+        of_datacenter = allowed(identity.subject, Verb.RULE, SERVICE)
+        owner = "" if of_datacenter else identity.subject.user
+        check = partial(self._check_machine, identity.machine)
+        session = _Session(self._engine, self._datacenter, self._registration, owner, channel, check_machine=check)
         try:
             yield session.handle
         finally:
             session.end()
+
+    async def _check_machine(self, bound_to: str, machine: str) -> None:
+        """Refuse a key that is another machine's own, and for a machine that has its own any other.
+
+        Args:
+            bound_to: the machine whose own the key is; "" for a key of any machine.
+        """
+        if bound_to and bound_to != machine:
+            cure = "make one for this machine with: jobd join-token"
+            raise PfsError(Kind.FORBIDDEN, f"this key is another machine's own: {cure}")
+        if not bound_to and await self._is_bound(machine):
+            cure = "start it without --apiKey, or take that key back with: jobd user revoke"
+            raise PfsError(Kind.FORBIDDEN, f"this machine has a key of its own, and no other is good for it: {cure}")
+
+
+def _troubles(args: Json) -> dict[str, str]:
+    return {str(runtime): str(why) for runtime, why in args.get("troubles", {}).items()}
 
 
 class _Session:
@@ -71,14 +103,20 @@ class _Session:
         self,
         engine: Engine,
         datacenter: Datacenter,
-        clock: Callable[[], int],
+        registration: Registration,
+        owner: str,
         channel: Callable[[], Channel],
+        *,
+        check_machine: Callable[[str], Awaitable[None]],
     ) -> None:
         self._engine = engine
         self._datacenter = datacenter
-        self._clock = clock
+        self._registration = registration
+        self._owner = owner
         self._channel = channel
+        self._check_machine = check_machine
         self._row: NodeRow | None = None
+        self._has_greeted = False
 
     # ---- what the node asks
 
@@ -87,14 +125,29 @@ class _Session:
         try:
             if op == "node.hello":
                 return encode_welcome(await self._hello(args)), b""
+            if op == "node.logs":
+                self._row = await self._connected(str(args["token"]))
+                return {}, b""
             if self._row is None:
                 raise PfsError(Kind.INVALID, "a node says node.hello first")
             self._engine.heard(self._row.id)
             match op:
                 case "node.beat":
+                    self._engine.troubled(self._row.id, _troubles(args))
+                    return {}, b""
+                case "node.gpus":
+                    readings = decode_readings(args["readings"])
+                    await self._engine.gpus(self._row.id, decode_gpus(args["gpus"]), readings)
                     return {}, b""
                 case "task.running":
-                    await self._engine.running(self._row.id, str(args["task"]), int(args["time_ns"]))
+                    task, time_ns = str(args["task"]), int(args["time_ns"])
+                    await self._engine.running(self._row.id, task, time_ns, str(args["image"]))
+                    return {}, b""
+                case "task.image":
+                    return {"image": await self._engine.image(self._row.id, str(args["task"]), str(args["image"]))}, b""
+                case "task.news":
+                    task, time_ns = str(args["task"]), int(args["time_ns"])
+                    await self._engine.news(self._row.id, task, str(args["text"]), time_ns)
                     return {}, b""
                 case "task.output":
                     return {"offset": await self._output(self._row.id, args, body)}, b""
@@ -106,27 +159,32 @@ class _Session:
             raise PfsError(Kind.INVALID, f"{op}: an argument is missing or wrong: {error}") from error
 
     async def _hello(self, args: dict[str, Any]) -> Welcome:
-        name = check_name(str(args["name"]))
-        known = self._engine.fleet.named(name)
-        if known is not None and self._engine.fleet.link(known.row.id) and known.row.boot_id != args["boot_id"]:
-            raise PfsError(
-                Kind.BUSY, f"a node named {name!r} is connected from another machine; give this one another --name"
-            )
-        now_ns = self._clock()
-        row = NodeRow(
-            id=_new_id("cm", 12) if known is None else known.row.id,
-            name=name,
-            attrs=dict(args["attrs"]),
-            runtimes=[str(runtime) for runtime in args["runtimes"]],
-            gpus=encode_gpus(decode_gpus(args["gpus"])),
-            boot_id=str(args["boot_id"]),
-            registered_at_ns=now_ns if known is None else known.row.registered_at_ns,
-            seen_at_ns=now_ns,
+        claim = decode_claim(args["claim"])
+        if self._has_greeted:
+            raise PfsError(Kind.INVALID, "a node says node.hello once on a connection")
+        self._has_greeted = True
+        await self._check_machine(claim.token)
+        machine = Machine(
+            dict(args["attrs"]),
+            [str(runtime) for runtime in args["runtimes"]],
+            encode_gpus(decode_gpus(args["gpus"])),
+            str(args["boot_id"]),
         )
-        tasks = await self._engine.attach(row, self, [str(task) for task in args["tasks"]])
+        async with self._registration.entered(claim, self._owner, machine) as row:
+            tasks = await self._engine.attach(row, self, [str(task) for task in args["tasks"]])
         self._row = row
-        place = self._datacenter
-        return Welcome(row.id, place.cluster, place.cluster_id, place.name, place.data_root_id, tasks)
+        self._engine.troubled(row.id, _troubles(args))
+        place, clusters = self._datacenter, self._engine.fleet.clusters
+        cluster = next(cluster for cluster in clusters if cluster.id == row.cluster_id)
+        return Welcome(row.entry_id, row.name, cluster.name, cluster.id, place.name, place.data_root_id, tasks)
+
+    async def _connected(self, token: str) -> NodeRow:
+        """Return the node that has a connection already, for one that brings its output by this one."""
+        await self._check_machine(token)
+        row = self._engine.fleet.known(self._owner, token)
+        if row is not None and self._engine.fleet.link(row.id) is not None:
+            return row
+        raise PfsError(Kind.BUSY, "this node is not connected to the server, or to another one")
 
     async def _output(self, node_id: str, args: dict[str, Any], body: bytes) -> int:
         pieces = [(int(time_ns), int(length)) for time_ns, length in args["pieces"]]
@@ -169,13 +227,3 @@ class _Session:
     async def drop_network(self, network: str) -> None:
         """Have a network between machines dropped."""
         await self._channel().ask("network.drop", {"network": network})
-
-
-def _new_id(prefix: str, length: int) -> str:
-    """Return a new id in the form that people know from gradient-node: `cmdc2sjlenkhwx`."""
-    return prefix + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(length))
-
-
-def new_cluster_id() -> str:
-    """Return an id for a cluster."""
-    return _new_id("cl", 7)

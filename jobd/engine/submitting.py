@@ -4,10 +4,14 @@ All that can be known to be wrong is said before there is a number. What has not
 brought together waits for nodes at once: that is one commit.
 """
 
+from weakref import WeakValueDictionary
+
 import trio
 
 from jobd.engine.commands import check_priority
-from jobd.engine.flow import Flow, next_step
+from jobd.engine.credentials import FindSecret, check_places, check_use, find_credential, find_secrets
+from jobd.engine.dependencies import next_step
+from jobd.engine.flow import Flow
 from jobd.job import Job
 from jobd.life.events import Event, Submitted, Terms
 from jobd.life.life import fold
@@ -20,13 +24,16 @@ from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 
 QUICK_SPEC_BYTES = 16 * 1024
+AT_ONCE = 16  # submissions of one user
 
 
 class Submissions:
     """Makes jobs."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, secret: FindSecret) -> None:
         self._flow = flow
+        self._secret = secret
+        self._turns: WeakValueDictionary[str, trio.CapacityLimiter] = WeakValueDictionary()
 
     async def submit(self, subject: Subject, draft: DraftRow, stem: str, key: str | None) -> int:
         """Make a job of a text; return its number once it is on disk.
@@ -36,8 +43,27 @@ class Submissions:
             key: the same key of the same user again gives the same job.
 
         Raises:
-            PfsError: what is wrong with the spec, or why it could never run here.
+            PfsError: what is wrong with the spec, why it could never run here, or QUOTA.
         """
+        async with self._turn(subject.user):
+            try:
+                return await self._submit(subject, draft, stem, key)
+            except PfsError as error:
+                if key is None or error.kind is not Kind.QUOTA:
+                    raise
+                known = await self._flow.store.job_of_key(draft.user, key)  # what fills the quota may be this very job
+                if known is None:
+                    raise
+                return known
+
+    def _turn(self, user: str) -> trio.CapacityLimiter:
+        """Return what lets some of a user's submissions go on at once: further ones hold up nobody else's."""
+        turn = self._turns.get(user)
+        if turn is None:
+            turn = self._turns[user] = trio.CapacityLimiter(AT_ONCE)
+        return turn
+
+    async def _submit(self, subject: Subject, draft: DraftRow, stem: str, key: str | None) -> int:
         spec = await _parsed(draft.content, stem)
         await self._check(subject, spec)
         events = self._first_events(subject, spec, is_array=spec.array is not None)
@@ -47,9 +73,10 @@ class Submissions:
             life = fold(of_task)
             tasks = [(index, of_task, life) for index in spec.array.indices]
         names = [name for name in dict.fromkeys((stem, spec.name)) if name_problem(name) is None]
-        job_id, made = await self._flow.ledger.add(draft, names, spec, events, key=key, tasks=tasks)
-        if made:
-            self._flow.begin(made)
+        with self._flow.queue.waiting_room.entering(subject.user, len(tasks) or 1):
+            job_id, made = await self._flow.ledger.add(draft, names, spec, events, key=key, tasks=tasks)
+            if made:
+                self._flow.begin(made)
         return job_id
 
     async def _check(self, subject: Subject, spec: JobSpec) -> None:
@@ -64,10 +91,18 @@ class Submissions:
                 await self._flow.ledger.find(dependency.job_id, subject)
             except PfsError:
                 raise PfsError(Kind.INVALID, f"depends_on: there is no job {dependency.job_id}") from None
-        life = fold(self._first_events(subject, spec, is_array=False))
-        impossible = self._flow.queue.refuse(Job(0, subject.user, spec, life))
+        credential = await find_credential(self._secret, subject.user, spec.registry)
+        if credential is not None:
+            check_use(spec, credential)
+        await find_secrets(self._secret, subject.user, spec)
+        check_places(spec)
+        job = Job(0, subject.user, spec, fold(self._first_events(subject, spec, is_array=False)))
+        impossible = self._flow.queue.refuse(job)
         if impossible is not None:
             raise PfsError(Kind.INVALID, impossible)
+        forbidden = self._flow.queue.forbidden(job)
+        if forbidden is not None:
+            raise PfsError(Kind.QUOTA, forbidden)
         await self._flow.workshop.check(spec, subject)
 
     def _first_events(self, subject: Subject, spec: JobSpec, *, is_array: bool) -> list[Event]:

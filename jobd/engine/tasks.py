@@ -12,6 +12,7 @@ import trio
 
 from jobd.engine.assign import Place, assignment, node_of, task_of
 from jobd.engine.chores import AGAIN_S, Chores
+from jobd.engine.credentials import FindSecret, find_credential, find_secrets
 from jobd.engine.fleet import Fleet
 from jobd.engine.ledger import Active, Tasks
 from jobd.engine.networks import Networks
@@ -20,6 +21,7 @@ from jobd.job import Job
 from jobd.life import events as happened
 from jobd.life.actions import FETCH, Facts, GiveUp, StartTask, StopTask, actions
 from jobd.life.events import Event
+from jobd.life.life import IllegalEvent
 from jobd.wire import Assignment
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import ChannelClosed
@@ -50,6 +52,7 @@ class TaskMaster:
         *,
         apply: Apply,
         user: FindUser,
+        secret: FindSecret,
         place: Place,
         clock: Clock,
     ) -> None:
@@ -59,6 +62,7 @@ class TaskMaster:
         self._chores = chores
         self._apply = apply
         self._user = user
+        self._secret = secret
         self._place = place
         self._clock = clock
 
@@ -126,10 +130,22 @@ class TaskMaster:
         except ChannelClosed:
             raise
         except PfsError as error:
-            await self._apply(active, self._failure(job, worker, error.message))
+            if error.kind is Kind.BUSY:
+                await self._place_anew(active, worker, error.message)
+            else:
+                await self._apply(active, self._failure(job, worker, error.message))
             return
         tasks.known.add(worker)
         tasks.denied.discard(worker)
+
+    async def _place_anew(self, active: Active, worker: int, text: str) -> None:
+        """Have a job placed once more: its node is other than it was a moment ago, which will be known soon."""
+        await trio.sleep(AGAIN_S)
+        try:
+            again = happened.RequeueRequested(time_ns=self._clock(), text=text)
+            await self._apply(active, again)
+        except IllegalEvent:  # it is to stop
+            await self._apply(active, self._failure(active.job, worker, text))
 
     async def _stop(self, active: Active, tasks: Tasks, worker: int, link: NodeLink) -> None:
         job = active.job
@@ -164,7 +180,10 @@ class TaskMaster:
         owner = await self._user(job.user)
         if owner is None:
             raise PfsError(Kind.NOT_FOUND, f"the account {job.user!r} is gone")
-        return assignment(job, worker, owner, self._place, self._fleet.machines(job.life.nodes))
+        credential = await find_credential(self._secret, job.user, job.spec.registry)
+        secrets = await find_secrets(self._secret, job.user, job.spec)
+        machines = self._fleet.machines(job.life.nodes)
+        return assignment(job, worker, owner, self._place, machines, credential=credential, secrets=secrets)
 
 
 def _is_under_way(tasks: Tasks, action: TaskAction) -> bool:

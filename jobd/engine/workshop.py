@@ -24,10 +24,12 @@ from jobd.spec.model import JobSpec
 from jobd.store.trees import TreeStore
 from pfs.disk.copytree import Copied, Limits, copy_tree, lay_out
 from pfs.disk.domains import Disk
+from pfs.disk.project import set_project
 from pfs.disk.removal import move_aside, remove_tree
 from pfs.disk.system import open_beneath
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject, Verb, allowed
+from pfs.quota import GROUP, HOME
 
 PARTS = ("src", "keep", "out", "tmp")
 LIMITS = Limits(FILES_MAX, SIZE_BYTES_MAX)
@@ -79,8 +81,11 @@ class DiskWorkshop:
         """Refuse a job whose files cannot be brought together for whoever submits it.
 
         Raises:
-            PfsError: INVALID or NOT_FOUND: what is not there, or not theirs.
+            PfsError: INVALID or NOT_FOUND: what is not there, or not theirs; QUOTA where jobs could add to what is
+                above a limit already.
         """
+        for domain in (HOME + subject.user, *(GROUP + group for group in sorted(subject.groups))):
+            self._disk.counts.of(domain).check_is_within()
         if (tree := tree_of(spec.src)) is not None:
             await self._trees.whole(subject.user, tree)
         elif spec.src is not None:
@@ -113,6 +118,8 @@ class DiskWorkshop:
         hosts = hostfile(facts_of(job, self._place)).encode()
 
         def work() -> None:
+            if self._make_new(job.id, owner.uid, hosts):
+                return
             self._disk.make_directory_now(f"jobs/{job.id}", 0o711, None)
             self._disk.make_directory_now(data_path(job.id), 0o700, owner.uid)
             for part in PARTS:
@@ -120,6 +127,32 @@ class DiskWorkshop:
             self._disk.write_file_now(data_path(job.id, "tmp"), "hostfile", hosts, owner.uid)
 
         await self._disk.run(work)
+        self._disk.counts.doubt({HOME + job.user})
+
+    def _make_new(self, job_id: int, uid: int | None, hosts: bytes) -> bool:
+        """Make the directories of a job that has none; tells whether it was so.
+
+        They are the server's own until all is done, so that nobody can put anything else in their place.
+        """
+        with self._disk.directory("jobs") as jobs, contextlib.suppress(FileExistsError):
+            os.mkdir(str(job_id), 0o711, dir_fd=jobs)
+        with self._disk.directory(f"jobs/{job_id}") as own:
+            try:
+                os.mkdir("data", 0o700, dir_fd=own)
+            except FileExistsError:
+                return False
+            if uid is not None and self._disk.projects.are_kept:
+                with self._disk.directory(data_path(job_id), os.O_RDONLY) as data:
+                    set_project(data, uid)
+            for part in PARTS:
+                os.mkdir(f"data/{part}", 0o700, dir_fd=own)
+            file = os.open("data/tmp/hostfile", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=own)
+            with open(file, "wb") as stream:
+                stream.write(hosts)
+            if uid is not None:
+                for path in ("data/tmp/hostfile", *(f"data/{part}" for part in PARTS), "data"):
+                    os.chown(path, uid, uid, dir_fd=own, follow_symlinks=False)
+        return True
 
     async def fill(self, job: Job) -> str:
         """Bring the job's `src` and `keep` together, as `src` and `continue` say; return lines for its log.
@@ -238,6 +271,7 @@ class DiskWorkshop:
     async def tidy(self, job: Job) -> None:
         """Remove the job's `tmp`, once it is over."""
         await self.remove_tmp(job.id)
+        self._disk.counts.doubt({HOME + job.user})
 
     async def remove_tmp(self, job_id: int) -> None:
         """Remove the `tmp` of a job that is over."""
@@ -258,6 +292,7 @@ class DiskWorkshop:
                     os.rmdir(str(job_id), dir_fd=jobs)
 
         await self._disk.run(work)
+        self._disk.counts.doubt()
 
     async def trash(self, job: Job) -> None:
         """Take everything that a job has on disk out of sight; `sweep` removes it after `TRASH_KEPT_S`."""
@@ -274,6 +309,7 @@ class DiskWorkshop:
                     os.utime(str(job_id), dir_fd=trash, follow_symlinks=False)  # it tells since when it is there
 
             await self._disk.run(work)
+            self._disk.counts.doubt()
 
     async def on_disk(self, *parts: str) -> list[int]:
         """Return the numbers of the jobs that have one of these directories on disk, such as `data` or `logs`."""

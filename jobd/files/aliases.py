@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from jobd.files.sources import Sources, entry, missing, text
+from jobd.files.sources import Sources, missing, text
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.virtual import Directory, Node, directory_attr, virtual_id
+from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
 
 class AliasesDirectory(Directory):
@@ -27,4 +27,4 @@ class AliasesDirectory(Directory):
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all aliases."""
-        return [await entry(self, subject, name) for name in sorted(self._sources.engine.fleet.policy.aliases)]
+        return await listing(self, subject, sorted(self._sources.engine.fleet.policy.aliases))

@@ -1,7 +1,8 @@
-"""What jobd puts at the top of the tree: `jobs/`, `nodes/`, `aliases/`, and texts about the whole cluster.
+"""What jobd puts at the top of the tree: `jobs/`, `nodes/`, `clusters/`, `aliases/`, `secrets/`, and texts about all.
 
-me        who one is
+me        who one is, and what one chooses
 queue     the jobs that wait for nodes, in the order of their turns, each with its reason
+quota     what one and one's groups have and may have
 status    the cluster in one screen: nodes, GPUs in use, jobs that run, that wait, and that ended last
 
 Everybody may read these of every job: its number, user, title, state, request, place, and why it waits.
@@ -14,15 +15,19 @@ import trio
 
 from jobd.engine.fleet import NodeStanding
 from jobd.files.aliases import AliasesDirectory
+from jobd.files.clusters import ClustersDirectory
 from jobd.files.facts import flat, place_text, request_text, table, time_text
 from jobd.files.jobs import JobsDirectory
+from jobd.files.me import Me
 from jobd.files.nodes import NodesDirectory
+from jobd.files.quota import QuotaFile
+from jobd.files.secrets import SecretsDirectory
 from jobd.files.sources import Sources, Uses
 from jobd.job import Job
 from jobd.life.life import State
-from pfs.api import Attr, OpenFile, OpenFlags
+from pfs.api import Attr
 from pfs.perm import Subject
-from pfs.tree.virtual import File, Node, Text
+from pfs.tree.virtual import Node, Text
 
 KEPT_S = 1.0
 SHOWN_MAX = 1000
@@ -41,55 +46,51 @@ def tree(sources: Sources) -> Mapping[str, Node]:
         "jobs": JobsDirectory(sources),
         "nodes": NodesDirectory(sources),
         "aliases": AliasesDirectory(sources),
-        "me": Me(),
-        "queue": Text(("queue",), _Kept(sources, queue_text).text),
-        "status": Text(("status",), _Kept(sources, status_text).text),
+        "clusters": ClustersDirectory(sources),
+        "secrets": SecretsDirectory(sources),
+        "me": Me(sources),
+        "queue": Overview("queue", sources, queue_text),
+        "quota": QuotaFile(sources),
+        "status": Overview("status", sources, status_text),
     }
 
 
-class _Kept:
-    """A text about the whole cluster, kept while nothing changes: whoever lists the top asks for its size."""
+class Overview(Text):
+    """A text about the whole cluster, which takes a while to make: the same for all who ask while nothing changes.
 
-    def __init__(self, sources: Sources, make: Callable[[Sources], Awaitable[str]]) -> None:
+    Opening tells how things stand; a look at its size may find that of a second ago. Who lists the top wants names:
+    there it has the size that it had last.
+    """
+
+    def __init__(self, name: str, sources: Sources, make: Callable[[Sources], Awaitable[str]]) -> None:
+        super().__init__((name,), self._now)
         self._sources = sources
-        self._make = make
+        self._make_anew = make
+        self._turn = trio.Lock()
         self._known: object = None
         self._made_s = 0.0
-        self._text = b""
-
-    async def text(self) -> bytes:
-        """Return the text as of now; a reason that changed by itself may be seen a second later."""
-        engine = self._sources.engine
-        now = (engine.ledger.version, *(standing.state for standing in engine.fleet.standings()))
-        if self._known != now or trio.current_time() - self._made_s > KEPT_S:
-            self._text = (await self._make(self._sources)).encode()
-            self._known, self._made_s = now, trio.current_time()
-        return self._text
-
-
-class Me(File):
-    """`me`: who reads it."""
+        self._text: bytes | None = None
 
     async def attr(self, subject: Subject) -> Attr:
-        """Tell the size of the text."""
-        return await _me(subject).attr(subject)
+        """Tell its size, now or a moment ago."""
+        text = self._text
+        if text is None or trio.current_time() - self._made_s > KEPT_S:
+            text = await self._now()
+        return self._attr_of(text)
 
-    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
-        """Open for reading."""
-        return await _me(subject).open(subject, flags)
+    async def listed(self, subject: Subject) -> Attr:
+        """Tell the size that it had last."""
+        return self._attr_of(self._text if self._text is not None else await self._now())
 
-
-def _me(subject: Subject) -> Text:
-    facts = {
-        "name": subject.user,
-        "admin": "yes" if subject.admin else "no",
-        "groups": " ".join(sorted(subject.groups)),
-    }
-
-    async def made() -> bytes:
-        return flat(facts).encode()
-
-    return Text(("me", subject.user), made)
+    async def _now(self) -> bytes:
+        """Return the text as of now; a reason that changed by itself may be seen a second later."""
+        async with self._turn:
+            engine = self._sources.engine
+            now = (engine.ledger.version, *(standing.state for standing in engine.fleet.standings()))
+            if self._text is None or self._known != now or trio.current_time() - self._made_s > KEPT_S:
+                self._text = (await self._make_anew(self._sources)).encode()
+                self._known, self._made_s = now, trio.current_time()
+            return self._text
 
 
 async def queue_text(sources: Sources) -> str:
@@ -156,11 +157,11 @@ def _waiting(sources: Sources, jobs: Iterable[Job]) -> list[Job]:
 def _summary(standings: Sequence[NodeStanding], uses: Uses, running: int, waiting: int) -> str:
     online = sum(standing.online for standing in standings)
     gpus = sum(len(standing.row.gpus) for standing in standings)
-    used = sum(len(uses.of(standing.row.id).gpus) for standing in standings)
+    free = sum(uses.of(standing.row.id).free(standing.row.gpus) for standing in standings)
     return flat(
         {
             "nodes": f"{online} of {len(standings)} online",
-            "gpus": f"{gpus - used} of {gpus} free",
+            "gpus": f"{free} of {gpus} free",
             "jobs": f"{running} running, {waiting} waiting",
         }
     )
@@ -170,9 +171,9 @@ def _nodes(standings: Sequence[NodeStanding], uses: Uses) -> str:
     rows = []
     for standing in standings[:SHOWN_MAX]:
         row, use = standing.row, uses.of(standing.row.id)
-        free = sum(gpu["uuid"] not in use.gpus for gpu in row.gpus)
+        free = use.free(row.gpus)
         attrs = (row.attrs.get("cpuCount", ""), row.attrs.get("cpuMem", ""))
-        cells = (row.name, standing.state, len(row.gpus), free, use.processes, *attrs, " ".join(row.runtimes))
+        cells = (standing.label, standing.state, len(row.gpus), free, use.processes, *attrs, " ".join(row.runtimes))
         rows.append([str(cell) for cell in cells])
     return "Nodes:\n" + table(NODES, rows) + _more(len(standings))
 

@@ -1,83 +1,77 @@
-"""`ctl`: a write is a command to the job."""
+"""`ctl`, of whatever it is: a write is a command, and reading it prints the commands.
 
-from jobd.ctl import (
-    HELP,
-    Command,
-    Extend,
-    Hold,
-    Kill,
-    Lost,
-    Priority,
-    Release,
-    Requeue,
-    Signal,
-    parse_ctl,
-)
-from jobd.engine.engine import Engine
-from jobd.job import Job
+What the commands are, and who may give them, is said by whoever makes one.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
 from pfs.api import Attr, Changes, Closing, NodeType, OpenFile, OpenFlags
+from pfs.audit.log import AuditLog
+from pfs.audit.origin import acting, origin
 from pfs.perm import Subject
 from pfs.tree.virtual import File, OpenText, virtual_id
 
+# understands every line of a write before it does the first
+Obey = Callable[[Subject, bytes], Awaitable[None]]
+Told = Callable[..., AbstractAsyncContextManager[None]]
+
 
 class Control(File):
-    """`ctl`; only the owner's commands are obeyed."""
+    """`ctl`.
 
-    def __init__(self, engine: Engine, job: Job) -> None:
-        self._engine = engine
-        self._job = job
+    Args:
+        words: name what it commands, for ever.
+        text: what reading it prints.
+        obey: does what somebody wrote.
+        audit: keeps who wrote what, and what came of it.
+    """
+
+    def __init__(self, words: Sequence[object], text: str, obey: Obey, mtime_ns: int, audit: AuditLog) -> None:
+        self._node_id = virtual_id(*words, "ctl")
+        self._text = text.encode()
+        self._told = partial(audit.about, "ctl", "{}s/{}".format(*words))
+        self._obey = obey
+        self._mtime_ns = mtime_ns
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
         return Attr(
             NodeType.FILE,
-            virtual_id("job", self._job.id, "ctl"),
+            self._node_id,
             0o600,
-            len(HELP.encode()),
-            mtime_ns=self._job.life.submitted_at_ns,
-            ctime_ns=self._job.life.submitted_at_ns,
+            len(self._text),
+            mtime_ns=self._mtime_ns,
+            ctime_ns=self._mtime_ns,
             volatile=True,
         )
 
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open; truncating means nothing here."""
-        return OpenControl(self._engine, await self.attr(subject), self._job.id, subject)
+        return OpenControl(await self.attr(subject), self._text, self._obey, subject, self._told)
 
 
 class OpenControl(OpenText):
-    """An open `ctl`; reading it prints the commands."""
+    """An open `ctl`."""
 
-    def __init__(self, engine: Engine, attr: Attr, job_id: int, subject: Subject) -> None:
-        super().__init__(attr, _help, HELP.encode())
-        self._engine = engine
-        self._job_id = job_id
+    def __init__(self, attr: Attr, text: bytes, obey: Obey, subject: Subject, told: Told) -> None:
+        async def same() -> bytes:
+            return text
+
+        super().__init__(attr, same, text)
+        self._obey = obey
         self._subject = subject
+        self._told = told
+        self._origin = origin()  # what is written may come on another connection than what is asked
 
     async def write(self, offset: int, data: bytes) -> int:
-        """Obey: every line is understood before the first is done."""
-        for command in parse_ctl(data):
-            await self._obey(command)
+        """Obey."""
+        said = " ".join(data.decode(errors="replace").split())
+        with acting(self._origin.who, self._origin.source):
+            async with self._told(said=said):
+                await self._obey(self._subject, data)
         return len(data)
-
-    async def _obey(self, command: Command) -> None:
-        engine, subject, job_id = self._engine, self._subject, self._job_id
-        match command:
-            case Kill():
-                await engine.kill(subject, job_id)
-            case Signal(number):
-                await engine.signal(subject, job_id, number)
-            case Hold():
-                await engine.hold(subject, job_id)
-            case Release():
-                await engine.release(subject, job_id)
-            case Requeue():
-                await engine.requeue(subject, job_id)
-            case Priority(number):
-                await engine.set_priority(subject, job_id, number)
-            case Extend(by_s):
-                await engine.extend(subject, job_id, by_s)
-            case Lost():
-                await engine.give_up(subject, job_id)
 
     async def setattr(self, changes: Changes) -> Attr:
         """Mean nothing: a shell's `>` cuts before it writes."""
@@ -85,7 +79,3 @@ class OpenControl(OpenText):
 
     async def flush(self, closing: Closing) -> None:
         """Everything was done while it was written."""
-
-
-async def _help() -> bytes:
-    return HELP.encode()

@@ -6,6 +6,7 @@ its columns, and none within a cell, so that people and programs can read it. No
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from jobd.life.model import Process
 from jobd.scheduling.model import Need
@@ -20,6 +21,12 @@ def time_text(time_ns: int | None) -> str:
     if time_ns is None:
         return ""
     return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment_text(time_ns: int) -> str:
+    """Return a moment to the microsecond, so that what happened one after the other can be told apart."""
+    seconds, rest_ns = divmod(time_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1000:06}Z"
 
 
 def one_line(value: object) -> str:
@@ -56,13 +63,17 @@ def ranges(numbers: Iterable[int]) -> str:
 
 def request_text(spec: JobSpec) -> str:
     """Return what a job asks for as a cluster request, with what such a one cannot say."""
-    needs = [
-        Need(group.count, group.cpus, group.memory_bytes, group.gpus, group.image is not None) for group in spec.groups
-    ]
+    needs = [Need(group.count, group.cpus, group.memory_bytes, group.gpus, group.image or "") for group in spec.groups]
     return request_of(tuple(needs)).replace(", ", ",")
 
 
-def place_text(processes: Sequence[Process], names: Mapping[str, str], numbers: Mapping[str, int]) -> str:
+def gpu_number(gpu: Mapping[str, Any]) -> str:
+    """Return the number of a GPU on its node, of an instance of one that is divided with the number of that: `0.2`."""
+    instance = gpu.get("instance")
+    return str(gpu["index"]) if instance is None else f"{gpu['index']}.{instance}"
+
+
+def place_text(processes: Sequence[Process], names: Mapping[str, str], numbers: Mapping[str, str]) -> str:
     """Return where processes run: `n0[cuda 0-3] + n1[]`.
 
     Args:
@@ -74,6 +85,8 @@ def place_text(processes: Sequence[Process], names: Mapping[str, str], numbers: 
         gpus.setdefault(process.node, []).extend(process.gpus)
     parts = []
     for node, uuids in gpus.items():
-        known = ranges(numbers[uuid] for uuid in uuids if uuid in numbers)
+        there = [numbers[uuid] for uuid in uuids if uuid in numbers]
+        whole = ranges(int(number) for number in there if number.isdigit())
+        known = ",".join(filter(None, [whole, *sorted(number for number in there if not number.isdigit())]))
         parts.append(f"{names.get(node, node)}[{f'cuda {known}' if known else ''}]")
     return " + ".join(parts)

@@ -1,6 +1,7 @@
 """The directory of one job: `jobs/<id>/`.
 
 spec.yaml              exactly what was written
+resolved.yaml          the same with defaults, nodes, GPUs, and images by their digests
 state why status       where it stands, as one word, as a sentence, as facts
 events                 what happened, one line each
 log                    STREAM: all output so far, then live, until the job is over
@@ -17,22 +18,26 @@ src/ keep/ out/        the job's data
 from collections.abc import Awaitable, Callable, Sequence
 
 from jobd.engine.assign import data_path
-from jobd.files.control import Control
-from jobd.files.facts import flat, one_line, place_text, request_text, time_text
+from jobd.files.facts import flat, moment_text, one_line, place_text, request_text, time_text
+from jobd.files.jobcontrol import job_control
 from jobd.files.processes import ProcessesDirectory
-from jobd.files.sources import Sources, entry, missing
-from jobd.files.streams import LogStream, LogText, WaitStream
+from jobd.files.resolved import resolved
+from jobd.files.sources import Sources, missing
+from jobd.files.streams import LogFile, WaitStream
 from jobd.files.tasks import TasksDirectory, job_attr
 from jobd.job import Job
 from jobd.life.events import Event, Placed, encode_event
 from jobd.life.model import Process, State
 from pfs.api import Attr, Entry
-from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import Directory, DomainDirectory, Node, Text
+from pfs.tree.virtual import Directory, DomainDirectory, Node, Text, listing
 
-ALWAYS = ("ctl", "events", "spec.yaml", "state", "status", "wait", "why")
-SOMETIMES = ("exit_code", "keep", "log", "log.txt", "out", "patch", "processes", "src", "tasks")
+NAMES = (
+    *("ctl", "events", "exit_code", "keep", "log", "log.txt", "out", "patch", "processes", "resolved.yaml"),
+    *("spec.yaml", "src", "state", "status", "tasks", "wait", "why"),
+)
+# what everybody else hears nothing of
+PRIVATE = frozenset({"events", "log", "log.txt", "patch", "processes", "resolved.yaml", "spec.yaml"})
 
 
 class JobDirectory(Directory):
@@ -45,20 +50,22 @@ class JobDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the job's last change."""
-        return job_attr(self.job.id, self.job.life.changed_at_ns)
+        return job_attr(self.job.id, self.job.life.changed_at_ns, over=self.job.life.state.over)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the file of that name."""
         life = self.job.life
+        if name in PRIVATE:
+            await self._sources.audit.reached(subject, self.job.domain)
         match name:
             case "log" if await self._has_log():
-                return LogStream(self._engine, self.job)
+                return LogFile(self._engine, self.job, live=True)
             case "log.txt" if await self._has_log():
-                return LogText(self._engine, self.job)
+                return LogFile(self._engine, self.job, live=False)
             case "wait":
                 return WaitStream(self._engine, self.job)
             case "ctl":
-                return Control(self._engine, self.job)
+                return job_control(self._sources, self.job)
             case "keep" | "out" | "src" if not _has_tasks(self.job):
                 # what a job wrote is its owner's on the disk, and only jobs write it
                 return DomainDirectory(self.job.domain, self._sources.disk.domain(data_path(self.job.id, name), None))
@@ -72,21 +79,15 @@ class JobDirectory(Directory):
                 return self._text(name, self._spec, life.submitted_at_ns)
             case "exit_code" if life.exit_code is not None:
                 return self._text(name, self._exit_code, life.changed_at_ns)
-            case "events" | "state" | "status" | "why":
+            case "events" | "resolved.yaml" | "state" | "status" | "why":
                 makers = {"events": self._events, "state": self._state, "status": self._status, "why": self._why}
+                makers["resolved.yaml"] = self._resolved
                 return self._text(name, makers[name], life.changed_at_ns)
         raise missing()
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List the job's files; its data is there between its preparation and its removal."""
-        found = [await entry(self, subject, name) for name in ALWAYS]
-        for name in SOMETIMES:
-            try:
-                found.append(await entry(self, subject, name))
-            except PfsError as error:
-                if error.kind is not Kind.NOT_FOUND:
-                    raise
-        return sorted(found, key=lambda each: each.name)
+        return await listing(self, subject, NAMES)
 
     def _enter(self, task: Job) -> "JobDirectory":
         return JobDirectory(self._sources, task)
@@ -99,6 +100,9 @@ class JobDirectory(Directory):
 
     async def _spec(self) -> bytes:
         return await self._sources.store.spec_text(self.job.id)
+
+    async def _resolved(self) -> bytes:
+        return resolved(await self._now(), self._sources.node_names()).encode()
 
     async def _has_log(self) -> bool:
         """Tell whether there is a log, or will be: that of a job that ended long ago may be gone."""
@@ -138,6 +142,7 @@ class JobDirectory(Directory):
             "name": spec.name,
             "title": spec.title,
             "user": job.user,
+            "groups": " ".join(sorted(job.groups)) or None,
             "state": life.state,
             "why": self._engine.why(job),
             "held": life.held_by or None,
@@ -162,6 +167,7 @@ class JobDirectory(Directory):
             "node": " ".join(self._engine.fleet.name(node) for node in job.life.nodes),
             "gpus": sum(len(process.gpus) for process in processes),
             "place": self._place(processes),
+            "images": " ".join(sorted(set(filter(None, job.life.images)))) or None,
         }
 
     def _place(self, processes: Sequence[Process]) -> str:
@@ -191,7 +197,7 @@ class JobDirectory(Directory):
 
     def _event(self, event: Event) -> str:
         facts = encode_event(event)
-        words = [time_text(event.time_ns), str(facts.pop("event"))]
+        words = [moment_text(event.time_ns), str(facts.pop("event"))]
         for hidden in ("time_ns", "terms", "places"):
             facts.pop(hidden, None)
         if isinstance(event, Placed):

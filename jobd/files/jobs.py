@@ -8,6 +8,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, listed_draft_attr, resized, stem
 from jobd.files.job import JobDirectory
@@ -17,10 +18,12 @@ from jobd.store.jobs import DAY_NS, LISTED_DAYS
 from jobd.store.tables import DraftRow, DropError
 from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
-from pfs.perm import Subject
+from pfs.perm import Subject, Verb, allowed
 from pfs.tree.virtual import Directory, File, Link, Node, Text, directory_attr, virtual_id
 
 ERROR_ENDING = ".error"
+WALK_VALID_S = 1.0  # whoever looks at thousands of names here does not ask for `jobs` itself as often
+LISTED_VALID_S = 2.0  # nor for each job that is not over what the listing has just told of it
 
 
 class JobsDirectory(Directory):
@@ -34,25 +37,27 @@ class JobsDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the last change of any job."""
-        return directory_attr(virtual_id("jobs", subject.user), mtime_ns=self._engine.ledger.changed_at_ns, mode=0o755)
+        attr = directory_attr(virtual_id("jobs", subject.user), mtime_ns=self._engine.ledger.changed_at_ns, mode=0o755)
+        return replace(attr, valid_s=WALK_VALID_S)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Find a job by number, a text, an error, or a name."""
         if name.isascii() and name.isdigit() and str(int(name)) == name:
             job = await self._engine.ledger.find(int(name), subject)
             return JobDirectory(self._sources, job)
-        draft = await self._draft(subject, name)
-        if draft is not None:
-            return _draft_link(draft.row) if draft.row.link else DraftFile(self, draft)
+        found = self._open.get((subject.user, name)) or await self._store.standing(subject.user, name)
+        if isinstance(found, DraftRow):
+            found = Draft(found)
+        if isinstance(found, Draft):
+            return _draft_link(found.row) if found.row.link else DraftFile(self, found)
         if name.endswith(ERROR_ENDING):
             error = await self._store.error(subject.user, name.removesuffix(ERROR_ENDING))
             if error is not None:
                 return _error_text(error)
-        job_id = await self._store.named(subject.user, name)
-        if job_id is None:
+        if found is None:
             raise PfsError(Kind.NOT_FOUND, "no such file or directory")
-        job = await self._engine.ledger.find(job_id, subject)
-        return _name_link(subject, name, job_id, job.life.submitted_at_ns)
+        job = await self._engine.ledger.find(found, subject)
+        return _name_link(subject, name, found, job.life.submitted_at_ns)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List texts, errors, names and jobs."""
@@ -71,7 +76,9 @@ class JobsDirectory(Directory):
         for name, job_id in (await self._store.names(subject.user, own)).items():
             if name not in texts:
                 nodes[name] = _name_link(subject, name, job_id, jobs[job_id].submitted_at_ns)
-        found += [Entry(str(job.id), job_attr(job.id, job.changed_at_ns)) for job in jobs.values()]
+        found += [
+            Entry(str(job.id), _listed(job_attr(job.id, job.changed_at_ns, over=job.over))) for job in jobs.values()
+        ]
         found += [Entry(name, await node.attr(subject)) for name, node in nodes.items()]
         return sorted(found, key=lambda entry: (entry.name.isdigit(), len(entry.name), entry.name))
 
@@ -84,12 +91,10 @@ class JobsDirectory(Directory):
         return self._opened(subject, draft, flags)
 
     async def put(self, subject: Subject, name: str, data: bytes, key: str | None) -> str | None:
-        """Take a whole text; a spec becomes a job, whose path is returned."""
+        """Take a whole text, which is another file than one that is there; a spec becomes a job: return its path."""
         self._check_new_name(name)
         now_ns = time.time_ns()
-        there = await self._draft(subject, name)
-        born_ns = now_ns if there is None else there.row.born_ns
-        row = DraftRow(user=subject.user, name=name, content=data, born_ns=born_ns, mtime_ns=now_ns)
+        row = DraftRow(user=subject.user, name=name, content=data, born_ns=now_ns, mtime_ns=now_ns)
         if not is_drop(name):
             await self._store.save_draft(row)
             return None
@@ -133,13 +138,14 @@ class JobsDirectory(Directory):
         if not isinstance(node, JobDirectory):
             raise PfsError(Kind.NOT_DIR, "not a directory")
         job = node.job
-        if not subject.admin and job.user != subject.user:
+        if not allowed(subject, Verb.COMMAND, job.domain):
             raise PfsError(Kind.FORBIDDEN, f"job {name} belongs to {job.user}")
         if not job.life.state.over:
             raise PfsError(Kind.BUSY, f"job {name} is not over; `echo kill` into its ctl ends it")
         if job.array_id is not None:
             raise PfsError(Kind.FORBIDDEN, f"job {name} is a task of job {job.array_id}, and goes with it")
-        await self._store.remove(job.id, time.time_ns())
+        with self._engine.ledger.removing():
+            await self._store.remove(job.id, time.time_ns())
         for removed in (job, *(await self._store.tasks(job.id)).values()):
             await self._sources.workshop.trash(removed)
 
@@ -185,8 +191,8 @@ class JobsDirectory(Directory):
         draft = self._open.get((subject.user, name))
         if draft is not None:
             return draft
-        row = await self._store.draft(subject.user, name)
-        return None if row is None else Draft(row)
+        found = await self._store.standing(subject.user, name)
+        return Draft(found) if isinstance(found, DraftRow) else None
 
     def open_draft(self, subject: Subject, draft: Draft, flags: OpenFlags) -> OpenFile:
         """Open a text that is there."""
@@ -219,7 +225,7 @@ class JobsDirectory(Directory):
 
     async def complain(self, row: DraftRow, error: PfsError) -> None:
         """Say under `.error` why a text was refused."""
-        await self._store.set_error(row.user, row.name, error.message, time.time_ns())
+        await self._store.set_error(row.user, row.name, error.message, time.time_ns(), error.kind)
 
     def closed(self, draft: Draft) -> None:
         """Let go of a text that nobody has open any more."""
@@ -250,6 +256,11 @@ class DraftFile(File):
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open it."""
         return self._directory.open_draft(subject, self._draft, flags)
+
+
+def _listed(attr: Attr) -> Attr:
+    """Return what a listing tells of a job: the kernel need not ask at once, mounts still do for what is in there."""
+    return replace(attr, valid_s=LISTED_VALID_S) if attr.valid_s == 0.0 else attr
 
 
 def _error_text(error: DropError) -> Node:

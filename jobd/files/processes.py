@@ -10,15 +10,15 @@ log log.txt        what it wrote, unchanged, in all attempts
 import shlex
 from collections.abc import Sequence
 
-from jobd.files.facts import one_line
-from jobd.files.sources import Sources, entry, missing, text
-from jobd.files.streams import LogStream, LogText
+from jobd.files.facts import gpu_number, one_line
+from jobd.files.sources import Sources, missing, text
+from jobd.files.streams import LogFile
 from jobd.job import Job
 from jobd.life.life import told
 from jobd.life.model import Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.virtual import Directory, Node, directory_attr, virtual_id
+from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
 
 class ProcessesDirectory(Directory):
@@ -41,7 +41,7 @@ class ProcessesDirectory(Directory):
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all processes, by worker index."""
-        return [await entry(self, subject, name) for name in self._workers]
+        return await listing(self, subject, self._workers)
 
 
 class ProcessDirectory(Directory):
@@ -75,16 +75,16 @@ class ProcessDirectory(Directory):
         """Return a file."""
         match name:
             case "log":
-                return LogStream(self._sources.engine, self._job, self._worker)
+                return LogFile(self._sources.engine, self._job, self._worker, live=True)
             case "log.txt":
-                return LogText(self._sources.engine, self._job, self._worker)
+                return LogFile(self._sources.engine, self._job, self._worker, live=False)
         if name not in self._texts:
             raise missing()
         return text((*self._words, name), self._texts[name], self._changed_at_ns)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List the files."""
-        return [await entry(self, subject, name) for name in sorted((*self._texts, "log", "log.txt"))]
+        return await listing(self, subject, sorted((*self._texts, "log", "log.txt")))
 
     def _state(self) -> str:
         return f"{process_state(self._job, self._worker)}\n"
@@ -98,7 +98,7 @@ class ProcessDirectory(Directory):
         rows = {standing.row.id: standing.row for standing in self._sources.engine.fleet.standings()}
         there = rows[self._process.node].gpus if self._process.node in rows else []
         mine = [gpu for gpu in there if gpu["uuid"] in self._process.gpus]
-        return "".join(f"{gpu['index']} {gpu['uuid']} {one_line(gpu['model'])}\n" for gpu in mine)
+        return "".join(f"{gpu_number(gpu)} {gpu['uuid']} {one_line(gpu['model'])}\n" for gpu in mine)
 
     def _env(self) -> str:
         variables = self._sources.engine.environment(self._job, self._worker)

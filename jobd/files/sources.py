@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobd.engine.engine import Engine
 from jobd.engine.workshop import DiskWorkshop
+from jobd.files.facts import gpu_number
 from jobd.job import Job
 from jobd.store.db import JobStore
+from jobd.store.secrets import Secrets
 from pfs.api import Attr, Entry
+from pfs.audit.log import AuditLog
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import Directory, Node, Text, directory_attr, virtual_id
+from pfs.tree.virtual import Directory, Node, Text, directory_attr, listing, virtual_id
 
 
 @dataclass(slots=True)
@@ -20,6 +24,10 @@ class NodeUse:
 
     processes: int = 0
     gpus: dict[str, Job] = field(default_factory=dict)
+
+    def free(self, gpus: Iterable[Mapping[str, Any]]) -> int:
+        """Return how many of these GPUs of the node are well, and nobody's."""
+        return sum(gpu["uuid"] not in self.gpus and not gpu.get("ill") for gpu in gpus)
 
 
 class Uses:
@@ -46,29 +54,26 @@ class Sources:
     store: JobStore
     disk: Disk
     workshop: DiskWorkshop
+    secrets: Secrets
+    audit: AuditLog
 
     def uses(self) -> Uses:
         """Return what jobs have of all nodes now."""
         return Uses(active.job for active in self.engine.ledger.active())
 
-    def gpu_numbers(self) -> dict[str, int]:
+    def gpu_numbers(self) -> dict[str, str]:
         """Return the number of each GPU on its node, by UUID."""
         rows = (standing.row for standing in self.engine.fleet.standings())
-        return {gpu["uuid"]: gpu["index"] for row in rows for gpu in row.gpus}
+        return {gpu["uuid"]: gpu_number(gpu) for row in rows for gpu in row.gpus}
 
     def node_names(self) -> dict[str, str]:
         """Return the names of nodes, by id."""
-        return {standing.row.id: standing.row.name for standing in self.engine.fleet.standings()}
+        return {standing.row.id: standing.label for standing in self.engine.fleet.standings()}
 
 
 def missing() -> PfsError:
     """Return what is said of a name that is not there."""
     return PfsError(Kind.NOT_FOUND, "no such file or directory")
-
-
-async def entry(directory: Directory, subject: Subject, name: str) -> Entry:
-    """Return one entry of a listing."""
-    return Entry(name, await (await directory.lookup(subject, name)).attr(subject))
 
 
 def text(words: Sequence[object], make: Callable[[], str], mtime_ns: int) -> Text:
@@ -116,4 +121,4 @@ class FactsDirectory(Directory):
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all of it."""
-        return [await entry(self, subject, name) for name in sorted((*self._texts, *self._nodes))]
+        return await listing(self, subject, sorted((*self._texts, *self._nodes)))

@@ -7,6 +7,7 @@ A process's `log` holds what all its attempts wrote, and ends with the job: anot
 from dataclasses import replace
 
 from jobd.engine.engine import Engine
+from jobd.engine.ports import Logs
 from jobd.job import Job
 from jobd.store.logs import JobLog
 from pfs.api import Attr, NodeType, OpenFile, OpenFlags
@@ -15,79 +16,65 @@ from pfs.perm import Subject
 from pfs.tree.virtual import WRITING, File, ReadOnlyFile, virtual_id
 
 
-class LogStream(File):
-    """`log` of a job, or of one of its processes by worker index."""
+class LogFile(File):
+    """A log of a job, or of one of its processes by worker index.
 
-    def __init__(self, engine: Engine, job: Job, worker: int | None = None) -> None:
+    Args:
+        live: it is `log`, which is a stream while the job lives; else `log.txt`, what there is so far.
+    """
+
+    def __init__(self, engine: Engine, job: Job, worker: int | None = None, *, live: bool) -> None:
         self._engine = engine
         self._job = job
         self._worker = worker
+        self._live = live
 
     async def attr(self, subject: Subject) -> Attr:
-        """Tell the size, once it is known."""
+        """Tell the size: of a stream, once it is known; else so far."""
         return self._attr(await self._engine.log_of(self._job))
 
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open for reading."""
         _only_reading(flags)
         log = await self._engine.log_of(self._job)
-        return OpenLogStream(self._engine, self._attr(log), log, self._worker)
+        opened = OpenLogStream if self._live else OpenLogText
+        return opened(self._engine.logs, self._attr(log), log, self._worker)
 
     def _attr(self, log: JobLog) -> Attr:
-        return _log_attr(self._job, "log", log, self._worker, live=True)
+        part = () if self._worker is None else ("process", self._worker)
+        name = "log" if self._live else "log.txt"
+        stream = self._live and not log.over
+        node_id = virtual_id("job", self._job.id, *part, name)
+        return _attr(self._job, node_id, 0 if stream else log.size(self._worker), stream=stream)
 
 
-class OpenLogStream(ReadOnlyFile):
-    """An open `log`: a read at the end waits for more, until the job is over."""
+class OpenLog(ReadOnlyFile):
+    """An open log: a read returns what there is."""
 
-    def __init__(self, engine: Engine, attr: Attr, log: JobLog, worker: int | None) -> None:
+    def __init__(self, logs: Logs, attr: Attr, log: JobLog, worker: int | None) -> None:
         super().__init__(attr)
-        self._engine = engine
+        self._logs = logs
         self._log = log
         self._worker = worker
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        """Return what there is."""
+        return await self._logs.read(self._log, self._worker, offset, size)
+
+
+class OpenLogStream(OpenLog):
+    """An open `log`: a read at the end waits for more, until the job is over."""
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return what there is from `offset`, waiting for the first byte of it."""
         if not wait and offset >= self._log.size(self._worker) and not self._log.over:
             raise PfsError(Kind.WOULD_BLOCK, "nothing more was written yet")
         await self._log.more(self._worker, offset)
-        return await self._engine.logs.read(self._log, self._worker, offset, size)
+        return await super().read(offset, size)
 
 
-class LogText(File):
-    """`log.txt` of a job, or of one of its processes by worker index: what there is."""
-
-    def __init__(self, engine: Engine, job: Job, worker: int | None = None) -> None:
-        self._engine = engine
-        self._job = job
-        self._worker = worker
-
-    async def attr(self, subject: Subject) -> Attr:
-        """Tell the size so far."""
-        return self._attr(await self._engine.log_of(self._job))
-
-    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
-        """Open for reading."""
-        _only_reading(flags)
-        log = await self._engine.log_of(self._job)
-        return OpenLogText(self._engine, self._attr(log), log, self._worker)
-
-    def _attr(self, log: JobLog) -> Attr:
-        return _log_attr(self._job, "log.txt", log, self._worker, live=False)
-
-
-class OpenLogText(ReadOnlyFile):
+class OpenLogText(OpenLog):
     """An open `log.txt`."""
-
-    def __init__(self, engine: Engine, attr: Attr, log: JobLog, worker: int | None) -> None:
-        super().__init__(attr)
-        self._engine = engine
-        self._log = log
-        self._worker = worker
-
-    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
-        """Return what there is."""
-        return await self._engine.logs.read(self._log, self._worker, offset, size)
 
     async def getattr(self) -> Attr:
         """Tell the size as of now."""
@@ -103,17 +90,9 @@ class WaitStream(File):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        over = self._job.life.exit_code is not None
-        return Attr(
-            NodeType.FILE,
-            virtual_id("job", self._job.id, "wait"),
-            0o444,
-            len(f"{self._job.life.exit_code}\n") if over else 0,
-            mtime_ns=self._job.life.changed_at_ns,
-            ctime_ns=self._job.life.changed_at_ns,
-            volatile=True,
-            stream=not over,
-        )
+        code = self._job.life.exit_code
+        size = 0 if code is None else len(f"{code}\n")
+        return _attr(self._job, virtual_id("job", self._job.id, "wait"), size, stream=code is None)
 
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open for reading."""
@@ -144,16 +123,15 @@ def _only_reading(flags: OpenFlags) -> None:
         raise PfsError(Kind.DENIED, "a log is written by the service")
 
 
-def _log_attr(job: Job, name: str, log: JobLog, worker: int | None, *, live: bool) -> Attr:
-    stream = live and not log.over
-    part = () if worker is None else ("process", worker)
+def _attr(job: Job, node_id: int, size: int, *, stream: bool) -> Attr:
+    changed_at_ns = job.life.changed_at_ns
     return Attr(
         NodeType.FILE,
-        virtual_id("job", job.id, *part, name),
+        node_id,
         0o444,
-        0 if stream else log.size(worker),
-        mtime_ns=job.life.changed_at_ns,
-        ctime_ns=job.life.changed_at_ns,
+        size,
+        mtime_ns=changed_at_ns,
+        ctime_ns=changed_at_ns,
         volatile=True,
         stream=stream,
     )

@@ -8,10 +8,12 @@ from pfs.api import Attr, Entry
 from pfs.perm import Subject
 from pfs.tree.virtual import Directory, Node, directory_attr, virtual_id
 
+OVER_VALID_S = 10.0  # so late may another mount see that a job was removed; `ls -l` asks for none of thousands again
 
-def job_attr(job_id: int, changed_at_ns: int) -> Attr:
-    """Return the attributes of a job's directory."""
-    return directory_attr(virtual_id("job", job_id), mtime_ns=changed_at_ns)
+
+def job_attr(job_id: int, changed_at_ns: int, *, over: bool) -> Attr:
+    """Return the attributes of a job's directory; those of a job that is over stay as they are."""
+    return directory_attr(virtual_id("job", job_id), mtime_ns=changed_at_ns, valid_s=OVER_VALID_S if over else 0.0)
 
 
 class TasksDirectory(Directory):
@@ -42,4 +44,4 @@ class TasksDirectory(Directory):
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all tasks, by index."""
         tasks = await self._sources.store.listed_tasks(self._array.id)
-        return [Entry(str(task.index), job_attr(task.id, task.changed_at_ns)) for task in tasks]
+        return [Entry(str(task.index), job_attr(task.id, task.changed_at_ns, over=task.over)) for task in tasks]

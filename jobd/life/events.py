@@ -107,10 +107,19 @@ class FetchFailed(OfAttempt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started(OfAttempt):
-    """A process runs."""
+class ImageFound(OfAttempt):
+    """A node has the image of a process that it will start: `image`, by its digest; its fellows get the same."""
 
     worker: int = 0
+    image: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started(OfAttempt):
+    """A process runs; `image` is its image by its digest, "" in a sandbox."""
+
+    worker: int = 0
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,9 +206,10 @@ class Extended(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequeueRequested(Event):
-    """User `by` wants it to run again under its number."""
+    """User `by` wants it to run again under its number; where nobody does, `text` says why it has to."""
 
-    by: str
+    by: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +234,7 @@ EVENTS: Mapping[str, type[Event]] = {
     "placed": Placed,
     "fetched": Fetched,
     "fetch-failed": FetchFailed,
+    "image-found": ImageFound,
     "started": Started,
     "start-failed": StartFailed,
     "ended": Ended,

@@ -43,6 +43,7 @@ from jobd.life.events import (
     Fetched,
     FetchFailed,
     Held,
+    ImageFound,
     KillRequested,
     NodeLost,
     OfAttempt,
@@ -197,7 +198,7 @@ def _changed(state: State, *, waits: bool) -> dict[type[Event], Rule]:
 
 # what nodes and watchers tell may cross the end of a job, or of an attempt, on its way
 _CROSSING: Mapping[type[Event], Rule] = dict.fromkeys(
-    (Fetched, FetchFailed, Started, StartFailed, Ended, NodeLost, TimeLimitReached, PatienceOver), IGNORED
+    (Fetched, FetchFailed, ImageFound, Started, StartFailed, Ended, NodeLost, TimeLimitReached, PatienceOver), IGNORED
 )
 _OVER: Mapping[type[Event], Rule] = {
     **_CROSSING,
@@ -232,6 +233,7 @@ RULES: Mapping[State, Mapping[type[Event], Rule]] = {
     State.STARTING: {
         Fetched: Rule((State.STARTING,), steps.fetched),
         FetchFailed: Rule((State.FAILED, State.WAITING), steps.cannot_fetch),
+        ImageFound: Rule((State.STARTING,), steps.image_found),
         Started: Rule((State.RUNNING,), steps.started),
         StartFailed: _process_ended(State.STARTING, *_FAILURES),
         # the word that it started was overtaken
@@ -247,6 +249,7 @@ RULES: Mapping[State, Mapping[type[Event], Rule]] = {
     State.RUNNING: {
         Fetched: IGNORED,
         FetchFailed: IGNORED,
+        ImageFound: Rule((State.RUNNING,), steps.image_found),
         Started: Rule((State.RUNNING,), steps.started),
         StartFailed: _process_ended(State.RUNNING, *_FAILURES),
         Ended: _process_ended(State.RUNNING, State.SUCCEEDED, *_FAILURES),
@@ -260,6 +263,7 @@ RULES: Mapping[State, Mapping[type[Event], Rule]] = {
     State.STOPPING: {
         Fetched: Rule((State.CANCELLED, State.NODE_LOST, State.WAITING), steps.fetched),
         FetchFailed: Rule((State.CANCELLED, State.NODE_LOST, State.WAITING), steps.cannot_fetch),
+        ImageFound: IGNORED,
         # it had started before its node heard that it shall stop
         Started: Rule((State.STOPPING,), steps.started),
         StartFailed: _process_ended(State.STOPPING, *_ALL_ENDS),

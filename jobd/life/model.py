@@ -94,6 +94,8 @@ class Life:
         patient: the processes of a STOPPING job have time to end by themselves.
         requeued: a STOPPING job runs again afterwards.
         first_failure: worker index of the first process that failed.
+        images: by worker index, the image that each ran last in any attempt, or is about to run, by its digest; ""
+            where there is none.
     """
 
     state: State
@@ -117,6 +119,7 @@ class Life:
     patient: bool = False
     requeued: bool = False
     first_failure: int | None = None
+    images: tuple[str, ...] = ()
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -156,6 +159,7 @@ def decode_life(value: Mapping[str, Any]) -> Life:
     fields["processes"] = tuple(_decode_process(process) for process in fields["processes"])
     fields["kill_requested"] = None if kill is None else Kill(**kill)
     fields["stop_end"] = None if stop_end is None else State(stop_end)
+    fields["images"] = tuple(fields.get("images", ()))
     return Life(**fields)
 
 

@@ -15,6 +15,7 @@ from jobd.life.events import (
     Fetched,
     FetchFailed,
     Held,
+    ImageFound,
     KillRequested,
     NodeLost,
     PatienceOver,
@@ -106,6 +107,14 @@ def cannot_fetch(life: Life, event: FetchFailed) -> Life:
 # ---- its processes
 
 
+def image_found(life: Life, event: ImageFound) -> Life:
+    """Note the image that a process will have."""
+    process = _process(life, event)
+    if process.started_at_ns is not None or process.over:
+        return life
+    return _with_image(life, event.worker, event.image)
+
+
 def started(life: Life, event: Started) -> Life:
     """Note that a process runs."""
     process = _process(life, event)
@@ -117,6 +126,8 @@ def started(life: Life, event: Started) -> Life:
     noted = _with(life, event.worker, replace(process, started_at_ns=at_ns))
     if life.started_at_ns is None:
         noted = replace(noted, started_at_ns=at_ns)
+    if event.image:
+        noted = _with_image(noted, event.worker, event.image)
     return enter(noted, State.RUNNING, "", event) if life.state is State.STARTING else noted
 
 
@@ -136,7 +147,13 @@ def process_ended(life: Life, event: Ended | StartFailed | NodeLost) -> Life:
     return life if life.state is State.STOPPING else _after(life, event, over)
 
 
-def _process(life: Life, event: Started | StartFailed | Ended | NodeLost) -> Process:
+def _with_image(life: Life, worker: int, image: str) -> Life:
+    images = [*life.images, *[""] * (len(life.processes) - len(life.images))]
+    images[worker] = image
+    return replace(life, images=tuple(images))
+
+
+def _process(life: Life, event: ImageFound | Started | StartFailed | Ended | NodeLost) -> Process:
     if not 0 <= event.worker < len(life.processes):
         raise IllegalEvent(life.state, event, f"it has no worker {event.worker}")
     return life.processes[event.worker]
@@ -216,7 +233,8 @@ def patience_is_over(life: Life, _event: PatienceOver) -> Life:
 
 def requeue(life: Life, event: RequeueRequested) -> Life:
     """Stop a job, to run it again."""
-    return replace(_stop(life, None, f"to run again, as {event.by} wants", event), requeued=True)
+    why = f"to run again: {event.text}" if event.text else f"to run again, as {event.by} wants"
+    return replace(_stop(life, None, why, event), requeued=True)
 
 
 # ---- the end of an attempt

@@ -21,6 +21,7 @@ def machine_attrs(version: str) -> Mapping[str, object]:
         "cpuCount": len(os.sched_getaffinity(0)),
         **parse_cpuinfo(Path("/proc/cpuinfo").read_text(errors="replace")),
         "cpuMem": parse_meminfo(Path("/proc/meminfo").read_text()),
+        "kernelVersion": os.uname().release,
         "gradientNodeVersion": version,
     }
 

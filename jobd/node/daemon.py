@@ -6,16 +6,18 @@ and the server answers what it has and wants of each.
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import trio
 
-from jobd.node.dataroot import DataRoot
-from jobd.node.runtime import Launch, Overlays, Runtime, RuntimeAway, RuntimeFailure
+from jobd.identity import Claim
+from jobd.node.runtime import Files, Overlays, Runtime, RuntimeAway
 from jobd.node.state import StateDir, boot_id, boottime
 from jobd.node.task import Task
+from jobd.node.telemetry import GpuWatch, Told
 from jobd.node.watchdog import Watchdog
 from jobd.wire import (
     Assignment,
@@ -26,7 +28,9 @@ from jobd.wire import (
     check_network,
     decode_assignment,
     decode_welcome,
+    encode_claim,
     encode_gpus,
+    encode_readings,
 )
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel, ChannelClosed, Handler
@@ -37,6 +41,7 @@ BEAT_EVERY_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 ENGINE_TIMEOUT_S = 5.0
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.2, 15.0
+SAY_AGAIN_S = 600.0
 
 # what no new attempt can cure
 FATAL = (Kind.UNAUTHENTICATED, Kind.DENIED, Kind.FORBIDDEN, Kind.INVALID)
@@ -49,10 +54,12 @@ class Daemon:
 
     Args:
         connect: connects to the server.
+        connect_logs: connects to where output goes; None where that is the same.
         runtimes: what can run tasks here, by name.
+        claim: who this node shall be.
         attrs: what the node tells of itself that stays.
         address: finds the node's own address, as the server sees it.
-        gpus: those of this machine.
+        gpus: keeps an eye on those of this machine.
         watchdog: is told of contact with the server, and which tasks may not be without it.
         overlays: makes networks across machines, where something here can.
         tell: shows a line to whoever watches the daemon, when the connection comes or goes.
@@ -64,22 +71,25 @@ class Daemon:
         connect: Connect,
         runtimes: Mapping[str, Runtime],
         state: StateDir,
-        data_root: DataRoot,
+        files: Files,
         *,
-        name: str,
+        claim: Claim,
         attrs: Mapping[str, Any],
         address: Callable[[], Awaitable[str]],
         watchdog: Watchdog,
-        gpus: Sequence[NodeGpu] = (),
+        gpus: GpuWatch,
         overlays: Overlays | None = None,
+        connect_logs: Connect | None = None,
         tell: Callable[[str], None],
         welcomed: Callable[[Welcome], None],
     ) -> None:
         self._connect = connect
+        self._connect_logs = connect_logs
         self._runtimes = runtimes
         self._state = state
-        self._data_root = data_root
-        self._name = name
+        self._files = files
+        self._claim = claim
+        self._name = claim.name or claim.node_id
         self._attrs = attrs
         self._address = address
         self._watchdog = watchdog
@@ -89,6 +99,7 @@ class Daemon:
         self._welcomed = welcomed
         self._tasks: dict[str, Task] = {}
         self._complaint = ""
+        self._complained_s = 0.0
 
     async def run(self) -> None:
         """Serve until cancelled; tasks go on after that.
@@ -100,16 +111,18 @@ class Daemon:
             for runtime in self._runtimes.values():
                 for task_id in await _tasks_of(runtime):
                     self._take_up(task_id, runtime, None, nursery)
+            await self._files.take_up(list(self._tasks))
+            nursery.start_soon(self._gpus.run)
             failure = await self._stay_connected(nursery)
             nursery.cancel_scope.cancel()
         raise failure
 
-    def _take_up(self, task_id: str, runtime: Runtime, launch: Launch | None, nursery: trio.Nursery) -> Task:
-        task = self._tasks[task_id] = Task(task_id, runtime, self._state, self._watchdog)
+    def _take_up(self, task_id: str, runtime: Runtime, assignment: Assignment | None, nursery: trio.Nursery) -> Task:
+        task = self._tasks[task_id] = Task(task_id, runtime, self._state, self._watchdog, files=self._files)
 
         async def live() -> None:
             try:
-                await task.live(launch)
+                await task.live(assignment)
             except Exception:
                 log.exception("defect while cleaning up after %s", task_id)
             del self._tasks[task_id]
@@ -142,12 +155,21 @@ class Daemon:
                     swarm, is_manager = await self._overlays.swarm()
             except RuntimeAway as error:
                 log.warning("%s", error)
-        return {"address": await self._address(), "swarm": swarm, "swarmManager": is_manager}
+        standing = {"address": await self._address(), "swarm": swarm, "swarmManager": is_manager}
+        return {**standing, "mounts": self._files.mark is None}
+
+    def _troubles(self) -> dict[str, str]:
+        """Return why what can run tasks here takes none now, by its name."""
+        return {name: runtime.trouble for name, runtime in self._runtimes.items() if runtime.trouble}
+
+    def _times_renewed(self) -> int:
+        return 0 if self._overlays is None else self._overlays.times_renewed
 
     def _say(self, text: str) -> None:
-        """Say something that may be found again and again once."""
-        if text != self._complaint:
-            self._complaint = text
+        """Say something that may be found again and again once, and then rarely."""
+        now_s = trio.current_time()
+        if text != self._complaint or now_s - self._complained_s >= SAY_AGAIN_S:
+            self._complaint, self._complained_s = text, now_s
             self._tell(text)
 
 
@@ -159,6 +181,7 @@ class _Connection:
         self._lives = lives
         self._ready = trio.Event()
         self._channel: Channel
+        self._logs: Channel
         self._reports: trio.Nursery
 
     @property
@@ -168,49 +191,85 @@ class _Connection:
 
     async def run(self) -> None:
         """Connect, and report until the connection is lost."""
-        async with self._daemon._connect(self._handle) as channel:
+        daemon = self._daemon
+        async with AsyncExitStack() as stack:
+            # what keeps output from its way keeps new tasks away
+            logs = None
+            if daemon._connect_logs is not None:
+                logs = await stack.enter_async_context(daemon._connect_logs(_answer_nothing))
+            channel = await stack.enter_async_context(daemon._connect(self._handle))
             welcome = await self._hello(channel)
+            if logs is not None:
+                await logs.ask("node.logs", {"token": daemon._claim.token})
             async with trio.open_nursery() as nursery:
-                self._channel, self._reports = channel, nursery
-                nursery.start_soon(_beat, channel, self._daemon._watchdog)
+                self._channel, self._logs, self._reports = channel, logs or channel, nursery
+                nursery.start_soon(_end_together, self._logs, channel)
+                nursery.start_soon(self._beat, channel)
+                nursery.start_soon(_tell_gpus, channel, self._daemon._gpus, self._told_gpus)
                 for task_id, standing in welcome.tasks.items():
                     task = self._daemon._tasks.get(task_id)
-                    if task is None:
+                    if task is None or standing.wanted is Wanted.FORGET:
                         continue
-                    if standing.wanted is Wanted.FORGET:
-                        task.release()
-                        continue
-                    if standing.wanted is Wanted.STOP:
-                        task.stop(standing.grace_s)
-                    nursery.start_soon(task.report, channel, standing.offset)
+                    nursery.start_soon(task.report, channel, self._logs, standing.offset)
                 self._ready.set()
                 await channel.closed.wait()
                 nursery.cancel_scope.cancel()
 
     async def _hello(self, channel: Channel) -> Welcome:
         daemon = self._daemon
+        self._told_gpus = daemon._gpus.told.gpus
+        self._renewed, self._standing = daemon._times_renewed(), await daemon._standing()
         args = {
-            "name": daemon._name,
-            "attrs": {**daemon._attrs, **await daemon._standing()},
+            "claim": encode_claim(daemon._claim),
+            "attrs": {**daemon._attrs, **self._standing},
+            "troubles": daemon._troubles(),
             "runtimes": list(daemon._runtimes),
-            "gpus": encode_gpus(daemon._gpus),
+            "gpus": encode_gpus(self._told_gpus),
             "boot_id": boot_id(),
             "tasks": list(daemon._tasks),
         }
         with trio.move_on_after(ANSWER_TIMEOUT_S):
             asked_s = boottime()
-            answer, _ = await channel.ask("node.hello", args)
-            daemon._watchdog.contact(asked_s)
+            answer = await _hello_answered(channel, args)
             welcome = decode_welcome(answer)
-            if welcome.data_root_id.strip() != daemon._data_root.mark:
-                raise PfsError(
-                    Kind.INVALID,
-                    f"{daemon._data_root.path} is not the tree of datacenter {welcome.datacenter}; see --data-root",
-                )
+            if daemon._files.mark not in (None, welcome.data_root_id.strip()):
+                text = f"the data root of this node is not the tree of datacenter {welcome.datacenter}; see --data-root"
+                raise PfsError(Kind.INVALID, text)
+            for task_id, standing in welcome.tasks.items():
+                if standing.wanted is Wanted.FORGET and task_id in daemon._tasks:
+                    daemon._tasks[task_id].release()  # before anything may start again that was overdue
+            daemon._watchdog.contact(asked_s)
             daemon._complaint = ""
+            daemon._name = welcome.name
+            daemon._claim = replace(daemon._claim, again=True)
             daemon._welcomed(welcome)
             return welcome
         raise PfsError(Kind.TIMED_OUT, f"the server did not answer within {ANSWER_TIMEOUT_S:.0f} s")
+
+    async def _beat(self, channel: Channel) -> None:
+        """Tell the server that the node is there, and that it is another one; a server that does not answer is gone."""
+        daemon = self._daemon
+        while True:
+            await trio.sleep(BEAT_EVERY_S)
+            try:
+                with trio.move_on_after(ANSWER_TIMEOUT_S) as silence:
+                    asked_s = boottime()
+                    await channel.ask("node.beat", {"troubles": daemon._troubles()})
+                    daemon._watchdog.contact(asked_s)
+            except ChannelClosed:
+                return
+            except PfsError as error:
+                log.warning("the server refuses a heartbeat: %s", error)
+            if silence.cancelled_caught or await self._is_another():
+                await channel.close()
+                return
+
+    async def _is_another(self) -> bool:
+        """Tell whether the node has another standing than the server was told, since its engine came back."""
+        if self._renewed == self._daemon._times_renewed():
+            return False
+        self._renewed = self._daemon._times_renewed()
+        return await self._daemon._standing() != self._standing
 
     async def _handle(self, op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
         await self._ready.wait()
@@ -256,14 +315,31 @@ class _Connection:
         runtime = daemon._runtimes.get(assignment.runtime)
         if runtime is None:
             raise PfsError(Kind.UNSUPPORTED, f"the node {daemon._name} has no {assignment.runtime} runtime")
-        try:
-            launch = daemon._data_root.launch(assignment)
-        except RuntimeFailure as failure:
-            raise PfsError(Kind.INVALID, str(failure)) from None
+        if refusal := daemon._gpus.refusal(assignment.gpus):
+            raise PfsError(Kind.BUSY, refusal)
         if assignment.watchdog_s is not None:
             daemon._watchdog.watch(assignment.task_id, assignment.watchdog_s, runtime.reach(assignment.task_id))
-        task = daemon._take_up(assignment.task_id, runtime, launch, self._lives)
-        self._reports.start_soon(task.report, self._channel, 0)
+        task = daemon._take_up(assignment.task_id, runtime, assignment, self._lives)
+        self._reports.start_soon(task.report, self._channel, self._logs, 0)
+
+
+async def _hello_answered(channel: Channel, args: Json) -> Json:
+    try:
+        return (await channel.ask("node.hello", args))[0]
+    except PfsError as error:
+        if error.kind is not Kind.UNSUPPORTED:
+            raise
+        text = "this key is a user's token, and no node's key; an administrator makes one with: jobd node-key USER"
+        raise PfsError(Kind.UNAUTHENTICATED, text) from None
+
+
+async def _answer_nothing(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+    raise PfsError(Kind.UNSUPPORTED, f"nothing is asked of a node here, and {op!r} is")
+
+
+async def _end_together(logs: Channel, channel: Channel) -> None:
+    await logs.closed.wait()
+    await channel.close()
 
 
 async def _tasks_of(runtime: Runtime) -> list[str]:
@@ -275,19 +351,18 @@ async def _tasks_of(runtime: Runtime) -> list[str]:
         await trio.sleep(PAUSE_FIRST_S)
 
 
-async def _beat(channel: Channel, watchdog: Watchdog) -> None:
-    """Tell the server that the node is there; a server that does not answer is gone."""
+async def _tell_gpus(channel: Channel, gpus: GpuWatch, at_first: tuple[NodeGpu, ...]) -> None:
+    """Tell the server of the GPUs, now and whenever they changed: it shows what they do, and uses what is well."""
+    told = Told(at_first)
     while True:
-        await trio.sleep(BEAT_EVERY_S)
-        try:
-            with trio.move_on_after(ANSWER_TIMEOUT_S) as silence:
-                asked_s = boottime()
-                await channel.ask("node.beat", {})
-                watchdog.contact(asked_s)
-        except ChannelClosed:
-            return
-        except PfsError as error:
-            log.warning("the server refuses a heartbeat: %s", error)
-        if silence.cancelled_caught:
-            await channel.close()
-            return
+        news, now = gpus.news, gpus.told
+        if now != told:
+            try:
+                args = {"gpus": encode_gpus(now.gpus), "readings": encode_readings(now.readings)}
+                await channel.ask("node.gpus", args)
+            except ChannelClosed:
+                return
+            except PfsError as error:
+                log.warning("the server refuses what is told of the GPUs: %s", error)
+            told = now
+        await news.wait()

@@ -4,60 +4,84 @@ A container's name fences its task: the engine refuses a second one. Its output 
 ways. While the daemon that started it lives, it is attached, since an engine's log shows nothing of a line before
 its end, and a progress bar is one endless line. After a restart, and once more when the container is over (following
 is known to miss the end), the rest comes from the engine's log, of which as many bytes of each stream are left out
-as the spool has. The log driver is `local`: it keeps every byte, where json-file spoils what is no UTF-8.
+as the spool has. The log driver is `local`: it keeps every byte, where json-file spoils what is no UTF-8. It is told to
+begin another file where the spool is full for sure, and to keep two: what is kept is never split over two files, whose
+seam is not safe to follow, and a task that writes without an end takes no more of the disk.
 
-What the engine can do (GPUs, a swarm) is asked when the daemon starts.
+A start waits for an engine that does not answer, and goes on where it was: what has come of it in the meantime tells
+the container's state, and nothing is started twice. A start that fails ends when nothing is left behind. Should an
+engine make a container whose maker has gone, nobody wrote that down, and the next daemon removes it.
 
-A task's directory: `container` (its id, once made), `output` and `streams` (`Spool`), `exit` (last of all).
+What a task writes outside its mounts has a limit. An engine whose storage can keep it is told to; what every container
+has written is looked at besides, and one that has too much is ended with the reason.
+
+A task's directory: `container` (its image, once made), `output` and `streams` (`Spool`), `ended` (why the node ended
+it), `exit` (last of all).
 """
 
+import logging
 import shutil
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
-import docker.types
 import trio
 
-from jobd.node import processes
+from jobd.node import diskuse, processes
 from jobd.node.collector import PAUSE_FIRST_S, PAUSE_MOST_S, Collector
+from jobd.node.containers import container_configuration, may_have_quotas, swarm_of
 from jobd.node.engine import CONFLICT, NOT_FOUND, Engine, Refusal
+from jobd.node.enginewatch import EngineWatch
 from jobd.node.gpus import device_requests
-from jobd.node.networks import LABEL_NODE, SHARED, Joined, Networks, attachment
-from jobd.node.runtime import Exit, Launch, RuntimeAway, RuntimeFailure
+from jobd.node.images import Found, Images
+from jobd.node.networks import LABEL_NODE, SHARED, Networks
+from jobd.node.runtime import Consent, Exit, Launch, RuntimeAway, RuntimeFailure, Tell, granted, untold
+from jobd.node.spool import OUTPUT_BYTES_MAX
 from jobd.node.tail import follow
+from jobd.node.versions import versions_in
 
-LABEL_TASK, LABEL_NETWORK = "pfs.task", "pfs.network"
-PROCESSES_MAX = 4096
-SHM_BYTES = 1 << 30  # programs that load data in parallel end with a bus error in the engine's default of 64 MiB
-PULL_TIMEOUT_S = 3600.0
+LABEL_TASK, LABEL_NETWORK, LABEL_IMAGE = "pfs.task", "pfs.network", "pfs.image"
 CLEAN_UP_S = 5.0
 JOINING_S = 4.0
 THREADS_MAX = 4
+STARTS_MIN, STARTS_PER_CPU = 4, 2
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_LOG_OPTIONS = {"max-size": "1024t", "max-file": "1", "compress": "false"}
 
 
 @asynccontextmanager
-async def open_docker(base_url: str, directory: Path, instance: str) -> AsyncIterator["DockerRuntime"]:
+async def open_docker(
+    base_url: str, directory: Path, instance: str, *, output_bytes_max: int = OUTPUT_BYTES_MAX
+) -> AsyncIterator["DockerRuntime"]:
     """Give a runtime on the engine at `base_url` while the block runs.
 
     Args:
         directory: where the runtime keeps what it must know about its tasks.
         instance: tells this daemon's containers from others' on the same engine.
+        output_bytes_max: so much of a task's output is kept.
 
     Raises:
         RuntimeAway: no engine answers there.
     """
     engine = Engine(base_url)
     try:
-        info = await engine.call(lambda client: client.info())
+        try:
+            info = await engine.call(lambda client: client.info())
+            versions = versions_in(await engine.call(lambda client: client.version()))
+        except Refusal as refusal:
+            text = f"the container engine at {base_url} answers {refusal.status} {refusal}"
+            raise RuntimeAway(text) from None
         async with trio.open_nursery() as nursery:
-            yield DockerRuntime(engine, info, directory, instance, nursery)
+            runtime = DockerRuntime(engine, info, directory, instance, nursery, output_bytes_max=output_bytes_max)
+            runtime.versions = versions
+            yield runtime
             nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True), trio.move_on_after(CLEAN_UP_S):
@@ -65,29 +89,48 @@ async def open_docker(base_url: str, directory: Path, instance: str) -> AsyncIte
 
 
 class DockerRuntime:
-    """Runs tasks as containers; made by `open_docker`."""
+    """Runs tasks as containers; made by `open_docker`.
+
+    Attributes:
+        versions: of the engine and its parts, as attributes of a node.
+    """
 
     name = "docker"
 
     def __init__(
-        self, engine: Engine, info: Mapping[str, Any], directory: Path, instance: str, nursery: trio.Nursery
+        self,
+        engine: Engine,
+        info: Mapping[str, Any],
+        directory: Path,
+        instance: str,
+        nursery: trio.Nursery,
+        *,
+        output_bytes_max: int,
     ) -> None:
+        self.versions: Mapping[str, str] = {}
         self._engine = engine
-        self._info = info
+        self._watch = EngineWatch(engine, info)
         self._networks = Networks(engine, instance)
+        self._images = Images(engine, directory / "images", nursery)
         self._tasks = directory / "tasks"
         self._instance = instance
         self._nursery = nursery
+        self._output_bytes_max = output_bytes_max
         self._threads = trio.CapacityLimiter(THREADS_MAX)
+        # more at once only take longer, and hold up what ends
+        self._starts = trio.CapacityLimiter(max(STARTS_MIN, STARTS_PER_CPU * int(info.get("NCPU", 0))))
         self._starting: set[str] = set()
+        self._without_quotas: Mapping[str, Any] | None = None
         self._collectors: dict[str, Collector] = {}
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        nursery.start_soon(self._networks.guard)
+        nursery.start_soon(self._watch.run)
 
     def container(self, task_id: str) -> str:
         """Return the name of a task's container."""
         return f"pfs-{task_id}-{self._instance}"
 
-    async def start(self, launch: Launch) -> None:
+    async def start(self, launch: Launch, tell: Tell = untold, consent: Consent = granted) -> None:
         """Start the task; see `Runtime`."""
         task_id, directory = launch.task_id, self._tasks / launch.task_id
         if task_id in self._starting or task_id in self._collectors or (directory / "exit").exists():
@@ -95,51 +138,82 @@ class DockerRuntime:
         self._starting.add(task_id)
         try:
             self._networks.use(self._networks.name(launch), task_id)
-            await self._start(launch, directory)
-        except (Refusal, RuntimeAway, OSError) as error:
-            with trio.move_on_after(CLEAN_UP_S):
-                await self.remove(task_id)
+            await self._start_surely(launch, directory, tell, consent)
+        except (Refusal, OSError) as error:
+            await self.remove(task_id)
             raise RuntimeFailure(str(error)) from None
         finally:
             self._starting.discard(task_id)
 
-    async def _start(self, launch: Launch, directory: Path) -> None:
+    async def _start_surely(self, launch: Launch, directory: Path, tell: Tell, consent: Consent) -> None:
+        """Start a task, now or when the engine answers again."""
+        said, pause_s = "", PAUSE_FIRST_S
+        while True:
+            try:
+                return await self._start(launch, directory, await self._image(launch, tell, consent))
+            except RuntimeAway as error:
+                if collector := self._collectors.pop(launch.task_id, None):
+                    collector.stop()  # it is not attached
+                if said != str(error):
+                    said = str(error)
+                    tell(f"{said}; it is started when that answers again")
+            await trio.sleep(pause_s)
+            pause_s = min(pause_s * 2, PAUSE_MOST_S)
+
+    async def _image(self, launch: Launch, tell: Tell, consent: Consent) -> Found:
+        """Return the image of a task once it is there and the task may start."""
+        found = await self._images.bring(launch, tell)
+        asked = await consent(found.digest)
+        if asked == found.digest:
+            return found
+        found = await self._images.bring(replace(launch, pinned=asked), tell)
+        await consent(asked)  # it may have taken long
+        return found
+
+    async def _start(self, launch: Launch, directory: Path, image: Found) -> None:
         container = self.container(launch.task_id)
         try:
-            await self._create(launch, container)
+            await self._create(launch, container, image.id)
         except Refusal as refusal:
             state = await self._engine.state(container) if refusal.status == CONFLICT else None
             if state is None:
                 raise
             if state["Status"] != "created":
                 return
-        _record(directory)
-        collector = self._collectors[launch.task_id] = Collector(self._engine, container, directory)
+        _record(directory, image.digest)
+        collector = self._collectors[launch.task_id] = self._new_collector(launch.task_id)
         await self._nursery.start(collector.run_attached)
-        await self._engine.call(lambda client: client.start(container))
+        try:
+            async with self._starts:
+                await self._engine.start(container)
+        except RuntimeAway as error:
+            log.warning("%s: %s", container, error)
+            collector.look_again()
+        self._nursery.start_soon(self._look_at_disk, launch.task_id, collector)
 
-    async def _create(self, launch: Launch, container: str) -> None:
+    async def _create(self, launch: Launch, container: str, image_id: str) -> None:
         joined = await self._networks.make(launch)
         labels = {LABEL_TASK: launch.task_id, LABEL_NODE: self._instance, LABEL_NETWORK: joined.name}
+        labels[LABEL_IMAGE] = str(launch.image)
+        if launch.disk_bytes is not None:
+            labels[diskuse.LABEL] = str(launch.disk_bytes)
+        asked, info = replace(launch, image=image_id), self._watch.info
+        has_quota = launch.disk_bytes is not None and may_have_quotas(info) and info is not self._without_quotas
 
         def create(client: docker.APIClient) -> None:
-            configuration = container_configuration(client, launch, joined, self._info)
+            configuration = container_configuration(
+                client, asked, joined, info, self._output_bytes_max, has_quota=has_quota, most=self._watch.limits
+            )
             client.create_container(name=container, labels=labels, **configuration)
 
         try:
-            return await self._engine.call(create)
+            await self._engine.call(create)
         except Refusal as refusal:
-            if refusal.status != NOT_FOUND:
+            if not has_quota or "storage-opt" not in str(refusal).lower():
                 raise
-        image = str(launch.image)
-        try:
-            with trio.fail_after(PULL_TIMEOUT_S):
-                await self._engine.pull(image)
-        except Refusal as refusal:
-            raise Refusal(NOT_FOUND, f"no image {image!r}: {refusal}") from None
-        except trio.TooSlowError:
-            raise Refusal(NOT_FOUND, f"image {image!r} did not come within {PULL_TIMEOUT_S / 60:.0f} min") from None
-        return await self._engine.call(create)
+            log.info("the container engine keeps no limit of what containers write: %s", refusal)
+            self._without_quotas = info
+            await self._create(launch, container, image_id)
 
     async def tasks(self) -> Sequence[str]:
         """Return the ids of all tasks; see `Runtime`.
@@ -152,10 +226,13 @@ class DockerRuntime:
         found = set()
         for container in containers:
             task_id = str(container["Labels"][LABEL_TASK])
+            if container["State"] == "created" and not self._is_known(task_id):
+                await self._call_if_there(partial(_remove_container, container["Id"]))
+                continue
             found.add(task_id)
             self._networks.use(str(container["Labels"].get(LABEL_NETWORK, SHARED)), task_id)
         for directory in self._tasks.iterdir():
-            if (directory / "container").exists() or directory.name in self._starting:
+            if self._is_known(directory.name):
                 found.add(directory.name)
             elif directory.name not in found:
                 # a daemon was killed before there was a container: nothing ever ran
@@ -163,13 +240,28 @@ class DockerRuntime:
         await self._networks.clear()
         return sorted(found)
 
+    def _is_known(self, task_id: str) -> bool:
+        """Tell whether a container was made, and that written down, or is being made."""
+        return (self._tasks / task_id / "container").exists() or task_id in self._starting
+
+    def _new_collector(self, task_id: str) -> Collector:
+        return Collector(self._engine, self.container(task_id), self._tasks / task_id, self._output_bytes_max)
+
     def _collector(self, task_id: str) -> Collector:
         if task_id not in self._collectors:
-            directory = self._tasks / task_id
-            directory.mkdir(mode=0o700, exist_ok=True)
-            collector = self._collectors[task_id] = Collector(self._engine, self.container(task_id), directory)
+            (self._tasks / task_id).mkdir(mode=0o700, exist_ok=True)
+            collector = self._collectors[task_id] = self._new_collector(task_id)
             self._nursery.start_soon(collector.run)
+            self._nursery.start_soon(self._look_at_disk, task_id, collector)
         return self._collectors[task_id]
+
+    async def _look_at_disk(self, task_id: str, collector: Collector) -> None:
+        """End a task when it has written more than it may."""
+        async with trio.open_nursery() as nursery:
+            container, directory = self.container(task_id), self._tasks / task_id
+            nursery.start_soon(diskuse.end_when_too_large, self._engine, container, directory)
+            await collector.over()
+            nursery.cancel_scope.cancel()
 
     async def output(self, task_id: str, offset: int) -> AsyncGenerator[bytes, None]:
         """Yield the task's output; see `Runtime`."""
@@ -196,6 +288,20 @@ class DockerRuntime:
         if task_id in self._collectors:
             self._collectors[task_id].was_signalled = True
 
+    def image(self, task_id: str) -> str:
+        """Return the image of a task; see `Runtime`."""
+        try:
+            return (self._tasks / task_id / "container").read_text()
+        except FileNotFoundError:
+            return ""
+
+    async def inside(self, task_id: str) -> int | None:
+        """Return a process of the task; see `Runtime`."""
+        state = await self._engine.state(self.container(task_id))
+        if state is None or not state["Running"] or not processes.belongs_to(int(state["Pid"]), str(state["Id"])):
+            return None
+        return int(state["Pid"])
+
     def reach(self, task_id: str) -> Mapping[str, str]:
         """Return what the task is reached by without this daemon; see `Runtime`."""
         return {"engine": self._engine.base_url, "container": self.container(task_id)}
@@ -209,7 +315,7 @@ class DockerRuntime:
         pause_s = PAUSE_FIRST_S
         while True:
             try:
-                await self._call_if_there(lambda client: client.remove_container(container, v=True, force=True))
+                await self._call_if_there(partial(_remove_container, container))
                 await self._networks.leave(task_id)
                 break
             except RuntimeAway:
@@ -219,7 +325,17 @@ class DockerRuntime:
 
     def gives(self, gpus: Sequence[str]) -> bool:
         """Tell whether the engine knows a way to give these GPUs to containers."""
-        return bool(device_requests(self._info, gpus))
+        return bool(device_requests(self._watch.info, gpus))
+
+    @property
+    def trouble(self) -> str:
+        """Why it takes no new tasks now; see `Runtime`."""
+        return str(self._engine.trouble or "")
+
+    @property
+    def times_renewed(self) -> int:
+        """How often the engine was asked anew what it can do; see `Overlays`."""
+        return self._watch.times_asked
 
     async def swarm(self) -> tuple[str, bool]:
         """Tell which swarm the engine is in, and whether it manages it; see `Overlays`."""
@@ -257,70 +373,14 @@ class DockerRuntime:
                 raise RuntimeAway(str(refusal)) from None
 
 
-def _record(directory: Path) -> None:
-    """Write down that the task has a container."""
+def _record(directory: Path, digest: str) -> None:
+    """Write down that the task has a container, and of what."""
     directory.mkdir(mode=0o700, exist_ok=True)
-    (directory / "container").touch()
+    (directory / "container").write_text(digest)
 
 
-def container_configuration(
-    client: docker.APIClient, launch: Launch, joined: Joined, info: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return what the engine is told of a container.
-
-    Args:
-        joined: how it is in its network.
-        info: what the engine tells of itself.
-    """
-    mounts = [
-        docker.types.Mount(volume.target, volume.source, type="bind", read_only=volume.read_only)
-        for volume in sorted(launch.volumes, key=lambda volume: volume.target)
-    ]
-    host = client.create_host_config(
-        init=True,
-        cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true"],
-        pids_limit=PROCESSES_MAX,
-        shm_size=SHM_BYTES if launch.shm_bytes is None else launch.shm_bytes,
-        nano_cpus=None if launch.cpus is None else round(launch.cpus * 1e9),
-        mem_limit=launch.memory_bytes,
-        memswap_limit=launch.memory_bytes,
-        mounts=mounts,
-        log_config=docker.types.LogConfig(type="local", config=_LOG_OPTIONS),
-        network_mode=joined.name,
-        extra_hosts={name: address for name, address in joined.addresses.items() if name != launch.hostname},
-    )
-    if requests := device_requests(info, launch.gpus):
-        host["DeviceRequests"] = requests
-    return {
-        "image": launch.image,
-        # the image's own entry point would take the command for its arguments
-        "entrypoint": list(launch.argv[:1]),
-        "command": list(launch.argv[1:]),
-        "environment": dict(launch.env),
-        "working_dir": launch.workdir,
-        "hostname": launch.hostname,
-        "user": "" if launch.uid is None else f"{launch.uid}:{launch.gid}",
-        "healthcheck": {"test": ["NONE"]},
-        "host_config": host,
-        "networking_config": attachment(launch, joined),
-    }
-
-
-def swarm_of(info: Mapping[str, Any], networks: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
-    """Return what is the same on all machines of the engine's swarm, or "", and whether the engine manages it.
-
-    A worker is not told the swarm's own id; the network that every swarm has for what it publishes has one on all.
-
-    Args:
-        info: what the engine tells of itself.
-        networks: those that it knows.
-    """
-    standing = info.get("Swarm") or {}
-    if standing.get("LocalNodeState") != "active":
-        return "", False
-    ingress = [str(network["Id"]) for network in networks if network.get("Ingress")]
-    return (ingress[0] if ingress else ""), bool(standing.get("ControlAvailable"))
+def _remove_container(container: str, client: docker.APIClient) -> None:
+    client.remove_container(container, v=True, force=True)
 
 
 def _signal_all(state: dict[str, Any], number: int) -> bool:
@@ -329,17 +389,9 @@ def _signal_all(state: dict[str, Any], number: int) -> bool:
     The engine knows the first process only, which passes a signal on to its child and to nobody below.
     """
     init = processes.find(int(state["Pid"]))
-    if init is None or not _belongs_to(init.pid, str(state["Id"])):
+    if init is None or not processes.belongs_to(init.pid, str(state["Id"])):
         return False
     try:
         return processes.send_to_all_below(init, number, 1) > 0
     except PermissionError:
-        return False
-
-
-def _belongs_to(pid: int, container: str) -> bool:
-    """Tell whether a process of *this* machine is the container's: an engine may be elsewhere."""
-    try:
-        return container in Path(f"/proc/{pid}/cgroup").read_text()
-    except OSError:
         return False

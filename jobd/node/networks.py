@@ -1,13 +1,18 @@
 """The networks of containers: who reaches whom.
 
-All tasks without fellows share one network that lets none of them reach another. A gang has one of its own, in which
-every process finds the others by their host names. Where the whole gang is on this machine that is a bridge, made on
-first use and removed with its last task; all addresses in it are settled before any of the gang runs, so that no name
-is unknown because its owner comes a moment later. Else it is an overlay of the engines' swarm, made and dropped when
-the server says so, with the engines' own name service. What a killed daemon left is found by its label.
+Tasks without fellows reach one another in no case. They are in the engine's own network where something keeps them
+apart there (`jobd.node.ownbridge`), else in one that is made for them.
+
+A gang has a network of its own, in which every process finds the others by their host names. Where the whole gang is
+on this machine that is a bridge, made on first use and removed with its last task; all addresses in it are settled
+before any of the gang runs, so that no name is unknown because its owner comes a moment later. Else it is an overlay
+of the engines' swarm, made and dropped when the server says so, with the engines' own name service. What a killed
+daemon left is found by its label.
 """
 
 import contextlib
+import logging
+import secrets
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,16 +23,19 @@ import docker
 import docker.types
 import trio
 
+from jobd.node import ownbridge, wall
 from jobd.node.engine import CONFLICT, NOT_FOUND, Engine, Refusal
 from jobd.node.runtime import Launch
 from pfs.errors import Kind, PfsError
 
+log = logging.getLogger(__name__)
+
 LABEL, LABEL_NODE = "pfs", "pfs.node-state"
-SHARED = "pfs"
+SHARED, ENGINES_OWN = "pfs", ownbridge.NAME
 DROP_PATIENCE_S = 10.0
 AGAIN_S = 0.3
 
-_NO_TRAFFIC = {"com.docker.network.bridge.enable_icc": "false"}
+_TRAFFIC = "com.docker.network.bridge.enable_icc"
 # engines have some thirty networks to give out, to all who use them; of these, which no network routes, a thousand
 _GANGS = IPv4Network("198.18.0.0/15")
 _GANG_SIZE = 128
@@ -43,10 +51,12 @@ class Joined:
     Attributes:
         name: what the engine calls the network.
         addresses: of the task and its fellows, where they are settled; the network's name service tells the others.
+        hardware: its hardware address; "" where the engine may choose it.
     """
 
     name: str
     addresses: Mapping[str, str] = field(default_factory=dict)
+    hardware: str = ""
 
 
 class Networks:
@@ -61,6 +71,9 @@ class Networks:
         self._instance = instance
         self._users: dict[str, set[str]] = {}
         self._locks: dict[str, trio.Lock] = {}
+        self._hardware: dict[str, str] = {}
+        self._own = ownbridge.OwnBridge(lambda: self._find(ENGINES_OWN), self._is_here)
+        self.guard = self._own.guard
 
     def name(self, launch: Launch) -> str:
         """Return what the engine calls the task's network."""
@@ -71,6 +84,8 @@ class Networks:
     def use(self, name: str, task_id: str) -> None:
         """Note that a task needs a network, from before it is made until `leave`."""
         self._users.setdefault(name, set()).add(task_id)
+        if task_id not in self._hardware:
+            self._hardware[task_id] = wall.address(f"{task_id}-{self._instance}", set(self._hardware.values()))
 
     async def make(self, launch: Launch) -> Joined:
         """Make the task's network if it is not there; an overlay was made by the server's word.
@@ -82,6 +97,8 @@ class Networks:
         told = {host: address for host, address in launch.hosts if address}
         if launch.overlay:
             return Joined(name, told)
+        if launch.network is None and (apart := await self._own.kept_apart_by()) != "nothing":
+            return Joined(ENGINES_OWN, told, self._hardware[launch.task_id] if apart == "a wall" else "")
         # asked each time: people clear up their engines
         found = await self._find(name)
         if found is None:
@@ -92,11 +109,26 @@ class Networks:
         subnet = IPv4Network(found["IPAM"]["Config"][0]["Subnet"])
         return Joined(name, {**settled(launch.hosts, subnet), **told})
 
+    async def _is_here(self) -> bool:
+        """Tell whether the engine's bridges are on the network of this process."""
+        name = f"{SHARED}-{secrets.token_hex(4)}-{self._instance}"
+        self.use(name, name)
+        try:
+            # without a way out it takes half as long
+            await self._make_bridge(name, 1, "probe", internal=True)
+            found = await self._find(name)
+            return found is not None and f"br-{found['Id'][:12]}" in wall.interfaces()
+        except Refusal as refusal:
+            log.warning("it is not known where the engine's bridges are: %s", refusal)
+            return False
+        finally:
+            await self.leave(name)
+
     async def _new(self, launch: Launch, name: str) -> Mapping[str, Any]:
         if launch.network is None:
-            await self._create(name, "bridge", {LABEL: "shared"}, options=_NO_TRAFFIC)
+            await self._create(name, "bridge", {LABEL: "shared"}, options={_TRAFFIC: "false"})
         else:
-            await self._make_bridge(name, len(launch.hosts))
+            await self._make_bridge(name, len(launch.hosts), "gang")
         found = await self._find(name)
         if found is None:
             raise Refusal(NOT_FOUND, f"somebody removed the network {name} at once")
@@ -111,12 +143,12 @@ class Networks:
             return None
         return found
 
-    async def _make_bridge(self, name: str, hosts: int) -> None:
-        labels = {LABEL: "gang", LABEL_NODE: self._instance}
+    async def _make_bridge(self, name: str, hosts: int, kind: str, **more: Any) -> None:
+        labels = {LABEL: kind, LABEL_NODE: self._instance}
         overlap = Refusal(CONFLICT, "no room for another network")
         for subnet in subnets(name, hosts):
             try:
-                return await self._create(name, "bridge", labels, ipam=_ipam(subnet))
+                return await self._create(name, "bridge", labels, ipam=_ipam(subnet), **more)
             except Refusal as refusal:
                 if "overlap" not in str(refusal).lower():
                     raise
@@ -141,6 +173,7 @@ class Networks:
         Raises:
             RuntimeAway
         """
+        self._hardware.pop(task_id, None)
         for name in [name for name, users in self._users.items() if task_id in users]:
             self._users[name].discard(task_id)
             if not self._users[name]:
@@ -149,7 +182,7 @@ class Networks:
                     await self._remove(name)
 
     async def clear(self) -> None:
-        """Remove this node's networks that no task is in.
+        """Remove this node's networks that no task is in, and see to those that are in the engine's own.
 
         Raises:
             RuntimeAway
@@ -158,6 +191,10 @@ class Networks:
         for network in await self._engine.call(lambda client: client.networks(filters=labels)):
             if network["Name"] not in self._users:
                 await self._remove(str(network["Name"]))
+        if ENGINES_OWN in self._users:
+            with contextlib.suppress(Refusal):
+                if await self._own.kept_apart_by() == "nothing":
+                    log.error("nothing keeps the tasks from before apart that are in the engine's own network")
 
     async def _remove(self, name: str) -> None:
         async with self._locks.setdefault(name, trio.Lock()):
@@ -225,4 +262,6 @@ def attachment(launch: Launch, joined: Joined) -> dict[str, Any]:
         endpoint["Aliases"] = [launch.hostname]
         if not launch.overlay and launch.hostname in joined.addresses:
             endpoint["IPAMConfig"] = {"IPv4Address": joined.addresses[launch.hostname]}
+    if joined.hardware:
+        endpoint["MacAddress"] = joined.hardware
     return {"EndpointsConfig": {joined.name: endpoint}}

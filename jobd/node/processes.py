@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 LOOKS_MAX = 16
 
@@ -41,6 +42,17 @@ def find(pid: int) -> Process | None:
     front, _, rest = text.rpartition(")")
     fields = rest.split()
     return Process(pid, int(fields[19]), int(fields[1]), front.partition("(")[2], fields[0] in ("Z", "X"))
+
+
+def children(pid: int) -> Sequence[int]:
+    """Return the ids of the children of a process that has one thread; costs much less than `descendants`."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        # it is gone, or the kernel was built without this
+        process = find(pid)
+        return [] if process is None else [each.pid for each in descendants(process) if each.depth == 1]
 
 
 def descendants(ancestor: Process) -> Sequence[Process]:
@@ -115,3 +127,11 @@ def send_to_all_below(ancestor: Process, number: int, least_depth: int) -> int:
             reached.add((process.pid, process.start_ticks))
             send(process, number)
     return len(reached)
+
+
+def belongs_to(pid: int, container: str) -> bool:
+    """Tell whether a process of *this* machine is the container's: an engine may be elsewhere."""
+    try:
+        return container in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return False

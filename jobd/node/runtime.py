@@ -7,9 +7,28 @@ daemon (labels of the engine, files of the state directory), so that a restarted
     start ──▶ output (from any byte offset, until the task is over) ──▶ wait ──▶ remove
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from jobd.wire import Assignment, Credential
+
+# shows the owner of a task what its start waits for
+Tell = Callable[[str], None]
+
+
+# asked when all is there that a task needs, with its image by its digest ("" for none); returns, as soon as the task
+# may be started, the image that it shall have
+Consent = Callable[[str], Awaitable[str]]
+
+
+def untold(text: str) -> None:
+    """Show it to nobody."""
+
+
+async def granted(image: str) -> str:
+    """Let a task start with what was found."""
+    return image
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,7 @@ class Launch:
         argv: the program and its arguments; a command text comes as `["sh", "-c", text]`.
         image: name of a container image; None asks for the machine's own userland.
         uid, gid: whose the processes are; None keeps the daemon's own (a daemon without root).
+        gids: of groups that they are in beside it.
         hostname: what the task calls its machine.
         cpus: limit in CPUs; None is no limit.
         memory_bytes: limit; None is no limit.
@@ -37,6 +57,11 @@ class Launch:
         network: of its gang; None for a task without fellows.
         overlay: the network is there, made for several machines; else it is made on first use.
         shm_bytes: size of /dev/shm; None is the runtime's own.
+        processes: how many processes and threads it may have at once; None is the runtime's own.
+        disk_bytes: how much it may write outside its volumes; None is no limit.
+        ulimits: what each of its processes gets at most, by the names of `jobd.node.ulimits`.
+        credential: for the registry of its image.
+        pinned: its image by the digest that it shall have; None leaves that to the image's name.
     """
 
     task_id: str
@@ -47,6 +72,7 @@ class Launch:
     image: str | None = None
     uid: int | None = None
     gid: int | None = None
+    gids: Sequence[int] = ()
     volumes: Sequence[Volume] = field(default_factory=tuple)
     cpus: float | None = None
     memory_bytes: int | None = None
@@ -55,6 +81,11 @@ class Launch:
     network: str | None = None
     overlay: bool = False
     shm_bytes: int | None = None
+    processes: int | None = None
+    disk_bytes: int | None = None
+    ulimits: Mapping[str, int] = field(default_factory=dict)
+    credential: Credential | None = None
+    pinned: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +114,16 @@ class Runtime(Protocol):
 
     name: str
 
-    async def start(self, launch: Launch) -> None:
+    @property
+    def trouble(self) -> str:
+        """Why it takes no new tasks now; "" where it does."""
+
+    async def start(self, launch: Launch, tell: Tell = untold, consent: Consent = granted) -> None:
         """Start the task; a task that was started before is left alone (nothing runs twice).
+
+        Args:
+            tell: told what it waits for, where that takes a while.
+            consent: asked last, as often as it takes.
 
         Raises:
             RuntimeFailure: nothing was started and nothing is left behind.
@@ -114,6 +153,12 @@ class Runtime(Protocol):
             RuntimeAway
         """
 
+    def image(self, task_id: str) -> str:
+        """Return the image of a task that was started: `name@digest`, its id where no registry has it, "" for none."""
+
+    async def inside(self, task_id: str) -> int | None:
+        """Return a process of the task, which sees what the task sees; None where none runs."""
+
     def reach(self, task_id: str) -> Mapping[str, str]:
         """Return what the watchdog reaches the task by, which works without this daemon."""
 
@@ -123,6 +168,10 @@ class Runtime(Protocol):
 
 class Overlays(Protocol):
     """Networks across machines, for gangs; what an engine that is in a swarm can make."""
+
+    @property
+    def times_renewed(self) -> int:
+        """How often what it can do may have become something else."""
 
     async def swarm(self) -> tuple[str, bool]:
         """Return what all machines of the swarm call it, "" where there is none, and whether this one manages it.
@@ -146,3 +195,33 @@ class Overlays(Protocol):
             PfsError: BUSY when somebody stays in it.
             RuntimeAway
         """
+
+
+class Files(Protocol):
+    """How tasks get to the server's tree.
+
+    Attributes:
+        mark: what tells the tree from every other; None where the server is asked for each job.
+    """
+
+    mark: str | None
+
+    def launch(self, assignment: Assignment) -> Launch:
+        """Return what a runtime has to start once `bring` has returned.
+
+        Raises:
+            RuntimeFailure: it cannot be had, and why.
+        """
+
+    async def bring(self, assignment: Assignment) -> None:
+        """Return when what the task shall see is there.
+
+        Raises:
+            RuntimeFailure: it cannot be had, and why.
+        """
+
+    async def leave(self, task_id: str) -> None:
+        """A task is gone."""
+
+    async def take_up(self, tasks: Sequence[str]) -> None:
+        """Go on with what these tasks of a daemon before this one have, and end what all others had."""

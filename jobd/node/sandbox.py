@@ -3,7 +3,8 @@
 Each task has a supervisor (`supervisor.sh`), which no daemon is the parent of for long, and a directory with two files:
 `output`, what the task wrote, and `record`, how it goes with it. All else that a start takes (the program, its
 variables, the sandbox's options and files) is handed over in memory: making a file costs a fifth of a millisecond,
-and a no-op task should cost ten. CPUs and memory are not limited.
+and a no-op task should cost ten. CPUs and memory are not limited. What a task writes without an end takes no more of
+the machine's disk than the server would keep of it: the rest goes nowhere, and the task goes on.
 """
 
 import contextlib
@@ -12,30 +13,33 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import trio
 
-from jobd.node import etc, processes, record, userland
+from jobd.node import etc, processes, record, seccomp, userland
 from jobd.node.ends import exit_of
 from jobd.node.etc import SharedEtc
 from jobd.node.gpus import device_files
 from jobd.node.processes import Process
-from jobd.node.runtime import Exit, Launch, RuntimeFailure
+from jobd.node.runtime import Consent, Exit, Launch, RuntimeFailure, Tell, granted, untold
+from jobd.node.spool import OUTPUT_BYTES_MAX
 from jobd.node.state import boot_id
-from jobd.node.supervisor import send, supervisor_of
+from jobd.node.supervisor import first_inside, send, supervisor_of
 from jobd.node.tail import CLOSING_S, follow
 from jobd.node.watch import Watch
 
 PROBE_TIMEOUT_S = 10.0
 KILL_AGAIN_S = 0.5
 THREADS_MAX = 8
+_BLOCK_BYTES = 512  # of a shell's `ulimit -f`
 
 # as the supervisor knows them
 _PIPE_READ, _PIPE_WRITE, _SCRIPT, _OPTIONS, _RECORD = 5, 6, 7, 8, 9
-_FILES_FIRST = 20
+_SYSTEM_CALLS, _FILES_FIRST = 19, 20
 # above all that a supervisor is given: none is put in another's place before that one was
 _ASIDE = 64
 _NO_STANDARD_STREAMS = [
@@ -52,17 +56,25 @@ class SandboxRuntime:
     Args:
         directory: where the runtime keeps what it must know about its tasks.
         sandbox_paths: further paths of the machine that every task may read.
-        gpu_minors: number of each GPU's file below /dev, by UUID.
+        gpu_files: finds the files below /dev of each GPU, by UUID.
+        output_bytes_max: so much of a task's output is kept, in units of 512 bytes.
     """
 
     name = "sandbox"
+    trouble = ""
 
     def __init__(
-        self, directory: Path, sandbox_paths: Sequence[Path] = (), gpu_minors: Mapping[str, int] | None = None
+        self,
+        directory: Path,
+        sandbox_paths: Sequence[Path] = (),
+        gpu_files: Callable[[], Mapping[str, Sequence[str]]] = dict,
+        *,
+        output_bytes_max: int = OUTPUT_BYTES_MAX,
     ) -> None:
         self._tasks = directory / "tasks"
         self._sandbox_paths = sandbox_paths
-        self._gpu_minors = gpu_minors or {}
+        self._gpu_files = gpu_files
+        self._output_blocks_max = output_bytes_max // _BLOCK_BYTES
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._etc = SharedEtc(directory / "etc", sandbox_paths=sandbox_paths)
@@ -71,15 +83,17 @@ class SandboxRuntime:
         self._etc.path()
         self._boot = boot_id()
         self._machine = userland.machine()
+        self._system_calls = seccomp.program(os.uname().machine)
         # a new file each time: supervisors that run are still reading the old one
         self._supervisor = directory / "supervisor.sh"
         fresh = directory / "supervisor.sh.new"
         shutil.copyfile(Path(__file__).with_name("supervisor.sh"), fresh)
         fresh.rename(self._supervisor)
 
-    async def start(self, launch: Launch) -> None:
+    async def start(self, launch: Launch, tell: Tell = untold, consent: Consent = granted) -> None:
         """Start the task; see `Runtime`."""
         userland.check(launch)
+        await consent("")
         uid, gid = _owner(launch)
         directory = self._tasks / launch.task_id
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -122,14 +136,18 @@ class SandboxRuntime:
             for number, (name, text) in enumerate(etc.own_files(launch, uid, gid).items(), _FILES_FIRST):
                 files[f"{etc.OWN}/{name}"] = number
                 given.add(number, _in_memory(text.encode()))
-            devices = device_files(self._gpu_minors, launch.gpus)
+            devices = device_files(self._gpu_files(), launch.gpus)
             sandbox = userland.Sandbox(self._machine, str(shared_etc), files, self._sandbox_paths, devices)
+            if self._system_calls is not None:
+                given.add(_SYSTEM_CALLS, _in_memory(self._system_calls))
+                sandbox = replace(sandbox, system_calls=_SYSTEM_CALLS)
             options = userland.options(launch, sandbox)
             given.add(_OPTIONS, _in_memory(os.fsencode("\0".join([*options, ""]))))
             given.add(_SCRIPT, _in_memory(userland.script(launch).encode("utf-8", "surrogateescape")))
+            command = userland.command(uid, gid, launch.gids, _OPTIONS)
             os.posix_spawn(
                 "/bin/sh",
-                ["sh", str(self._supervisor), str(directory), *userland.command(uid, gid, _OPTIONS), *launch.argv],
+                ["sh", str(self._supervisor), str(directory), str(self._output_blocks_max), *command, *launch.argv],
                 {"PATH": userland.PATH},
                 file_actions=[*_close_inherited(), *_NO_STANDARD_STREAMS, *given.actions()],
                 setsid=True,
@@ -182,6 +200,17 @@ class SandboxRuntime:
         supervisor = supervisor_of(self._tasks / task_id)
         if supervisor is not None:
             await trio.to_thread.run_sync(send, supervisor, number, limiter=self._threads)
+
+    def image(self, task_id: str) -> str:
+        """Return the image of a task: it has none."""
+        return ""
+
+    async def inside(self, task_id: str) -> int | None:
+        """Return a process of the task; see `Runtime`."""
+        supervisor = supervisor_of(self._tasks / task_id)
+        if supervisor is None:
+            return None
+        return await trio.to_thread.run_sync(first_inside, supervisor, limiter=self._threads)
 
     def reach(self, task_id: str) -> Mapping[str, str]:
         """Return what the task is reached by without this daemon; see `Runtime`."""

@@ -2,6 +2,7 @@
 
     lock              held while a daemon runs: two on one directory would run everything twice
     instance          tells this node's containers from those of another daemon on the same engine
+    key               the machine's own key (`jobd.node.ownkey`)
     stops/<task>      a stop that was asked for, and the moment at which patience ends
     docker/ sandbox/  the runtimes' own
 
@@ -55,7 +56,8 @@ class StateDir:
             (path / "stops").mkdir(mode=0o700, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except PermissionError:
-            raise PfsError(Kind.DENIED, f"no right to keep the node's state in {path}; see --state-dir") from None
+            text = f"no right to keep the node's state in {path}; use sudo, or see --state-dir"
+            raise PfsError(Kind.DENIED, text) from None
         except OSError as error:
             raise PfsError(Kind.IO, f"cannot keep the node's state in {path}: {error.strerror}") from None
         try:
@@ -63,7 +65,11 @@ class StateDir:
         except BlockingIOError:
             os.close(self._lock)
             raise PfsError(Kind.BUSY, f"another gradient-node runs with the state in {path}") from None
-        self.instance = self._instance()
+        try:
+            self.instance = self._instance()
+        except OSError as error:
+            os.close(self._lock)
+            raise PfsError(Kind.IO, f"cannot keep the node's state in {path}: {error.strerror}") from None
 
     def __enter__(self) -> "StateDir":
         return self
@@ -77,7 +83,7 @@ class StateDir:
     def _instance(self) -> str:
         file = self.path / "instance"
         if not file.exists():
-            replace_file(file, secrets.token_hex(4))
+            replace_file(file, secrets.token_hex(8))
         return file.read_text()
 
     def put_stop(self, task_id: str, deadline_s: float) -> None:

@@ -25,6 +25,14 @@ def supervisor_of(directory: Path) -> Process | None:
     return process if process is not None and process.start_ticks == start_ticks else None
 
 
+def first_inside(supervisor: Process) -> int | None:
+    """Return a process of the task, which sees what the task sees; None where none is left."""
+    generation = [supervisor.pid]
+    for _ in range(_TASK):
+        generation = [child for parent in generation for child in processes.children(parent)]
+    return next(iter(generation), None)
+
+
 def send(supervisor: Process, number: int) -> None:
     """Send a signal to all processes of the task."""
     if number != signal.SIGKILL:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 import trio
 
-from jobd.node.runtime import Exit, Launch, Runtime, RuntimeAway, RuntimeFailure
+from jobd.node.runtime import Exit, Files, Runtime, RuntimeAway, RuntimeFailure
 from jobd.node.ship import ship
 from jobd.node.state import StateDir, boottime
 from jobd.node.watchdog import Watchdog
-from jobd.wire import CUT_OFF
+from jobd.wire import CUT_OFF, Assignment
 from pfs.errors import PfsError
 from pfs.protocol.channel import Channel, ChannelClosed
 
@@ -32,6 +32,7 @@ class Task:
     """One task.
 
     Args:
+        files: how the task gets to the server's tree.
         state: keeps a stop that was asked for.
         watchdog: may have ended the task.
         clock: nanoseconds since the epoch.
@@ -43,10 +44,13 @@ class Task:
         runtime: Runtime,
         state: StateDir,
         watchdog: Watchdog,
+        *,
+        files: Files,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.task_id = task_id
         self._runtime = runtime
+        self._files = files
         self._state = state
         self._watchdog = watchdog
         self._clock = clock
@@ -57,35 +61,46 @@ class Task:
         self._exit: Exit | None = None
         self._ran = True
         self._began_ns = self._ended_ns = 0
+        self._news: list[tuple[int, str]] = []
+        self._newer = trio.Event()
+        self._told = 0
+        self._image = ""
+        self._shared_image: str | None = None
+        self._shares_image = False
         self._stop_asked = trio.Event()
         self._patience = trio.CancelScope()
         self._deadline_s = state.stop_deadline_s(task_id)
 
-    async def live(self, launch: Launch | None) -> None:
-        """Start the task, unless it runs already (`launch` is None), and stay with it until it is released."""
+    async def live(self, assignment: Assignment | None) -> None:
+        """Start the task, unless it runs already (no assignment), and stay with it until it is released."""
         if self._deadline_s is not None:
             self._stop_asked.set()
         with self._life:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_when_asked)
-                failure = None if launch is None else await self._begin(launch)
+                failure = None if assignment is None else await self._begin(assignment)
                 self._ran = failure is None
                 self._began_ns = self._clock()
                 self._began.set()
+                self._newer.set()
                 self._exit = failure or await self._end()
                 self._ended_ns = self._clock()
                 self._over.set()
                 await trio.sleep_forever()
         # released: nobody asks for the output any more
         await self._runtime.remove(self.task_id)
+        await self._files.leave(self.task_id)
         if self._stop_asked.is_set():
             self._state.drop_stop(self.task_id)
         self._watchdog.drop(self.task_id)
 
-    async def _begin(self, launch: Launch) -> Exit | None:
+    async def _begin(self, assignment: Assignment) -> Exit | None:
+        self._shares_image = assignment.shares_image
         with self._start:
             try:
-                await self._runtime.start(launch)
+                launch = self._files.launch(assignment)
+                await self._files.bring(assignment)
+                await self._runtime.start(launch, self._note, self._consent)
             except RuntimeFailure as failure:
                 return Exit(125, str(failure))
             except Exception:
@@ -95,6 +110,34 @@ class Task:
             await self._runtime.remove(self.task_id)
             return Exit(_STOPPED, "stopped before it was started")
         return None
+
+    def _note(self, text: str) -> None:
+        """Keep a line about what the start waits for, until the server has it."""
+        self._news.append((self._clock(), text))
+        self._wake()
+
+    def _wake(self) -> None:
+        self._newer.set()
+        self._newer = trio.Event()
+
+    async def _consent(self, image: str) -> str:
+        """Return the image that the task shall have, when it may start: not where another node may have it by now.
+
+        Raises:
+            RuntimeFailure: it may not start any more.
+        """
+        if image and self._shares_image:
+            self._image = image
+            self._wake()
+            while self._shared_image is None:
+                await self._newer.wait()
+            image = self._shared_image
+        while True:
+            if self._watchdog.has_ended(self.task_id):
+                raise RuntimeFailure(CUT_OFF)
+            if not self._watchdog.is_overdue(self.task_id):
+                return image
+            await trio.sleep(AGAIN_S)
 
     async def _end(self) -> Exit:
         try:
@@ -130,12 +173,15 @@ class Task:
                 await self._over.wait()
 
     async def _signal_surely(self, number: int) -> None:
+        said = ""
         while not self._over.is_set():
             try:
                 await self._runtime.signal(self.task_id, number)
                 return
             except RuntimeAway as error:
-                log.warning("%s: %s", self.task_id, error)
+                if said != str(error):
+                    said = str(error)
+                    log.warning("%s: %s; it is stopped when that answers again", self.task_id, said)
             with trio.move_on_after(AGAIN_S):
                 await self._over.wait()
 
@@ -148,20 +194,24 @@ class Task:
         """Forget the task, ending it if it runs: the server knows all that it wants of it."""
         self._life.cancel()
 
-    async def report(self, channel: Channel, offset: int) -> None:
+    async def report(self, channel: Channel, logs: Channel, offset: int) -> None:
         """Tell the server that the task runs, what it writes and how it ended; then release it.
 
         Returns early when the connection goes; the next one has its own report.
 
         Args:
+            logs: where the output goes.
             offset: how much of the output the server has.
         """
-        await self._began.wait()
+        told = max(self._told - 1, 0)  # a server that was started anew knows the lines, and not how it stands
         while True:
             try:
+                await self._tell_news(channel, told)
+                told = self._told
                 if self._ran:
-                    await self._tell(channel, "task.running", {"time_ns": self._began_ns})
-                    offset = await ship(channel, self._runtime, self.task_id, offset, self._clock)
+                    running = {"time_ns": self._began_ns, "image": self._runtime.image(self.task_id)}
+                    await self._tell(channel, "task.running", running)
+                    offset = await ship(logs, self._runtime, self.task_id, offset, self._clock)
                 await self._tell_end(channel, offset)
                 self.release()
                 return
@@ -172,6 +222,25 @@ class Task:
             except Exception:
                 log.exception("defect while reporting %s", self.task_id)
             await trio.sleep(AGAIN_S)
+
+    async def _tell_news(self, channel: Channel, told: int) -> None:
+        """Tell what the start waits for, and ask what it has to know, until it is done.
+
+        Args:
+            told: so many lines need not be told.
+        """
+        while told < len(self._news) or not self._began.is_set():
+            newer = self._newer
+            for time_ns, text in self._news[told:]:
+                await self._tell(channel, "task.news", {"text": text, "time_ns": time_ns})
+                told += 1
+                self._told = max(self._told, told)
+            if self._image and self._shared_image is None:
+                answer, _ = await channel.ask("task.image", {"task": self.task_id, "image": self._image})
+                self._shared_image = str(answer["image"])
+                self._wake()
+            if not self._began.is_set() and newer is self._newer:
+                await newer.wait()
 
     async def _tell_end(self, channel: Channel, offset: int) -> None:
         await self._over.wait()

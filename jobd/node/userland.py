@@ -9,17 +9,19 @@ shell that runs as the owner reads them from a script on its standard input.
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from jobd.node import etc
+from jobd.node import etc, ownlimits, ulimits
 from jobd.node.runtime import Launch, RuntimeFailure
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _TOP = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_DROP = "--clear-groups --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all --"
+_DROP = "--no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all --"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -45,7 +47,8 @@ def script(launch: Launch) -> str:
     """
     env = {"PATH": PATH, "HOME": etc.home(launch), "HOSTNAME": launch.hostname, **launch.env}
     exports = [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
-    return "\n".join(["echo started >&3", "exec 3>&-", *exports, 'exec "$@" < /dev/null', ""])
+    limited = ulimits.script(ulimits.limits(launch, ownlimits.of_daemon()))
+    return "\n".join([*limited, "echo started >&3", "exec 3>&-", *exports, 'exec "$@" < /dev/null', ""])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Sandbox:
         files: the sandbox's own files, and the descriptor that each is read from.
         sandbox_paths: further paths of the machine that its owner lets tasks read.
         devices: files below /dev that the task may use.
+        system_calls: descriptor of the filter of system calls; None where there is none for this machine.
     """
 
     machine: Sequence[str]
@@ -65,6 +69,7 @@ class Sandbox:
     files: Mapping[str, int]
     sandbox_paths: Sequence[Path] = ()
     devices: Sequence[str] = ()
+    system_calls: int | None = None
 
 
 def options(launch: Launch, sandbox: Sandbox) -> list[str]:
@@ -73,12 +78,14 @@ def options(launch: Launch, sandbox: Sandbox) -> list[str]:
     words += ["--hostname", launch.hostname]
     if os.geteuid() != 0:
         words += ["--unshare-user"]
+    if sandbox.system_calls is not None:
+        words += ["--seccomp", str(sandbox.system_calls)]
     words += [*sandbox.machine, "--ro-bind", sandbox.shared_etc, "/etc"]
     made: set[str] = set()
     for path, descriptor in sandbox.files.items():
         words += [*_directories(path, made), "--perms", "0444", "--file", str(descriptor), path]
-    words += ["--proc", "/proc", "--dev", "/dev", "--chmod", "1777", "/dev/shm"]
-    words += ["--perms", "1777", "--tmpfs", "/tmp", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
+    words += ["--proc", "/proc", "--dev", "/dev", *_in_memory("/dev/shm", launch.shm_bytes)]
+    words += [*_in_memory("/tmp", launch.disk_bytes), "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
     for device in sandbox.devices:
         words += ["--dev-bind", device, device]
     for shown in sandbox.sandbox_paths:
@@ -89,6 +96,24 @@ def options(launch: Launch, sandbox: Sandbox) -> list[str]:
         # what lies in a volume is not what was made before it
         made = {path for path in made if not path.startswith(f"{volume.target}/")}
     return [*words, "--remount-ro", "/", "--chdir", launch.workdir]
+
+
+def _in_memory(path: str, most_bytes: int | None) -> list[str]:
+    """Make a place that everybody may write to; without a limit of its own it is one of half the machine's memory."""
+    if most_bytes is None or not can_size():
+        return ["--chmod", "1777", path] if path == "/dev/shm" else ["--perms", "1777", "--tmpfs", path]
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return ["--perms", "1777", "--size", str(min(most_bytes, memory_bytes // 2)), "--tmpfs", path]
+
+
+@cache
+def can_size() -> bool:
+    """Tell whether this machine's bubblewrap can limit what it makes in memory."""
+    try:
+        told = subprocess.run(["bwrap", "--help"], capture_output=True, check=False, env={"PATH": PATH}, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return b"--size" in told.stdout + told.stderr
 
 
 def _directories(path: str, made: set[str]) -> Iterator[str]:
@@ -114,9 +139,10 @@ def machine() -> list[str]:
     return words
 
 
-def command(uid: int, gid: int, options_descriptor: int) -> list[str]:
+def command(uid: int, gid: int, gids: Sequence[int], options_descriptor: int) -> list[str]:
     """Return the command that runs a task's program, which follows with its arguments, in the sandbox."""
     words = ["bwrap", "--args", str(options_descriptor), "--"]
     if os.geteuid() == 0:
-        words += ["setpriv", f"--reuid={uid}", f"--regid={gid}", *_DROP.split()]
+        groups = f"--groups={','.join(map(str, gids))}" if gids else "--clear-groups"
+        words += ["setpriv", f"--reuid={uid}", f"--regid={gid}", groups, *_DROP.split()]
     return [*words, "sh", "-s", "--"]

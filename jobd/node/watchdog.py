@@ -2,7 +2,8 @@
 
 It is a process of its own, which outlives the daemon: a node whose daemon is gone, or which is cut off, must not go on
 with what runs on another machine by then. The server waits for half a minute longer than the watchdog, so TERM comes
-first, and KILL while there is still time. In the state directory:
+first, and KILL while there is still time. What is not there yet, since its image is being fetched, is not started by
+the daemon when its time is over, and the watchdog goes on looking for it. In the state directory:
 
     watchdog/lock          held while a watchdog lives
     watchdog/contact       when the last question was asked that the server answered: boot id, and boot time
@@ -23,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 from jobd.node import record, supervisor
@@ -47,6 +49,14 @@ class Ward:
     within_s: float
     reach: Mapping[str, str]
     ended: bool = False
+
+
+class Standing(Enum):
+    """How a task stands; one that is gone without a trace might come yet."""
+
+    NOT_YET = "not yet"
+    THERE = "there"
+    OVER = "over"
 
 
 class Watchdog:
@@ -85,6 +95,12 @@ class Watchdog:
         """Tell whether the watchdog has begun to end a task."""
         return task_id in self._watched and _ward(self._directory / task_id).ended
 
+    def is_overdue(self, task_id: str) -> bool:
+        """Tell whether a task may not be without contact any longer."""
+        if task_id not in self._watched:
+            return False
+        return _contact(self._directory) + _ward(self._directory / task_id).within_s <= boottime()
+
     def contact(self, asked_s: float) -> None:
         """Note that the server answered what was asked at `asked_s` (boot time)."""
         if self._watched:
@@ -121,11 +137,15 @@ def _look(directory: Path, now_s: float) -> float:
         left_s = _contact(directory) + ward.within_s - now_s
         if left_s > 0:
             pause_s = min(pause_s, left_s)
-        elif not _is_over(ward.reach):
+            continue
+        standing = _standing(ward.reach)
+        if standing is Standing.OVER:
+            continue
+        if standing is Standing.THERE:
             if not ward.ended:
                 _put(directory, task_id, replace(ward, ended=True))
             _send(ward.reach, signal.SIGTERM if left_s > -GRACE_S else signal.SIGKILL)
-            pause_s = min(pause_s, AGAIN_S)
+        pause_s = min(pause_s, AGAIN_S)
     return pause_s
 
 
@@ -173,15 +193,23 @@ def _lock(directory: Path) -> int | None:
     return lock
 
 
-def _is_over(reach: Mapping[str, str]) -> bool:
-    """Tell whether a task has surely ended."""
+def _standing(reach: Mapping[str, str]) -> Standing:
+    """Tell how a task stands; what an engine does not tell counts as there."""
     if "directory" in reach:
-        return record.is_over(Path(reach["directory"]))
+        directory = Path(reach["directory"])
+        if not (directory / record.NAME).exists():
+            return Standing.NOT_YET
+        return Standing.OVER if record.is_over(directory) else Standing.THERE
     try:
         status, answer = _ask(reach["engine"], "GET", f"/containers/{reach['container']}/json")
     except OSError:
-        return False
-    return status == http.client.NOT_FOUND or (status == http.client.OK and not json.loads(answer)["State"]["Running"])
+        return Standing.THERE
+    if status == http.client.NOT_FOUND:
+        return Standing.NOT_YET
+    state = json.loads(answer)["State"] if status == http.client.OK else {}
+    if state.get("Status") == "created":
+        return Standing.NOT_YET
+    return Standing.OVER if state.get("Running") is False else Standing.THERE
 
 
 def _send(reach: Mapping[str, str], number: int) -> None:

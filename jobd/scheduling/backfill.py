@@ -23,6 +23,8 @@ from jobd.scheduling.placement import Gang, Placer
 from jobd.scheduling.room import Ask, Room
 from jobd.scheduling.shelf import Shelf
 
+Takes = tuple[tuple[Ask, int], ...]  # how many processes that ask what
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -31,11 +33,15 @@ class Moment:
     Attributes:
         at_s: the latest of the ends that it waits for; inf where one is not known.
         after: the number of the job that ends then.
+        takes: what it takes of each node.
+        rests: by node, what is left there, and what of that is left to those who may not be over in time.
     """
 
     at_s: float
     places: tuple[Place, ...]
     after: int | None
+    takes: Mapping[str, Takes]
+    rests: dict[str, tuple[Room, Room]] = field(default_factory=dict)
 
 
 class Outlook:
@@ -43,27 +49,28 @@ class Outlook:
 
     def __init__(self, placer: Placer) -> None:
         self.placer = placer
-        self._known: WeakKeyDictionary[Gang, tuple[list[int], Moment | None]] = WeakKeyDictionary()
+        # a moment with what it follows from: the same object, or an equal one
+        self._known: WeakKeyDictionary[Gang, tuple[object, Moment | None]] = WeakKeyDictionary()
 
     def earliest(self, gang: Gang) -> Moment | None:
         """Return when a job that does not fit now could start if none did before it; None for never, as things are."""
-        versions = [shelf.version for shelf in self.shelves(gang)]
         known = self._known.get(gang)
+        if len(gang.parts) == 1:
+            (part,) = gang.parts
+            enough = self.placer.part_shelf(gang, part).enough(part.count)
+            if enough is None:
+                return None
+            if known is None or known[0] is not enough:
+                known = self._known[gang] = (enough, _moment(self.placer, gang, enough.at_s, enough.nodes))
+            return known[1]
+        versions = [shelf.version for shelf in self.shelves(gang)]
         if known is None or known[0] != versions:
-            found = _of_one_kind(self.placer, gang) if len(gang.parts) == 1 else _of_several_kinds(self.placer, gang)
-            known = self._known[gang] = (versions, found)
+            known = self._known[gang] = (versions, _of_several_kinds(self.placer, gang))
         return known[1]
 
     def shelves(self, gang: Gang) -> list[Shelf]:
         """Return an index of nodes for each part of a gang."""
         return [self.placer.part_shelf(gang, part) for part in gang.parts]
-
-
-def _of_one_kind(placer: Placer, gang: Gang) -> Moment | None:
-    """Go through what ends until there is room."""
-    (part,) = gang.parts
-    found = _when_enough(placer.part_shelf(gang, part), part.count)
-    return None if found is None else _moment(placer, gang, *found)
 
 
 def _of_several_kinds(placer: Placer, gang: Gang) -> Moment | None:
@@ -72,12 +79,12 @@ def _of_several_kinds(placer: Placer, gang: Gang) -> Moment | None:
     Only the ends count that give room to a kind that would not fit alone now, if there is one.
     """
     parts = [(placer.part_shelf(gang, part), part.count) for part in gang.parts]
-    lacking = [(shelf, count) for shelf, count in parts if not _is_enough(shelf, count)] or parts
-    alone = [_when_enough(shelf, count) for shelf, count in lacking]
-    first_s = max((found[0] for found in alone if found is not None), default=-math.inf)
+    lacking = [(shelf, count) for shelf, count in parts if not shelf.holds(count)] or parts
+    alone = [shelf.enough(count) for shelf, count in lacking]
+    first_s = max((enough.at_s for enough in alone if enough is not None), default=-math.inf)
     gains = sorted({gain for shelf, _ in lacking for gain in shelf.gains()})
-    whole = _when_enough(placer.whole_shelf(gang), 1)
-    best = None if whole is None else _moment(placer, gang, *whole)
+    whole = placer.whole_shelf(gang).enough(1)
+    best = None if whole is None else _moment(placer, gang, whole.at_s, whole.nodes)
     times = sorted({at_s for at_s, _, _ in gains if first_s <= at_s and (best is None or at_s < best.at_s)})
 
     def moment(index: int) -> Moment | None:
@@ -101,34 +108,24 @@ def _of_several_kinds(placer: Placer, gang: Gang) -> Moment | None:
     return best
 
 
-def _is_enough(shelf: Shelf, count: int) -> bool:
-    return any(
-        spot.copies >= count or (spot.domain is not None and shelf.totals.get(spot.domain, 0) >= count)
-        for spot in shelf.spots.values()
-    )
-
-
-def _when_enough(shelf: Shelf, count: int) -> tuple[float, set[str]] | None:
-    """Return when so many copies will fit, and which nodes have room for more of them then than now."""
-    totals = dict(shelf.totals)
-    copies: dict[str, int] = {}
-    for at_s, node_id, more in shelf.gains():
-        spot = shelf.spots[node_id]
-        copies[node_id] = copies.get(node_id, spot.copies) + more
-        totals[spot.domain] = totals.get(spot.domain, 0) + more
-        if copies[node_id] >= count or (spot.domain is not None and totals[spot.domain] >= count):
-            return at_s, set(copies)
-    return None
-
-
 def _moment(placer: Placer, gang: Gang, at_s: float, nodes: Iterable[str]) -> Moment | None:
     """Return where a gang could be at a time when these nodes have more room than now."""
     cluster = placer.cluster
-    places = placer.place(gang, {node_id: cluster.room_at(node_id, at_s) for node_id in nodes})
+    places = placer.place_at(gang, {node_id: cluster.room_at(node_id, at_s) for node_id in nodes})
     if places is None:
         return None
     ends = [end for node_id in {place.node_id for place in places} for end in cluster.ends(node_id)]
-    return Moment(at_s, places, max((end for end in ends if end[0] <= at_s), default=(0.0, None))[1])
+    after = max((end for end in ends if end[0] <= at_s), default=(0.0, None))[1]
+    return Moment(at_s, places, after, _takes(gang, places))
+
+
+def _takes(gang: Gang, places: tuple[Place, ...]) -> dict[str, Takes]:
+    takes: dict[str, Takes] = {}
+    for part in gang.parts:
+        counts = Counter(places[worker].node_id for worker in chain.from_iterable(part.workers))
+        for node_id, copies in counts.items():
+            takes[node_id] = (*takes.get(node_id, ()), (part.ask, copies))
+    return takes
 
 
 @dataclass(slots=True)
@@ -137,14 +134,12 @@ class Reservation:
 
     Attributes:
         shelves: whose nodes are all on which it could run.
-        takes: what it will take of each node.
         rooms: what is left of these nodes to those who may not be over in time.
     """
 
     job_id: int
     moment: Moment
     shelves: Sequence[Shelf]
-    takes: Mapping[str, tuple[tuple[Ask, int], ...]]
     rooms: dict[str, Room] = field(default_factory=dict)
 
     def is_late(self, ends_at_s: float | None) -> bool:
@@ -165,20 +160,18 @@ class Reservations:
     def reserve(self, job_id: int, gang: Gang) -> None:
         """Keep what a job will need, unless something is kept of the nodes that it could use, or no moment is known."""
         shelves = self._outlook.shelves(gang)
-        if any(mine.meets(theirs) for each in self.all for theirs in each.shelves for mine in shelves):
-            return
+        for each in self.all:
+            for theirs in each.shelves:
+                for mine in shelves:
+                    if mine.meets(theirs):
+                        return
         moment = self._outlook.earliest(gang)
         if moment is None:
             return
-        takes: dict[str, tuple[tuple[Ask, int], ...]] = {}
-        for part in gang.parts:
-            counts = Counter(moment.places[worker].node_id for worker in chain.from_iterable(part.workers))
-            for node_id, copies in counts.items():
-                takes[node_id] = (*takes.get(node_id, ()), (part.ask, copies))
-        made = Reservation(job_id, moment, shelves, takes)
+        made = Reservation(job_id, moment, shelves)
         self.all.append(made)
-        self._by_node |= dict.fromkeys(takes, made)
-        self.update(takes)
+        self._by_node |= dict.fromkeys(moment.takes, made)
+        self.update(moment.takes)
 
     def left(self, ends_at_s: float | None) -> Mapping[str, Room]:
         """Return what a job that will be over by then finds on the reserved nodes, where that is not all that is free.
@@ -206,21 +199,23 @@ class Reservations:
         for node_id in nodes:
             each = self._by_node.get(node_id)
             if each is not None:
-                at_s, takes = each.moment.at_s, each.takes[node_id]
-                each.rooms[node_id] = self._room(node_id, at_s, takes)
+                each.rooms[node_id] = self._room(node_id, each.moment)
 
-    def _room(self, node_id: str, at_s: float, takes: tuple[tuple[Ask, int], ...]) -> Room:
-        return self._cluster.derived(node_id, (at_s, takes), lambda: self._rest(node_id, at_s, takes))
-
-    def _rest(self, node_id: str, at_s: float, takes: tuple[tuple[Ask, int], ...]) -> Room:
+    def _room(self, node_id: str, moment: Moment) -> Room:
         now = self._cluster.room(node_id)
-        then = self._cluster.room_at(node_id, at_s).copy()
-        kept = {uuid for ask, copies in takes for gpus in then.take(ask, copies) for uuid in gpus}
+        known = moment.rests.get(node_id)
+        if known is None or known[0] is not now:
+            known = moment.rests[node_id] = (now, self._rest(node_id, moment))
+        return known[1]
+
+    def _rest(self, node_id: str, moment: Moment) -> Room:
+        now = self._cluster.room(node_id)
+        then = self._cluster.room_at(node_id, moment.at_s).copy()
+        kept = {uuid for ask, copies in moment.takes[node_id] for gpus in then.take(ask, copies) for uuid in gpus}
         return Room(
             now.view,
             tuple(gpu for gpu in now.free if gpu.uuid not in kept),
             min(now.nano_cpus, then.nano_cpus),
             min(now.memory_bytes, then.memory_bytes),
             min(now.slots, then.slots),
-            is_rest=True,
         )

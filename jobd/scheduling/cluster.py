@@ -5,12 +5,12 @@ derived cannot drift from what it is derived from.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from jobd.scheduling.model import NodeView, Running, Use
-from jobd.scheduling.room import Room, make_room, with_reserved_first
+from jobd.scheduling.model import Gpu, NodeView, Running, Use
+from jobd.scheduling.room import Ask, Room, make_room, with_reserved_first
 
-DERIVED_MAX = 8  # rooms of one node that are remembered
+TIMES_MAX = 8  # for which what is left on one node is remembered
 
 
 class Cluster:
@@ -21,19 +21,22 @@ class Cluster:
         self.running: dict[int, Running] = {}
         self._uses: dict[str, dict[int, list[Use]]] = {}
         # what follows from the above, until it changes
+        self._gpus: dict[str, dict[str, Gpu]] = {}  # by UUID
         self._rooms: dict[str, Room] = {}
-        self._derived: dict[str, dict[object, Room]] = {}
+        self._rooms_at: dict[str, dict[float, Room]] = {}
         self._ends: dict[str, list[tuple[float, int]]] = {}
         self._watches: dict[int, set[str]] = {}
 
     def set_node(self, view: NodeView) -> None:
         """A node is there, or is other than before."""
         self.views[view.node_id] = with_reserved_first(view)
+        self._gpus[view.node_id] = {gpu.uuid: gpu for gpu in view.gpus}
         self._touch(view.node_id)
 
     def forget_node(self, node_id: str) -> None:
         """A node is no more; what runs there is known still."""
         if self.views.pop(node_id, None) is not None:
+            del self._gpus[node_id]
             self._touch(node_id)
 
     def start(self, job: Running) -> None:
@@ -56,7 +59,7 @@ class Cluster:
         return job
 
     def room(self, node_id: str) -> Room:
-        """Return what is left on a node now; not to be taken from."""
+        """Return what is left on a node now; not to be taken from, and the same object until that changes."""
         room = self._rooms.get(node_id)
         if room is None:
             uses = [use for here in self._uses.get(node_id, {}).values() for use in here]
@@ -68,16 +71,12 @@ class Cluster:
 
         GPUs that are in use now come first, so that who is promised some leaves the others to be used meanwhile.
         """
-        return self.derived(node_id, time_s, lambda: self._room_at(node_id, time_s))
-
-    def derived(self, node_id: str, key: object, make: Callable[[], Room]) -> Room:
-        """Return a room that follows from nothing but its key and what is on the node: made once until that changes."""
-        known = self._derived.setdefault(node_id, {})
-        room = known.get(key)
+        known = self._rooms_at.setdefault(node_id, {})
+        room = known.get(time_s)
         if room is None:
-            if len(known) >= DERIVED_MAX:
+            if len(known) >= TIMES_MAX:
                 known.clear()
-            room = known[key] = make()
+            room = known[time_s] = self._room_at(node_id, time_s)
         return room
 
     def _room_at(self, node_id: str, time_s: float) -> Room:
@@ -96,6 +95,18 @@ class Cluster:
                 room.give(use)
             if number + 1 == len(ends) or ends[number + 1][0] > end_s:
                 yield end_s, room
+
+    def copies_later(self, node_id: str, ask: Ask) -> Iterator[tuple[float, int]]:
+        """Go through how many processes that ask this fit on a node at the end of each job there."""
+        sizes = self.room(node_id).sizes(ask)
+        gpus = self._gpus[node_id]
+        uses, ends = self._uses.get(node_id, {}), self.ends(node_id)
+        last = len(ends) - 1
+        for number, (end_s, job_id) in enumerate(ends):
+            for use in uses[job_id]:
+                sizes.give(use, gpus)
+            if number == last or ends[number + 1][0] > end_s:
+                yield end_s, sizes.copies()
 
     def ends(self, node_id: str) -> list[tuple[float, int]]:
         """Return when each job of a node is over at the latest (inf: not known) with its number, first ones first."""
@@ -120,7 +131,7 @@ class Cluster:
         return math.inf if ends_at_s is None else ends_at_s
 
     def _touch(self, node_id: str) -> None:
-        for derived in (self._rooms, self._derived, self._ends):
+        for derived in (self._rooms, self._rooms_at, self._ends):
             derived.pop(node_id, None)
         for changed in self._watches.values():
             changed.add(node_id)

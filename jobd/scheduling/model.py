@@ -5,12 +5,14 @@ Times are seconds since the epoch. A model of None is any GPU; a GPU is known by
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from jobd.imagerules import ImageRules
 from jobd.spec.model import Requirement
 
 DOCKER = "docker"
 SANDBOX = "sandbox"
+ANY_IMAGE = "*"  # an image, where it does not matter which
 ADDRESS = "address"  # the attribute under which a node tells where other machines reach it
 MAX_PROCESSES = 64  # what a node takes at once, unless its owner says otherwise
 CPUS_OVERCOMMIT = 4  # how many times its CPUs a node gives away; one process gets at most as many as there are
@@ -23,18 +25,20 @@ class Need:
     Attributes:
         cpus, memory_bytes: what is reserved; None where the job does not name it: then nothing is counted.
         gpus: pairs of a number and the name of a model or alias (None for any); several may name the same.
-        image: it runs in Docker; without, in a sandbox.
+        image: it runs in Docker; "" is a sandbox.
         nodes: names of the only nodes on which it may run; empty for all.
         require: what the attributes of the node must be.
+        shm_bytes: size of its shared memory, which is its own; None where the job does not name it.
     """
 
     count: int = 1
     cpus: float | None = None
     memory_bytes: int | None = None
     gpus: tuple[tuple[int, str | None], ...] = ()
-    image: bool = False
+    image: str = ""
     nodes: tuple[str, ...] = ()
     require: tuple[Requirement, ...] = ()
+    shm_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Pending:
         groups: those its owner is in.
         max_duration_s: how long it may run; None for as long as it likes.
         array: the number of the array that it is a task of, and how many tasks of it may run at once (None: all).
+        cluster: the id of the only one in which it may run; "" for all.
     """
 
     job_id: int
@@ -56,6 +61,7 @@ class Pending:
     groups: frozenset[str] = frozenset()
     max_duration_s: float | None = None
     array: tuple[int, int | None] | None = None
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +74,31 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class IllGpu:
+    """A GPU of a node that is not given to anybody, and why: "it is lost"."""
+
+    gpu: Gpu
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """A registered machine and what it offers, used or not.
 
     Attributes:
-        online: whether it gets new work; a suspect node does not.
+        online: whether it is heard of; a suspect node gets no new work.
+        closed: why it takes no new work though it is there: "drained by ann: new disk"; "" where it takes some.
         runtimes: of DOCKER and SANDBOX those that it has.
+        troubles: those of them that take no tasks now, and why.
+        most_cpus, most_memory_bytes, most_shm_bytes: what its own policy gives to one process at most; None for all
+            that there is.
         groups: whose members alone may use it; empty for everybody.
         swarm: the swarm that its Docker is in; "" for none.
+        gpus: those that may be given.
+        ill: those that may not, until they are well again.
+        cluster: the id of the one that it is in; "" for none.
+        owner: the user whose own it is, and whose jobs alone it runs; "" where it is everybody's.
+        images: which of them its owner lets run there.
     """
 
     node_id: str
@@ -89,6 +112,37 @@ class NodeView:
     gpus: tuple[Gpu, ...] = ()
     groups: frozenset[str] = frozenset()
     swarm: str = ""
+    closed: str = ""
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    ill: tuple[IllGpu, ...] = ()
+    most_cpus: float | None = None
+    most_memory_bytes: int | None = None
+    most_shm_bytes: int | None = None
+    cluster: str = ""
+    owner: str = ""
+    images: ImageRules = field(default_factory=ImageRules)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it gets new work."""
+        return self.online and not self.closed
+
+    def at_its_best(self) -> "NodeView":
+        """Return the node as if nothing kept it from new work, and all of its GPUs were well."""
+        if self.is_open and not self.ill and not self.troubles:
+            return self
+        gpus = (*self.gpus, *(each.gpu for each in self.ill))
+        return replace(self, online=True, closed="", troubles={}, gpus=gpus, ill=())
+
+    @property
+    def cpus_each(self) -> float:
+        """How many CPUs one process can have."""
+        return self.cpus if self.most_cpus is None else min(self.cpus, self.most_cpus)
+
+    @property
+    def memory_bytes_each(self) -> int:
+        """How much memory one process can have."""
+        return self.memory_bytes if self.most_memory_bytes is None else min(self.memory_bytes, self.most_memory_bytes)
 
 
 @dataclass(frozen=True, slots=True)

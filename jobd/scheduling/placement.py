@@ -9,7 +9,7 @@ was placed is tried elsewhere for the sake of a later one.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -50,12 +50,14 @@ class Gang:
         return sum(part.count for part in self.parts)
 
 
-def gang_of(needs: tuple[Need, ...], groups: frozenset[str], aliases: Mapping[str, str]) -> Gang:
-    """Return the processes of a job whose owner is in `groups`."""
+def gang_of(
+    needs: tuple[Need, ...], groups: frozenset[str], aliases: Mapping[str, str], owner: str = "", cluster: str = ""
+) -> Gang:
+    """Return the processes of a job whose owner is in `groups`; for the others see `Ask`."""
     workers: dict[Ask, list[range]] = {}
     first = 0
     for need in needs:
-        workers.setdefault(ask_of(need, groups, aliases), []).append(range(first, first + need.count))
+        workers.setdefault(ask_of(need, groups, aliases, owner, cluster), []).append(range(first, first + need.count))
         first += need.count
     parts = sorted((Part(ask, tuple(ranges), sum(map(len, ranges))) for ask, ranges in workers.items()), key=_ease)
     return Gang(tuple(parts), frozenset(ask.runtime for ask in workers) if first > 1 else frozenset())
@@ -115,7 +117,8 @@ class Placer:
     def _fresh(self, shelf: Shelf) -> Shelf:
         self._asked += 1
         shelf.asked = self._asked
-        shelf.refresh()
+        if shelf.stale:
+            shelf.refresh()
         return shelf
 
     def _shelf(self, whose: Part | Gang, bundle: Bundle, reach: frozenset[str]) -> Shelf:
@@ -133,39 +136,50 @@ class Placer:
         self._known[whose] = shelf
         return shelf
 
-    def place(self, gang: Gang, instead: Rooms) -> tuple[Place, ...] | None:
+    def is_full(self, gang: Gang) -> bool:
+        """Tell that some processes of a gang certainly do not fit now; False where all may, or may not."""
+        return not all(self.part_shelf(gang, part).holds(part.count) for part in gang.parts)
+
+    def place(self, gang: Gang, rests: Rooms) -> tuple[Place, ...] | None:
         """Return the places of all processes by worker index; None where they do not fit.
 
         Args:
-            instead: rooms that take the place of what is left on these nodes now.
+            rests: what of these nodes counts as left, where that is not all that is left now.
         """
+        return None if self.is_full(gang) else self._place(gang, rests, _less)
+
+    def place_at(self, gang: Gang, rooms: Rooms) -> tuple[Place, ...] | None:
+        """Return the places when these nodes have such rooms, and the others what is left now; None for none."""
+        return self._place(gang, rooms, _other)
+
+    def _place(self, gang: Gang, rooms: Rooms, change: "_Change") -> tuple[Place, ...] | None:
         if len(gang.parts) > 1:
-            return self._place_parts(gang, instead)
+            return self._place_parts(gang, rooms, change)
         (part,) = gang.parts
         shelf = self.part_shelf(gang, part)
-        if not shelf.totals and all(room.is_rest for room in instead.values()):
-            return None
-        changed = _changed(shelf, instead)
+        changed = change(shelf, rooms)
         node_id = _one_for_all(shelf, part.count, changed)
         if node_id is not None:
-            return self._dealt(gang, {part: [(node_id, part.count)]}, instead)
+            return self._dealt(gang, {part: [(node_id, part.count)]}, rooms)
         if part.count == 1:
             return None
         spreads = [_spread(shelf, domain, part.count, changed) for domain in _domains(shelf, changed)]
         found = [spread for spread in spreads if spread is not None]
-        return self._dealt(gang, {part: min(found, key=len)}, instead) if found else None
+        return self._dealt(gang, {part: min(found, key=len)}, rooms) if found else None
 
-    def _place_parts(self, gang: Gang, instead: Rooms) -> tuple[Place, ...] | None:
+    def _place_parts(self, gang: Gang, rooms: Rooms, change: "_Change") -> tuple[Place, ...] | None:
         whole = self.whole_shelf(gang)
-        node_id = _one_for_all(whole, 1, _changed(whole, instead))
+        node_id = _one_for_all(whole, 1, change(whole, rooms))
         if node_id is not None:
-            return self._dealt(gang, {part: [(node_id, part.count)] for part in gang.parts}, instead)
+            return self._dealt(gang, {part: [(node_id, part.count)] for part in gang.parts}, rooms)
         shelf = self.part_shelf(gang, gang.parts[0])
-        tried = [self._spread_parts(gang, domain, instead) for domain in _domains(shelf, _changed(shelf, instead))]
+        tried = [self._spread_parts(gang, domain, rooms, change) for domain in _domains(shelf, change(shelf, rooms))]
         found = [spreads for spreads in tried if spreads is not None]
-        return self._dealt(gang, min(found, key=_nodes), instead) if found else None
+        return self._dealt(gang, min(found, key=_nodes), rooms) if found else None
 
-    def _spread_parts(self, gang: Gang, domain: Domain, instead: Rooms) -> dict[Part, list[tuple[str, int]]] | None:
+    def _spread_parts(
+        self, gang: Gang, domain: Domain, instead: Rooms, change: "_Change"
+    ) -> dict[Part, list[tuple[str, int]]] | None:
         rooms: dict[str, Room] = {}  # nodes that got processes already
         spreads: dict[Part, list[tuple[str, int]]] = {}
         for part in gang.parts:
@@ -179,7 +193,7 @@ class Placer:
             if left:
                 # what these have room for is given away now
                 taken = {spot.node_id: Spot(spot.domain, 0, spot.fullness) for spot in there}
-                more = _spread(shelf, domain, left, _changed(shelf, instead) | taken)
+                more = _spread(shelf, domain, left, change(shelf, instead) | taken)
                 if more is None:
                     return None
                 chosen += more
@@ -211,12 +225,21 @@ def _nodes(spreads: Mapping[Part, list[tuple[str, int]]]) -> int:
     return len({node_id for chosen in spreads.values() for node_id, _ in chosen})
 
 
-def _changed(shelf: Shelf, instead: Rooms) -> dict[str, Spot]:
+_Change = Callable[[Shelf, Rooms], dict[str, Spot]]
+
+
+def _other(shelf: Shelf, rooms: Rooms) -> dict[str, Spot]:
+    """Return what nodes are on a shelf when they have these rooms."""
+    return {node_id: shelf.spot(room) for node_id, room in rooms.items() if node_id in shelf.spots}
+
+
+def _less(shelf: Shelf, rests: Rooms) -> dict[str, Spot]:
+    """Return the same for rooms that are parts of what is left now: a node where nothing fits is as it was."""
     found = {}
-    for node_id, room in instead.items():
+    for node_id, room in rests.items():
         spot = shelf.spots.get(node_id)
-        if spot is not None:
-            found[node_id] = spot if room.is_rest and not spot.copies else shelf.spot(room)
+        if spot is not None and spot.copies:
+            found[node_id] = shelf.spot(room)
     return found
 
 

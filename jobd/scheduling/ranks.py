@@ -68,7 +68,7 @@ class Ranks:
         """Return whose turn it is before a job of the queue, and after."""
         row = self._rows[job.user][-job.priority]
         parts = self._higher(job.user, -job.priority) + row.before()[row.index(job)]
-        return -job.priority, self._tally.of(job.user, parts), job.arrived, job.job_id
+        return -job.priority, self._tally.with_more(job.user, parts), job.arrived, job.job_id
 
     def turns(self) -> Iterator[Turn]:
         """Return the turns of all, in no order."""
@@ -76,7 +76,7 @@ class Ranks:
             for rank, row in rows.items():
                 higher = self._higher(user, rank)
                 for (arrived, job_id), parts in zip(row.jobs, row.before(), strict=False):
-                    yield rank, self._tally.of(user, higher + parts), arrived, job_id
+                    yield rank, self._tally.with_more(user, higher + parts), arrived, job_id
 
     def ahead(self, turn: Turn) -> int:
         """Return how many jobs are before that turn."""
@@ -92,10 +92,17 @@ class Ranks:
     def _ahead_in(self, row: _Row, turn: Turn, user: str) -> int:
         higher, before = self._higher(user, turn[0]), row.before()
 
-        def turn_of(index: int) -> Turn:
-            return turn[0], self._tally.of(user, higher + before[index]), *row.jobs[index]
+        def is_ahead(index: int) -> bool:
+            share = self._tally.with_more(user, higher + before[index])
+            return (turn[0], share, *row.jobs[index]) < turn
 
-        return bisect_left(range(len(row.jobs)), turn, key=turn_of)
+        # near where the share is reached, found without asking for that of each: then step by step
+        index = min(bisect_left(before, self._tally.parts_until(user, turn[1]) - higher), len(row.jobs))
+        while index < len(row.jobs) and is_ahead(index):
+            index += 1
+        while index and not is_ahead(index - 1):
+            index -= 1
+        return index
 
     def _higher(self, user: str, rank: int) -> int:
         return sum(row.total for other, row in self._rows[user].items() if other < rank)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from operator import ge, gt, le, lt
 
-from jobd.scheduling.model import CPUS_OVERCOMMIT, DOCKER, SANDBOX, Gpu, Need, NodeView, Use
+from jobd.scheduling.model import ANY_IMAGE, CPUS_OVERCOMMIT, DOCKER, SANDBOX, Gpu, Need, NodeView, Use
 from jobd.spec.model import Requirement
 
 NANO = 10**9
 
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {">=": ge, "<=": le, ">": gt, "<": lt}
 
-Fullness = tuple[int, int, int, int, str, str]  # smaller is fuller; ends with the name and the id of the node
+Fullness = tuple[int, int, int, int, int, str, str]  # smaller is fuller; ends with the name and the id of the node
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,13 @@ class Ask:
 
     Attributes:
         nano_cpus, memory_bytes: 0 where nothing is reserved.
+        shm_bytes: what its shared memory has to be; 0 where that does not matter.
         models: how many GPUs of which models; each model once.
         any_gpus: how many more GPUs of whatever model.
         groups: those of the owner.
+        owner: who they are, where some node is their own; else "", so that equal requests of all users are equal.
+        cluster: the only one in which it may run; "" for all.
+        image: where some node takes only some; else "", so that equal requests for all of them are equal.
     """
 
     nano_cpus: int
@@ -37,6 +41,10 @@ class Ask:
     nodes: frozenset[str]
     require: tuple[Requirement, ...]
     groups: frozenset[str]
+    owner: str = ""
+    cluster: str = ""
+    image: str = ""
+    shm_bytes: int = 0
 
     @property
     def gpus(self) -> int:
@@ -49,7 +57,7 @@ class Ask:
         return bool(self.nano_cpus or self.memory_bytes or self.models or self.any_gpus)
 
 
-def ask_of(need: Need, groups: frozenset[str], aliases: Mapping[str, str]) -> Ask:
+def ask_of(need: Need, groups: frozenset[str], aliases: Mapping[str, str], owner: str = "", cluster: str = "") -> Ask:
     """Return what one process of `need` asks of a node, for an owner in `groups`."""
     models: Counter[str] = Counter()
     any_gpus = 0
@@ -67,6 +75,10 @@ def ask_of(need: Need, groups: frozenset[str], aliases: Mapping[str, str]) -> As
         nodes=frozenset(need.nodes),
         require=need.require,
         groups=groups,
+        owner=owner,
+        cluster=cluster,
+        image="" if need.image == ANY_IMAGE else need.image,
+        shm_bytes=need.shm_bytes or 0,
     )
 
 
@@ -80,21 +92,11 @@ class Room:
 
     Attributes:
         free: the GPUs that nobody has, those that are to be taken first in front.
-        is_rest: it is a part of what is left now, never more.
     """
 
-    __slots__ = ("_models", "_plain", "free", "is_rest", "memory_bytes", "nano_cpus", "slots", "view")
+    __slots__ = ("_models", "_plain", "free", "memory_bytes", "nano_cpus", "slots", "view")
 
-    def __init__(
-        self,
-        view: NodeView,
-        free: tuple[Gpu, ...],
-        nano_cpus: int,
-        memory_bytes: int,
-        slots: int,
-        *,
-        is_rest: bool = False,
-    ) -> None:
+    def __init__(self, view: NodeView, free: tuple[Gpu, ...], nano_cpus: int, memory_bytes: int, slots: int) -> None:
         self.view = view
         self.free = free
         self.nano_cpus = nano_cpus
@@ -102,7 +104,6 @@ class Room:
         self.slots = slots
         self._models: dict[str, int] | None = None
         self._plain = True
-        self.is_rest = is_rest
 
     def models(self, groups: frozenset[str]) -> Mapping[str, int]:
         """Return how many GPUs of each model members of `groups` could have."""
@@ -117,32 +118,26 @@ class Room:
 
     def copies(self, ask: Ask) -> int:
         """Return how many processes that ask this fit at once."""
-        most = self.slots
-        if ask.nano_cpus:
-            most = min(most, self.nano_cpus // ask.nano_cpus)
-        if ask.memory_bytes:
-            most = min(most, self.memory_bytes // ask.memory_bytes)
-        if ask.models or ask.any_gpus:
-            there = self.models(ask.groups)
-            for model, count in ask.models:
-                most = min(most, there.get(model, 0) // count)
-            if ask.any_gpus:
-                most = min(most, sum(there.values()) // ask.gpus)
-        return max(most, 0)
+        return _copies(ask, self.slots, self.nano_cpus, self.memory_bytes, self.models(ask.groups))
+
+    def sizes(self, ask: Ask) -> "Sizes":
+        """Return how much of what a process asks is left, to add to."""
+        return Sizes(ask, self)
 
     def fullness(self, ask: Ask) -> Fullness:
         """Return what the node is compared with others by, when a process that asks this has to go somewhere.
 
         A process that reserves nothing makes no hole smaller, but shares the machine's processors with what is
-        there: it goes where the fewest processes are.
+        there: it goes where the fewest processes are. Who has nodes of their own leaves those of everybody to others.
         """
         view = self.view
+        common = not view.owner
         if ask.models or ask.any_gpus:
-            return (len(self.free), 0, 0, 0, view.name, view.node_id)
+            return (common, len(self.free), 0, 0, 0, view.name, view.node_id)
         if not ask.reserves:
-            return (bool(view.gpus), view.max_processes - self.slots, 0, 0, view.name, view.node_id)
+            return (common, bool(view.gpus), view.max_processes - self.slots, 0, 0, view.name, view.node_id)
         cpus, memory = self.nano_cpus if ask.nano_cpus else 0, self.memory_bytes if ask.memory_bytes else 0
-        return (bool(view.gpus), len(self.free), cpus, memory, view.name, view.node_id)
+        return (common, bool(view.gpus), len(self.free), cpus, memory, view.name, view.node_id)
 
     def copy(self) -> "Room":
         """Return the same room, to take from."""
@@ -183,6 +178,50 @@ class Room:
             left.remove(gpu)
 
 
+class Sizes:
+    """What is left on a node of what one process asks, in numbers: a room that only grows."""
+
+    __slots__ = ("_ask", "_memory_bytes", "_models", "_nano_cpus", "_slots")
+
+    def __init__(self, ask: Ask, room: Room) -> None:
+        self._ask = ask
+        self._slots = room.slots
+        self._nano_cpus = room.nano_cpus
+        self._memory_bytes = room.memory_bytes
+        self._models = dict(room.models(ask.groups))
+
+    def give(self, use: Use, gpus: Mapping[str, Gpu]) -> None:
+        """Add what a job had.
+
+        Args:
+            gpus: those of the node, by UUID.
+        """
+        if use.cpus:
+            self._nano_cpus += to_nano(use.cpus)
+        self._memory_bytes += use.memory_bytes
+        self._slots += use.processes
+        for uuid in use.gpus:
+            gpu = gpus.get(uuid)
+            if gpu is not None and (not gpu.groups or gpu.groups & self._ask.groups):
+                self._models[gpu.model] = self._models.get(gpu.model, 0) + 1
+
+    def copies(self) -> int:
+        """Return how many processes fit at once."""
+        return _copies(self._ask, self._slots, self._nano_cpus, self._memory_bytes, self._models)
+
+
+def _copies(ask: Ask, most: int, nano_cpus: int, memory_bytes: int, models: Mapping[str, int]) -> int:
+    if ask.nano_cpus:
+        most = min(most, nano_cpus // ask.nano_cpus)
+    if ask.memory_bytes:
+        most = min(most, memory_bytes // ask.memory_bytes)
+    for model, count in ask.models:
+        most = min(most, models.get(model, 0) // count)
+    if ask.any_gpus:
+        most = min(most, sum(models.values()) // ask.gpus)
+    return max(most, 0)
+
+
 def make_room(view: NodeView, uses: Iterable[Use] = (), first: frozenset[str] = frozenset()) -> Room:
     """Return what `uses` leave of a node.
 
@@ -217,11 +256,24 @@ def suits(view: NodeView, ask: Ask) -> bool:
 def permits(view: NodeView, ask: Ask) -> bool:
     """Tell whether nothing but its size keeps a node from running such a process."""
     return (
-        ask.runtime in view.runtimes
+        is_for(view, ask)
+        and ask.runtime in view.runtimes
+        and ask.runtime not in view.troubles
+        and allows(view, ask)
         and (not ask.nodes or view.name in ask.nodes)
         and may_use(view, ask.groups)
         and all(meets(view, requirement) for requirement in ask.require)
     )
+
+
+def is_for(view: NodeView, ask: Ask) -> bool:
+    """Tell whether a node is one of those that there are for such a process: in its cluster, and nobody else's own."""
+    return view.owner in ("", ask.owner) and (not ask.cluster or view.cluster == ask.cluster)
+
+
+def allows(view: NodeView, ask: Ask) -> bool:
+    """Tell whether the owner of a node lets the image of such a process run there."""
+    return not ask.image or view.images.allow(ask.image)
 
 
 def may_use(view: NodeView, groups: frozenset[str]) -> bool:
@@ -231,7 +283,10 @@ def may_use(view: NodeView, groups: frozenset[str]) -> bool:
 
 def is_large_enough(view: NodeView, ask: Ask) -> bool:
     """Tell whether an idle node has what one process asks; a process gets no more CPUs than there are."""
-    return ask.nano_cpus <= to_nano(view.cpus) and make_room(view).copies(ask) > 0
+    fits = ask.nano_cpus <= to_nano(view.cpus_each) and ask.memory_bytes <= view.memory_bytes_each
+    if view.most_shm_bytes is not None and ask.shm_bytes > view.most_shm_bytes:
+        return False
+    return fits and make_room(view).copies(ask) > 0
 
 
 def meets(view: NodeView, requirement: Requirement) -> bool:

@@ -12,6 +12,7 @@ turn of the other one.
     cluster     nodes and what runs on them                 explain     reasons with their numbers
     shelf       nodes by room, for each kind of process     words       how numbers are said
     room        what is left on one node                    shares      what users had lately, for `usage`
+    quotas      what users and groups may have at once
 
 Cost. Jobs that ask for the same are one cohort: `plan` tries each cohort until it fails once, O(cohorts · log cohorts
 + starts · log jobs), and each node that changed is put in its place for every kind of process that waits, O(kinds ·
@@ -19,6 +20,7 @@ log nodes). How many jobs wait and how many nodes there are hardly matters; inte
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from weakref import WeakKeyDictionary
 
@@ -29,6 +31,7 @@ from jobd.scheduling.feasible import Feasibility
 from jobd.scheduling.model import NodeView, Pending, Place, Plan, Running, Start, Why
 from jobd.scheduling.order import Cohort, Queue
 from jobd.scheduling.placement import Gang, Placer, gang_of, uses_of
+from jobd.scheduling.quotas import JobLimits, JobUse, gpus_of
 
 
 class Scheduler:
@@ -41,20 +44,44 @@ class Scheduler:
         self._queue = Queue()
         self._feasibility = Feasibility()
         self._aliases: dict[str, str] = {}
+        self._own: Counter[str] = Counter()  # how many nodes whose own are
+        self._picky: set[str] = set()  # nodes that take only some images
         self._gangs: WeakKeyDictionary[Cohort, Gang] = WeakKeyDictionary()
         self._kept: Reservations | None = None  # until something changes; who reserves does not depend on the time
+        self._lacks: dict[Gang, str] = {}  # as long as that is kept
 
     def node(self, view: NodeView) -> None:
         """A node is registered, or is other than before."""
         self._kept = None
+        self._count_own(self._cluster.views.get(view.node_id), view)
+        self._note_picky(view.node_id, picky=view.images.are_any)
         self._cluster.set_node(view)
         self._feasibility.set_node(view)
 
     def forget_node(self, node_id: str) -> None:
         """A node is registered no more; what runs there is known still."""
         self._kept = None
+        self._count_own(self._cluster.views.get(node_id), None)
+        self._note_picky(node_id, picky=False)
         self._cluster.forget_node(node_id)
         self._feasibility.forget_node(node_id)
+
+    def _count_own(self, old: NodeView | None, new: NodeView | None) -> None:
+        before, after = ("" if view is None else view.owner for view in (old, new))
+        if before != after:
+            self._own[before] -= 1
+            self._own[after] += 1
+            for user in filter(None, (before, after)):
+                self._queue.set_owner(user, has_nodes=self._own[user] > 0)
+
+    def _note_picky(self, node_id: str, *, picky: bool) -> None:
+        (self._picky.add if picky else self._picky.discard)(node_id)
+        self._queue.set_picky(bool(self._picky))
+
+    def clusters(self, names: Mapping[str, str]) -> None:
+        """Set how clusters are called, by their ids."""
+        self._kept = None
+        self._feasibility.set_clusters(names)
 
     def aliases(self, models: Mapping[str, str]) -> None:
         """Set all aliases: a short name for each model."""
@@ -62,6 +89,11 @@ class Scheduler:
         self._aliases = dict(models)
         self._gangs.clear()
         self._feasibility.set_aliases(self._aliases)
+
+    def limits(self, limits: Mapping[str, JobLimits], members: Mapping[str, frozenset[str]]) -> None:
+        """Set what users and groups may have at once, by holder (`quotas`), and the groups that users are in."""
+        self._kept = None
+        self._queue.set_limits(limits, members)
 
     def usage(self, user: str, value: float) -> None:
         """Set what a user has used of late, in seconds of GPUs, a process counting as an eighth of one."""
@@ -108,10 +140,10 @@ class Scheduler:
         """
         job = self._queue.jobs[job_id]
         if self._kept is None:
-            self._kept = Reservations(self._outlook)
+            self._kept, self._lacks = Reservations(self._outlook), {}
             self._try_all(now_s, self._kept, start=False)
         gang = self._gang(self._queue.cohort(job_id))
-        state = State(now_s, self._outlook, self._queue, self._feasibility, self._kept)
+        state = State(now_s, self._outlook, self._queue, self._feasibility, self._kept, self._lacks)
         return explain(job, gang, state)
 
     def queue(self, now_s: float) -> list[int]:
@@ -121,14 +153,24 @@ class Scheduler:
 
     def refuse(self, job: Pending) -> str | None:
         """Say why no registered node, on-line or not, could ever run a job; None when some could, or nobody knows."""
-        return self._feasibility.refusal(job.needs, job.groups)
+        needs = self._queue.needs_of(job)
+        return self._feasibility.refusal(needs, job.groups, self._queue.owner_of(job), job.cluster)
+
+    def forbidden(self, job: Pending) -> str | None:
+        """Say which limit of its owner's a job would pass even if nothing else ran; None when none."""
+        obstacle = self._queue.quotas.forbids(job.user, gpus_of(job.needs))
+        return None if obstacle is None else obstacle.refused
+
+    def used(self, holder: str) -> JobUse:
+        """Return what the running jobs of a user, or of the members of a group, have."""
+        return self._queue.quotas.used(holder)
 
     def lost(self, now_s: float) -> dict[int, str]:
         """Return the waiting jobs that only members of groups could run in which their owners are no more, and why."""
         del now_s
         found: dict[int, str] = {}
         for cohort in self._queue.cohorts.values():
-            reason = self._feasibility.lost(cohort.needs, cohort.groups)
+            reason = self._feasibility.lost(cohort.needs, cohort.groups, cohort.owner, cohort.cluster)
             if reason is not None:
                 found |= dict.fromkeys(cohort.job_ids(), reason)
         return dict(sorted(found.items()))
@@ -149,6 +191,8 @@ class Scheduler:
             turn, number = heapq.heappop(heads)
             job_id = turn[-1]
             cohort = cohorts[number] if number >= 0 else self._queue.cohort(job_id)
+            if number < 0 and starts and not self._queue.may_start(self._queue.jobs[job_id]):
+                continue
             if number >= 0 and starts:
                 now = cohort.next()
                 if now is None:
@@ -157,6 +201,9 @@ class Scheduler:
                     heapq.heappush(heads, (now, number))
                     continue
             gang = self._gang(cohort)
+            if self._placer.is_full(gang):
+                reservations.reserve(job_id, gang)
+                continue
             ends_at_s = None if cohort.max_duration_s is None else now_s + cohort.max_duration_s
             places = self._placer.place(gang, reservations.left(ends_at_s))
             if places is None:
@@ -177,7 +224,9 @@ class Scheduler:
     def _gang(self, cohort: Cohort) -> Gang:
         gang = self._gangs.get(cohort)
         if gang is None:
-            gang = self._gangs[cohort] = gang_of(cohort.needs, cohort.groups, self._aliases)
+            gang = self._gangs[cohort] = gang_of(
+                cohort.needs, cohort.groups, self._aliases, cohort.owner, cohort.cluster
+            )
         return gang
 
 
@@ -188,6 +237,8 @@ def plan(
     now_s: float,
     *,
     usage: Mapping[str, float] | None = None,
+    limits: Mapping[str, JobLimits] | None = None,
+    members: Mapping[str, frozenset[str]] | None = None,
     aliases: Mapping[str, str] | None = None,
 ) -> Plan:
     """Decide once, from nothing but the arguments."""
@@ -199,6 +250,7 @@ def plan(
         scheduler.started(job)
     for user, value in (usage or {}).items():
         scheduler.usage(user, value)
+    scheduler.limits(limits or {}, members or {})
     for waiting in pending:
         scheduler.add(waiting)
     starts = scheduler.plan(now_s)

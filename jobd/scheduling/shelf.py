@@ -1,7 +1,8 @@
 """An index of all nodes for one kind of process: how many of it each has room for, the fullest first.
 
 A shelf is looked at again and again while few nodes change. It notes which did, and puts only those in their new
-places when somebody asks: O(log nodes) for each, whatever the number of jobs.
+places when somebody asks: O(log nodes) for each, whatever the number of jobs. When so many copies will fit that a job
+has room is remembered until a node changes from which that follows.
 
 Nodes stand in *domains*: the processes of one job may be on several nodes of one domain. A node without a domain
 (None) takes all of them or none.
@@ -18,7 +19,10 @@ from jobd.scheduling.room import Ask, Fullness, Room, suits
 
 MET_MAX = 1024
 
+COUNTS_MAX = 16
+
 Domain = str | None
+Gain = tuple[float, str, int]  # when, where, and how many more copies
 
 
 class Spot(NamedTuple):
@@ -32,6 +36,49 @@ class Spot(NamedTuple):
     def node_id(self) -> str:
         """The node."""
         return self.fullness[-1]
+
+
+class _Offer(NamedTuple):
+    """A node as it was when it was looked at: whether it is on the shelf."""
+
+    view: NodeView
+    is_here: bool
+    domain: Domain
+
+
+class _Ahead(NamedTuple):
+    """What will fit on a node: copies now, and more of them later."""
+
+    domain: Domain
+    copies: int
+    gains: list[Gain]
+
+    def reaches(self, until: Gain) -> bool:
+        """Tell whether anything fits there up to then."""
+        return self.copies > 0 or (bool(self.gains) and self.gains[0] <= until)
+
+    @property
+    def size(self) -> tuple[Domain, int]:
+        """What fits there when all is over."""
+        return self.domain, self.copies + sum(more for _, _, more in self.gains)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Enough:
+    """When a number of copies will fit.
+
+    Attributes:
+        until: the last gain that it takes.
+        nodes: those that have room for more of them then than now.
+    """
+
+    until: Gain
+    nodes: frozenset[str]
+
+    @property
+    def at_s(self) -> float:
+        """The time; inf where nobody knows it."""
+        return self.until[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +99,13 @@ class Bundle:
             left.take(ask, count)
         return 1
 
+    def copies_later(self, cluster: Cluster, node_id: str) -> Iterator[tuple[float, int]]:
+        """Go through how many will fit on a node at the end of each job there."""
+        if len(self.parts) > 1:
+            return ((time_s, self.copies(room)) for time_s, room in cluster.rooms_later(node_id))
+        ((ask, count),) = self.parts
+        return ((time_s, copies // count) for time_s, copies in cluster.copies_later(node_id, ask))
+
     def suits(self, view: NodeView) -> bool:
         """Tell whether a node could run each of the processes if it were idle."""
         return all(suits(view, ask) for ask, _ in self.parts)
@@ -68,6 +122,7 @@ class Shelf:
         totals: how many copies fit in each domain, where any do.
         version, members: numbers that change with the room on any node, and with the set of nodes.
         asked: when somebody asked last.
+        stale: nodes that changed since `refresh`.
     """
 
     def __init__(self, cluster: Cluster, bundle: Bundle, domain: Callable[[NodeView], Domain]) -> None:
@@ -78,25 +133,25 @@ class Shelf:
         self.totals: dict[Domain, int] = {}
         self._cluster = cluster
         self._domain = domain
-        self._stale = cluster.watch()
+        self.stale = cluster.watch()
         self._rows: dict[Domain, dict[int, list[Fullness]]] = {}
-        self._suits: dict[str, tuple[NodeView, bool]] = {}
-        self._gains: list[tuple[float, str, int]] = []
-        self._gains_of: dict[str, list[tuple[float, str, int]]] = {}
-        self._gains_stale: set[str] = set()
+        self._offers: dict[str, _Offer] = {}
+        self._gains: list[Gain] = []
+        self._ahead: dict[str, _Ahead] = {}
+        self._ahead_stale: set[str] = set()
+        self._enough: dict[int, Enough | None] = {}  # by how many copies
         self._met: dict[Shelf, tuple[int, int, bool]] = {}
 
     def close(self) -> None:
         """Nobody asks any more."""
-        self._cluster.unwatch(self._stale)
+        self._cluster.unwatch(self.stale)
 
     def refresh(self) -> None:
         """Put every node that changed in its place."""
-        if self._stale:
-            stale = list(self._stale)
-            self._stale.clear()
-            for node_id in stale:
-                self._put(node_id)
+        stale = list(self.stale)
+        self.stale.clear()
+        for node_id in stale:
+            self._put(node_id)
 
     def meets(self, other: "Shelf") -> bool:
         """Tell whether some node is on both shelves."""
@@ -107,6 +162,13 @@ class Shelf:
             met = not self.spots.keys().isdisjoint(other.spots)
             known = self._met[other] = (self.members, other.members, met)
         return known[2]
+
+    def holds(self, count: int) -> bool:
+        """Tell whether so many copies fit, on one node or on several of a domain."""
+        for domain, total in self.totals.items():
+            if total >= count and (domain is not None or max(self._rows[None]) >= count):
+                return True
+        return False
 
     def spot(self, room: Room) -> Spot:
         """Return what a node would be on this shelf if it had that room."""
@@ -128,26 +190,71 @@ class Shelf:
         for copies in sorted(rows, reverse=True):
             yield from (Spot(domain, copies, key) for key in rows[copies] if key[-1] not in skipped)
 
-    def gains(self) -> list[tuple[float, str, int]]:
+    def gains(self) -> list[Gain]:
         """Return when how many more copies will fit where (inf: nobody knows when), by time."""
-        for node_id in self._gains_stale:
-            for gain in self._gains_of.pop(node_id, ()):
+        for node_id in self._ahead_stale:
+            old = self._ahead.pop(node_id, None)
+            for gain in () if old is None else old.gains:
                 del self._gains[bisect_left(self._gains, gain)]
-            if node_id in self.spots:
-                self._note_gains(node_id)
-        self._gains_stale.clear()
+            new = self._look_ahead(node_id) if node_id in self.spots else None
+            if new is not None:
+                self._ahead[node_id] = new
+                for gain in new.gains:
+                    insort(self._gains, gain)
+            if self._enough:
+                self._forget_enough(old, new)
+        self._ahead_stale.clear()
         return self._gains
 
+    def enough(self, count: int) -> Enough | None:
+        """Return when so many copies will fit, all on one node or in one domain, which is not now; None for never.
+
+        It is the same object as long as all that jobs find on these nodes until then is the same.
+        """
+        gains = self.gains()
+        if count not in self._enough:
+            if len(self._enough) >= COUNTS_MAX:
+                self._enough.clear()
+            self._enough[count] = self._when_enough(count, gains)
+        return self._enough[count]
+
+    def _when_enough(self, count: int, gains: list[Gain]) -> Enough | None:
+        totals = dict(self.totals)
+        copies: dict[str, int] = {}
+        for gain in gains:
+            _, node_id, more = gain
+            domain, before, _ = self.spots[node_id]
+            copies[node_id] = here = copies.get(node_id, before) + more
+            totals[domain] = total = totals.get(domain, 0) + more
+            if here >= count or (total >= count and domain is not None):
+                return Enough(gain, frozenset(copies))
+        return None
+
+    def _forget_enough(self, old: _Ahead | None, new: _Ahead | None) -> None:
+        """A node is other than before."""
+        for count, known in list(self._enough.items()):
+            if known is None:
+                is_same = (old and old.size) == (new and new.size)
+            else:
+                is_same = not any(each is not None and each.reaches(known.until) for each in (old, new))
+            if not is_same:
+                del self._enough[count]
+
     def _put(self, node_id: str) -> None:
-        old, new = self.spots.pop(node_id, None), None
+        old, new = self.spots.get(node_id), None
         view = self._cluster.views.get(node_id)
-        if view is not None and view.online and self._could(view):
-            new = self.spots[node_id] = self.spot(self._cluster.room(node_id))
-        if old is None and new is None:
+        offer = None if view is None else self._offer(view)
+        if offer is not None and offer.is_here:
+            room = self._cluster.room(node_id)
+            new = Spot(offer.domain, self.bundle.copies(room), room.fullness(self.bundle.parts[0][0]))
+            self.spots[node_id] = new
+        elif old is None:
             return
+        else:
+            del self.spots[node_id]
         self.version += 1
-        self._gains_stale.add(node_id)
-        if (old is None) != (new is None):
+        self._ahead_stale.add(node_id)
+        if old is None or new is None:
             self.members += 1
         if new != old:
             if old is not None and old.copies:
@@ -166,21 +273,19 @@ class Shelf:
         if not self.totals[spot.domain]:
             del self.totals[spot.domain]
 
-    def _could(self, view: NodeView) -> bool:
-        known = self._suits.get(view.node_id)
-        if known is None or known[0] is not view:
-            known = self._suits[view.node_id] = (view, self.bundle.suits(view))
-        return known[1]
+    def _offer(self, view: NodeView) -> _Offer:
+        known = self._offers.get(view.node_id)
+        if known is None or known.view is not view:
+            known = _Offer(view, view.is_open and self.bundle.suits(view), self._domain(view))
+            self._offers[view.node_id] = known
+        return known
 
-    def _note_gains(self, node_id: str) -> None:
-        copies = self.spots[node_id].copies
-        found: list[tuple[float, str, int]] = []
-        for time_s, room in self._cluster.rooms_later(node_id):
-            then = self.bundle.copies(room)
+    def _look_ahead(self, node_id: str) -> _Ahead:
+        domain, now, _ = self.spots[node_id]
+        gains: list[Gain] = []
+        copies = now
+        for time_s, then in self.bundle.copies_later(self._cluster, node_id):
             if then > copies:
-                found.append((time_s, node_id, then - copies))
+                gains.append((time_s, node_id, then - copies))
                 copies = then
-        if found:
-            self._gains_of[node_id] = found
-            for gain in found:
-                insort(self._gains, gain)
+        return _Ahead(domain, now, gains)

@@ -19,10 +19,12 @@ class Tally:
     def __init__(self) -> None:
         self._past: dict[str, float] = {}
         self._parts: dict[str, int] = {}
+        self._shares: dict[str, float] = {}  # of those who have any
 
     def set_past(self, user: str, value: float) -> None:
         """Note what a user has used, in GPU-seconds of the kind that are counted here."""
         self._past[user] = value
+        self._note(user)
 
     def add(self, user: str, parts: int) -> None:
         """Note that a user's jobs use so much more, or less."""
@@ -31,10 +33,26 @@ class Tally:
             self._parts[user] = left
         else:
             self._parts.pop(user, None)
+        self._note(user)
 
-    def of(self, user: str, more_parts: int = 0) -> float:
+    def of(self, user: str) -> float:
+        """Return the share of a user."""
+        return self._shares.get(user, 0.0)
+
+    def with_more(self, user: str, more_parts: int) -> float:
         """Return the share of a user, if so much more of his ran."""
         return self._past.get(user, 0.0) + AHEAD_S * (self._parts.get(user, 0) + more_parts) / GPU_PARTS
+
+    def parts_until(self, user: str, share: float) -> float:
+        """Return about how much more of a user's would have to run for him to have that share."""
+        return (share - self._past.get(user, 0.0)) * GPU_PARTS / AHEAD_S - self._parts.get(user, 0)
+
+    def _note(self, user: str) -> None:
+        share = self.with_more(user, 0)
+        if share:
+            self._shares[user] = share
+        else:
+            self._shares.pop(user, None)
 
 
 def parts_of(needs: tuple[Need, ...]) -> int:

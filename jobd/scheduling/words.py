@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from jobd.scheduling.model import DOCKER, SANDBOX, Need
+from jobd.imagename import image_of
+from jobd.scheduling.model import DOCKER, SANDBOX, Need, NodeView
 from jobd.scheduling.room import NANO, Ask
 from jobd.spec.units import format_size
 
@@ -30,6 +31,20 @@ def some(names: Iterable[str]) -> str:
     return joined([*found[:NAMED_MAX], f"{more} more"]) if more > 0 else joined(found)
 
 
+def owned(views: Iterable[NodeView]) -> str:
+    """Return whose own nodes are."""
+    return some(f"node {view.name} is {view.owner}'s own" for view in views)
+
+
+def barred(ask: Ask, views: Iterable[NodeView]) -> str:
+    """Say of nodes that do not let the image of a process run what they allow instead."""
+    names: dict[str, list[str]] = {}
+    for view in views:
+        names.setdefault(view.images.allowed, []).append(view.name)
+    said = (f"{some(nodes)} {'allows' if len(nodes) == 1 else 'allow'} {allowed}" for allowed, nodes in names.items())
+    return f"the image {image_of(ask.image)}: {'; '.join(list(said)[:NAMED_MAX])}"
+
+
 def numbers_of(models: Mapping[str, int]) -> str:
     """Return how many of each model."""
     return joined(f"{count} {model}" for model, count in sorted(models.items()))
@@ -44,6 +59,8 @@ def process_of(ask: Ask) -> str:
         parts.append(counted(ask.nano_cpus / NANO, "CPU"))
     if ask.memory_bytes:
         parts.append(f"{format_size(ask.memory_bytes)} of memory")
+    if ask.shm_bytes:
+        parts.append(f"{format_size(ask.shm_bytes)} of shared memory")
     return joined(parts) if parts else ""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 GRACE_S = 30.0
 PRIORITY = 50
+PRIORITY_MAX = 100
 AFTER_OK, AFTER_ANY, AFTER_NOT_OK = "afterok", "afterany", "afternotok"
 
 
@@ -113,6 +114,9 @@ class JobSpec:
         continue_from: the job whose `keep` is copied into this one's.
         hold: whether it waits until somebody releases it.
         shm_bytes: size of /dev/shm of each process; None for the runtime's own.
+        cluster: name or id of the only cluster in which it may run; None for all.
+        secrets: those of its owner that its processes get.
+        registry: the secret of its owner with the credential for the registry of its images; None where they need none.
     """
 
     name: str
@@ -134,6 +138,9 @@ class JobSpec:
     hold: bool = False
     shm_bytes: int | None = None
     paddle: Paddle | None = None
+    cluster: str | None = None
+    registry: str | None = None
+    secrets: tuple[str, ...] = ()
 
     @property
     def process_count(self) -> int:
@@ -154,6 +161,7 @@ class JobSpec:
         fields = dict(value)
         fields["groups"] = tuple(_group(group) for group in fields["groups"])
         fields["depends_on"] = tuple(Dependency(**dependency) for dependency in fields["depends_on"])
+        fields["secrets"] = tuple(fields.get("secrets", ()))
         fields["mounts"] = tuple(Mount(**mount) for mount in fields["mounts"])
         if (retry := fields["retry"]) is not None:
             fields["retry"] = Retry(retry["max"], tuple(retry["on"]))

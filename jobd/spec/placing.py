@@ -1,9 +1,10 @@
 """On which nodes processes may run: by name, and by what the attributes of a node must be.
 
     require: {gpuModel: Tesla K80, cpuCount: ">=4"}
+    cluster: The lab
 
 A value alone stands for equality, as users of gradient-node know it; `>=`, `<=`, `>` and `<` compare numbers. Whether
-any node has such an attribute is not asked here: a node may come that has.
+any node has such an attribute, or a cluster such a name, is not asked here: one may come that has.
 """
 
 import re
@@ -37,6 +38,14 @@ def nodes(node: Node, report: Report) -> tuple[str, ...] | None:
 def _node_name(node: Node, report: Report) -> str | None:
     if not isinstance(node, Scalar) or node.is_null or not node.text.strip() or "/" in node.text:
         report.wrong(node, "the name of a node, as nodes/ lists it")
+        return None
+    return _text(node, report)
+
+
+def cluster(node: Node, report: Report) -> str | None:
+    """Read the name or the id of a cluster."""
+    if not isinstance(node, Scalar) or node.is_null or not node.text.strip():
+        report.wrong(node, "the name or the id of a cluster, as clusters/ lists them")
         return None
     return _text(node, report)
 

@@ -1,6 +1,8 @@
 """Where a job's image, its files and its folders come from.
 
     image    [host[:port]/]path[:tag][@digest]
+    registry the name of a secret: what the registry of the image wants to know
+    secrets  the names of secrets that processes get
     src      a folder of a data domain, or `tree:<id>`, which a client has shipped
     mounts   source:target[:ro], the source a folder of a data domain
     git      a repository that the node clones, inside the job's sandbox
@@ -14,12 +16,14 @@ import re
 
 from jobd.spec.entries import read_entries
 from jobd.spec.model import Git, Mount
-from jobd.spec.text import Mapping, Node, Sequence
+from jobd.spec.text import Mapping, Node, Scalar, Sequence
 from jobd.spec.values import Report, text
 from pfs.errors import PfsError
 from pfs.path import split
 
 MOUNTS_MAX = 64
+SECRETS_MAX = 16
+SECRET_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -31,6 +35,7 @@ _IMAGE_MAX = 1024
 _IMAGE_NAME_MAX = 255
 # what programs find there is the runtime's to say
 _KEPT_TARGETS = ("/pfs", "/proc", "/sys", "/dev")
+_SECRET = re.compile(SECRET_NAME)
 _TREE = re.compile(r"tree:[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _SCHEMES = ("https", "http", "ssh", "git", "file")
@@ -69,6 +74,32 @@ def _image_problem(value: str) -> str | None:
 
 def _is_host(host: str | None) -> bool:
     return host is None or host == host.lower() or "." in host or ":" in host
+
+
+def registry(node: Node, report: Report) -> str | None:
+    """Read the name of a secret with a credential."""
+    if isinstance(node, Scalar) and not node.plain and not node.text:
+        return None  # clients of PaddleCloud send an empty one
+    return _secret(node, report)
+
+
+def secrets(node: Node, report: Report) -> tuple[str, ...] | None:
+    """Read the names of the secrets that processes get: a list, or one."""
+    items = node.items if isinstance(node, Sequence) else [node]
+    if not items or len(items) > SECRETS_MAX:
+        report.wrong(node, f"the names of 1 to {SECRETS_MAX} secrets, such as [wandb]")
+        return None
+    read = [_secret(item, report) for item in items]
+    known = tuple(dict.fromkeys(name for name in read if name is not None))
+    return known if None not in read else None
+
+
+def _secret(node: Node, report: Report) -> str | None:
+    value = text(node, report, "the name of a secret, as secrets/ lists them")
+    if value is not None and not _SECRET.fullmatch(value):
+        report.at(node, f"{value[:80]!r} is no name of a secret; write one that secrets/ lists")
+        return None
+    return value
 
 
 def src(node: Node, report: Report) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 from jobd.spec import array, chain, groups, paddle, placing, sources, values
 from jobd.spec.entries import Given, Reader, read_entries
 from jobd.spec.groups import GROUP_KEYS
-from jobd.spec.model import JobSpec
+from jobd.spec.model import PRIORITY_MAX, JobSpec
 from jobd.spec.paddle import PADDLE_FIELDS
 from jobd.spec.text import TEXT_BYTES_MAX, Mapping, Node, Problem, Scalar, SpecError, read
 from jobd.spec.values import Report
@@ -128,13 +128,16 @@ SUPPORTED: dict[str, Reader] = {
     "groups": groups.groups,
     "nodes": placing.nodes,
     "require": placing.require,
+    "cluster": placing.cluster,
+    "registry": sources.registry,
+    "secrets": sources.secrets,
     "service": values.truth,
     "env": values.env,
     "mounts": sources.mounts,
     "shm": values.size,
     "end": values.one_of("all", "any"),
     "on_error": values.one_of("stop", "continue"),
-    "priority": values.whole_number(0, 100),
+    "priority": values.whole_number(0, PRIORITY_MAX),
     "max_duration": values.duration,
     "grace": values.grace,
     "private": values.truth,
@@ -144,7 +147,7 @@ SUPPORTED: dict[str, Reader] = {
     "depends_on": chain.depends_on,
     "array": array.array,
 }
-NOT_YET = frozenset({"cluster", "ports", "secrets", "registry"})
+NOT_YET = frozenset({"ports"})
 
 # the fields of a job that are what a key says, by the key
 _FIELDS = {
@@ -152,6 +155,9 @@ _FIELDS = {
         key: key for key in ("src", "git", "mounts", "end", "on_error", "priority", "private", "hold", "retry", "array")
     },
     "depends_on": "depends_on",
+    "cluster": "cluster",
+    "registry": "registry",
+    "secrets": "secrets",
     "shm": "shm_bytes",
     "max_duration": "max_duration_s",
     "grace": "grace_s",

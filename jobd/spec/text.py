@@ -148,7 +148,7 @@ def read(data: bytes, *, whole: bool) -> Document:
     builder = _Builder()
     source = _Pieces(text)
     try:
-        for event in YAML(typ="safe", pure=True).parse(source):
+        for event in _Yaml(typ="safe", pure=True).parse(source):
             if source.asked_for_more and not whole:
                 break
             builder.take(event)
@@ -184,6 +184,13 @@ def _place(text: str, offset: int) -> tuple[int, int]:
     """Return line and column of a character, counted from 1 as the YAML parser counts."""
     ends = [match.end() for match in _LINE_END.finditer(text, 0, offset)]
     return len(ends) + 1, offset - (ends[-1] if ends else 0) + 1
+
+
+class _Yaml(YAML):
+    """The parser without plug-ins, which it looks for on the disk each time that one is made."""
+
+    def official_plug_ins(self) -> list[str]:
+        return []
 
 
 class _Pieces:

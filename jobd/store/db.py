@@ -1,9 +1,104 @@
-"""Everything that the job service keeps in SQL: jobs, texts in `jobs/`, machines, and what administrators decided."""
+"""Everything that the job service keeps in SQL: jobs, texts in `jobs/`, machines, and what administrators decided.
 
+Whoever copies a spec into `jobs/` asks half a dozen times what stands under its name. So the answers that were given
+last stay in memory, until something is written under that name: nobody else writes to these tables.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, select
+from sqlmodel import Session, col
+
+from jobd.job import Job
+from jobd.life.events import Event
+from jobd.life.life import Life
+from jobd.spec.model import JobSpec
+from jobd.store.closures import Closures
 from jobd.store.drafts import Drafts
-from jobd.store.jobs import Jobs
+from jobd.store.jobs import Jobs, NewTask
+from jobd.store.limits import JobQuotas
 from jobd.store.nodes import Nodes
+from jobd.store.recent import Recent
+from jobd.store.sharing import Sharing
+from jobd.store.tables import DraftRow, JobName
+from pfs.sql import Database
+
+NAMES_MAX = 1024
+TEXT_BYTES_MAX = 16 * 1024
+
+_TEXT_COLUMNS = ("user", "name", "content", "link", "submitted", "born_ns", "mtime_ns", "kept_at_ns")
+_TEXT = select(*(getattr(DraftRow, name) for name in _TEXT_COLUMNS)).where(
+    col(DraftRow.user) == bindparam("owner"), col(DraftRow.name) == bindparam("called")
+)
+_JOB = select(col(JobName.job_id)).where(
+    col(JobName.user) == bindparam("owner"), col(JobName.name) == bindparam("called")
+)
+
+# the fields of a text, the number of a job, or nothing
+Standing = dict[str, Any] | int | None
 
 
-class JobStore(Jobs, Drafts, Nodes):
+class JobStore(Jobs, Drafts, Nodes, Closures, JobQuotas, Sharing):
     """Everything the job service keeps in SQL, in its own words."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._recent: Recent[tuple[str, str], Standing] = Recent(NAMES_MAX)
+
+    async def standing(self, user: str, name: str) -> DraftRow | int | None:
+        """Return what a user has under a name in `jobs/`: a text, else the number of the newest job of that name."""
+
+        def work(session: Session) -> Standing:
+            asked = {"owner": user, "called": name}
+            text = session.connection().execute(_TEXT, asked).first()
+            if text is not None:
+                return dict(text._mapping)
+            job_id: int | None = session.connection().execute(_JOB, asked).scalar()
+            return job_id
+
+        found = await self._recent.get((user, name), lambda: self._database.read(work), _is_small)
+        return DraftRow(**found) if isinstance(found, dict) else found
+
+    async def submit(
+        self,
+        draft: DraftRow,
+        names: Sequence[str],
+        *,
+        spec: JobSpec,
+        events: Sequence[Event],
+        life: Life,
+        key: str | None,
+        tasks: Sequence[NewTask] = (),
+    ) -> tuple[list[Job], bool]:
+        """Make a job of a text, as `Jobs.submit`."""
+        with self._recent.changing(_keys(draft.user, (draft.name, *names))):
+            return await super().submit(draft, names, spec=spec, events=events, life=life, key=key, tasks=tasks)
+
+    async def save_draft(self, draft: DraftRow) -> None:
+        """Keep a text, as `Drafts.save_draft`."""
+        with self._recent.changing(_keys(draft.user, (draft.name,))):
+            await super().save_draft(draft)
+
+    async def rename_draft(self, user: str, source: str, target: str) -> None:
+        """Give a text another name, as `Drafts.rename_draft`."""
+        with self._recent.changing(_keys(user, (source, target))):
+            await super().rename_draft(user, source, target)
+
+    async def delete_draft(self, user: str, name: str) -> None:
+        """Forget a text, as `Drafts.delete_draft`."""
+        with self._recent.changing(_keys(user, (name,))):
+            await super().delete_draft(user, name)
+
+    async def sweep_drafts(self, before_ns: int) -> None:
+        """Forget old scratch, as `Drafts.sweep_drafts`."""
+        with self._recent.changing(None):
+            await super().sweep_drafts(before_ns)
+
+
+def _keys(user: str, names: Collection[str]) -> list[tuple[str, str]]:
+    return [(user, name) for name in names]
+
+
+def _is_small(found: Standing) -> bool:
+    return not isinstance(found, dict) or len(found["content"]) <= TEXT_BYTES_MAX

@@ -9,6 +9,8 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
 from jobd.store.tables import DraftRow, DropError
+from pfs.audit.log import add, record_now
+from pfs.errors import Kind
 from pfs.sql import Database
 
 DRAFTS_LISTED_MAX = 10_000
@@ -58,11 +60,6 @@ class Drafts:
         )
         return await self._database.read(lambda s: [ListedDraft(*row) for row in s.connection().execute(query)])
 
-    async def draft(self, user: str, name: str) -> DraftRow | None:
-        """Return the text of that name."""
-        query = select(DraftRow).where(DraftRow.user == user, DraftRow.name == name)
-        return await self._database.read(lambda s: s.exec(query).first())
-
     async def save_draft(self, draft: DraftRow) -> None:
         """Keep a text; whatever else stood under its name is gone."""
         values = kept(draft)
@@ -107,11 +104,13 @@ class Drafts:
         """Return why the last drop under a name was refused."""
         return await self._database.read(lambda s: s.get(DropError, (user, name)))
 
-    async def set_error(self, user: str, name: str, text: str, time_ns: int) -> None:
+    async def set_error(self, user: str, name: str, text: str, time_ns: int, kind: Kind = Kind.INVALID) -> None:
         """Say why a drop was refused."""
+        record = record_now("job.submit", f"jobs/{name}", kind)
 
         def work(session: Session) -> None:
             session.merge(DropError(user=user, name=name, text=text, time_ns=time_ns))
+            add(session, record)
 
         await self._database.write(work)
 

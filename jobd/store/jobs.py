@@ -19,7 +19,10 @@ from jobd.scheduling.shares import Usage
 from jobd.spec.model import JobSpec
 from jobd.store.drafts import clear_error, keep_draft, kept
 from jobd.store.nodes import add_usage
+from jobd.store.sharing import add_groups, first_groups, groups_of, is_shared_with
 from jobd.store.tables import DraftRow, EventRow, JobName, JobRow, JobSpecRow
+from pfs.audit.log import add, audited, record_now
+from pfs.audit.record import DONE
 from pfs.sql import Database
 
 JOBS_LISTED_MAX = 10_000
@@ -34,12 +37,14 @@ NewTask = tuple[int, Sequence[Event], Life]
 _NOT_OVER = col(JobRow.ended_at_ns).is_(None)
 _THERE = col(JobRow.removed_at_ns).is_(None)
 _SHOWN = (col(JobRow.array_id).is_(None), _THERE)
-_FACTS = (col(JobRow.id), col(JobRow.user), col(JobRow.life), col(JobRow.array_id), col(JobRow.array_index))
-_LISTED = (col(JobRow.id), col(JobRow.user), col(JobRow.submitted_at_ns), col(JobRow.changed_at_ns))
-# the job whose spec it is: for a task, its array
+_OVER = col(JobRow.ended_at_ns).is_not(None)
+_LISTED = (col(JobRow.id), col(JobRow.user), col(JobRow.submitted_at_ns), col(JobRow.changed_at_ns), _OVER)
+# the job whose spec it is, and who it is shared with: for a task, its array
 _SPEC_OF = func.coalesce(col(JobRow.array_id), col(JobRow.id))
-
-
+_FACTS = (
+    *(col(JobRow.id), col(JobRow.user), col(JobRow.life), col(JobRow.array_id), col(JobRow.array_index)),
+    groups_of(_SPEC_OF).label("groups"),
+)
 _ADD_JOB, _ADD_SPEC, _ADD_EVENT, _ADD_NAME = insert(JobRow), insert(JobSpecRow), insert(EventRow), insert(JobName)
 _RECORD = update(JobRow).where(col(JobRow.id) == bindparam("job_id"))
 _FORGET_NAME = delete(JobName).where(col(JobName.user) == bindparam("owner"), col(JobName.name) == bindparam("called"))
@@ -53,6 +58,7 @@ class Listed:
     user: str
     submitted_at_ns: int
     changed_at_ns: int
+    over: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class ListedTask:
     index: int
     id: int
     changed_at_ns: int
+    over: bool
 
 
 class Jobs:
@@ -86,6 +93,7 @@ class Jobs:
         The same `key` of the same user again gives the first job.
         """
         user, values = draft.user, kept(draft)
+        record = record_now("job.submit", "jobs", DONE, name=spec.name, tasks=len(tasks) or None)
 
         def work(session: Session) -> tuple[list[Job], bool]:
             if key is not None:
@@ -97,15 +105,29 @@ class Jobs:
             _add_events(session, [(job_id, event) for event in events])
             asked = {"job_id": job_id, "text": values["content"], "spec": spec.to_json()}
             session.connection().execute(_ADD_SPEC, asked)
+            groups = first_groups(session, user, private=spec.private)
+            add_groups(session, job_id, groups)
             made = [Job(job_id, user, spec, life), *_add_tasks(session, job_id, user, spec, tasks)]
+            made = [replace(job, groups=groups) for job in made] if groups else made
             for name in names:
                 session.connection().execute(_FORGET_NAME, {"owner": user, "called": name})
                 session.connection().execute(_ADD_NAME, {"user": user, "name": name, "job_id": job_id})
             keep_draft(session, values)
             clear_error(session, user, values["name"])
+            add(session, replace(record, on=f"jobs/{job_id}"))
             return made, True
 
         return await self._database.write(work)
+
+    def numbers_now(self, user: str) -> list[int]:
+        """Return the numbers of a user's jobs that were not thrown away."""
+        query = select(col(JobRow.id)).where(col(JobRow.user) == user, col(JobRow.removed_at_ns).is_(None))
+        return self._database.read_now(lambda session: list(session.execute(query).scalars()))
+
+    async def job_of_key(self, user: str, key: str) -> int | None:
+        """Return the number of the job that a user submitted with a key, if there is one."""
+        query = select(col(JobRow.id)).where(col(JobRow.user) == user, col(JobRow.idempotency_key) == key)
+        return await self._database.read(lambda session: session.execute(query).scalar())
 
     async def record(self, job_id: int, events: Sequence[Event], life: Life, usage: Usage | None = None) -> None:
         """Append `events`, whose fold is `life`, and add to what its user had by them."""
@@ -148,7 +170,7 @@ class Jobs:
 
     async def listed_tasks(self, array_id: int) -> list[ListedTask]:
         """Return the tasks of an array for a listing, by index."""
-        query = select(col(JobRow.array_index), col(JobRow.id), col(JobRow.changed_at_ns))
+        query = select(col(JobRow.array_index), col(JobRow.id), col(JobRow.changed_at_ns), _OVER)
         query = query.where(col(JobRow.array_id) == array_id).order_by(col(JobRow.array_index))
         return await self._database.read(lambda session: [ListedTask(*row) for row in _rows(session, query)])
 
@@ -160,22 +182,28 @@ class Jobs:
             lambda session: Counter({row.state: row.tasks for row in _rows(session, query)})
         )
 
-    async def listed(self, user: str | None, now_ns: int) -> list[Listed]:
+    async def listed(self, user: str | None, now_ns: int, groups: Collection[str] = ()) -> list[Listed]:
         """Return the jobs that a directory shows: active ones and those of the last days; of all users for None.
 
         They are the newest 10,000, newest first; tasks of arrays are shown in theirs.
+
+        Args:
+            groups: what is shared with these is shown, too: of each, what is among its newest 10,000.
         """
         whose = () if user is None else (col(JobRow.user) == user,)
         query = select(*_LISTED).where(*whose, *_SHOWN)
-        ended = query.where(col(JobRow.ended_at_ns) >= now_ns - LISTED_DAYS * DAY_NS)
-        parts = (
+        lately = col(JobRow.ended_at_ns) >= now_ns - LISTED_DAYS * DAY_NS
+        parts = [
             query.where(_NOT_OVER).order_by(col(JobRow.id).desc()),
-            ended.order_by(col(JobRow.ended_at_ns).desc()),
-        )
+            query.where(lately).order_by(col(JobRow.ended_at_ns).desc()),
+        ]
+        shared = select(*_LISTED).where(*_SHOWN, _NOT_OVER | lately).order_by(col(JobRow.id).desc())
+        parts += [shared.where(is_shared_with(group, JOBS_LISTED_MAX)) for group in sorted(groups)]
 
         def work(session: Session) -> list[Listed]:
-            found = [Listed(*row) for part in parts for row in _rows(session, part.limit(JOBS_LISTED_MAX))]
-            return sorted(found[:JOBS_LISTED_MAX], key=lambda job: -job.id)
+            rows = [row for part in parts for row in _rows(session, part.limit(JOBS_LISTED_MAX))]
+            found = {row.id: Listed(*row) for row in rows[:JOBS_LISTED_MAX]}
+            return sorted(found.values(), key=lambda job: -job.id)
 
         return await self._database.read(work)
 
@@ -214,15 +242,6 @@ class Jobs:
 
         return await self._database.read(work)
 
-    async def named(self, user: str, name: str) -> int | None:
-        """Return the newest job of that name."""
-
-        def work(session: Session) -> int | None:
-            row = session.get(JobName, (user, name))
-            return None if row is None else row.job_id
-
-        return await self._database.read(work)
-
     async def remove(self, job_id: int, time_ns: int) -> None:
         """Let a job and its tasks be nobody's: they are in no listing, and under no number."""
         which = (col(JobRow.id) == job_id) | (col(JobRow.array_id) == job_id)
@@ -230,7 +249,7 @@ class Jobs:
         def work(session: Session) -> None:
             session.connection().execute(update(JobRow).where(which).values(removed_at_ns=time_ns))
 
-        await self._database.write(work)
+        await self._database.write(audited("job.remove", f"jobs/{job_id}", work))
 
     async def removed_of(self, job_ids: Collection[int]) -> list[int]:
         """Return those of the jobs that were removed."""
@@ -322,4 +341,5 @@ def _rows(session: Session, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tu
 
 
 def _job(row: Row[*tuple[Any, ...]], spec: JobSpec) -> Job:
-    return Job(row.id, row.user, spec, decode_life(row.life), row.array_id, row.array_index)
+    groups = frozenset((row.groups or "").split())
+    return Job(row.id, row.user, spec, decode_life(row.life), row.array_id, row.array_index, groups)

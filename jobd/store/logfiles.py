@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import NamedTuple
 
 from jobd.logformat import MergeState, close, format_piece
 from jobd.spec.units import format_size
@@ -22,6 +23,15 @@ WRITE_BYTES = 1 << 20
 
 _SOURCE_NAMES = {DAEMON: "daemon", PREPARE: "prepare"}
 _JOB, _INDEX = "job.log", "index"
+
+
+class Note(NamedTuple):
+    """A line of the service's own; `source` is DAEMON, PREPARE or a worker's index."""
+
+    source: int
+    text: str
+    time_ns: int
+    attempt: int
 
 
 @dataclass(slots=True)
@@ -86,9 +96,14 @@ class LogFiles:
         known = self.streams.get(worker, Stream(attempt))
         return known if known.attempt >= attempt else Stream(attempt, size_bytes=known.size_bytes)
 
-    def has_note(self, source: int, text: str, attempt: int) -> bool:
-        """Tell whether a line of the service's own is there."""
-        return _fingerprint(source, text, attempt) in self._noted
+    def new_notes(self, notes: Sequence[Note]) -> list[Note]:
+        """Return those lines of the service's own that are not there, each once."""
+        new: dict[int, Note] = {}
+        for note in notes:
+            number = _fingerprint(note)
+            if number not in self._noted:
+                new.setdefault(number, note)
+        return list(new.values())
 
     # ---- adding
 
@@ -150,16 +165,20 @@ class LogFiles:
         _write(self.path(None), at, text)
         return Record(RecordKind.FULL, DAEMON, attempt, 0, len(text), state.last[0])
 
-    def add_note(self, source: int, text: str, time_ns: int, attempt: int) -> None:
-        """Add a line of the service's own.
+    def add_notes(self, notes: Sequence[Note]) -> None:
+        """Add lines of the service's own.
 
         Raises:
             OSError: nothing was added.
         """
-        state, merged = _format(self._state, time_ns, source, text.encode() + b"\n", new_line=True)
-        _write(self.path(None), self.size_bytes, merged)
-        number = _fingerprint(source, text, attempt)
-        self._commit([Record(RecordKind.NOTE, source, attempt, 0, len(merged), state.last[0], number)])
+        state, merged, records = self._state, [], []
+        for note in notes:
+            state, text = _format(state, note.time_ns, note.source, note.text.encode() + b"\n", new_line=True)
+            merged.append(text)
+            number = _fingerprint(note)
+            records.append(Record(RecordKind.NOTE, note.source, note.attempt, 0, len(text), state.last[0], number))
+        _write(self.path(None), self.size_bytes, b"".join(merged))
+        self._commit(records)
 
     def add_end(self) -> None:
         """Put everything on the disk for good; the job is over.
@@ -205,15 +224,27 @@ class LogFiles:
 
     # ---- after a start of the service
 
+    def make(self) -> bool:
+        """Make the directory; tells whether it was not there, so that there is nothing in it to be found.
+
+        Raises:
+            OSError
+        """
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(self.directory), 0o711)
+        try:
+            os.mkdir(self.directory, 0o750)
+        except FileExistsError:
+            return False
+        return True
+
     def recover(self) -> None:
         """Find what counts in files that may have been left anyhow, and cut off the rest.
 
         Raises:
             OSError
         """
-        for path, mode in ((os.path.dirname(self.directory), 0o711), (self.directory, 0o750)):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(path, mode)
+        self.make()
         job_bytes = _size(self.path(None))
         raw_bytes: dict[int, int] = {}
         for record in read_records(self._index_path):
@@ -270,8 +301,8 @@ def _worker_of(name: str) -> int | None:
     return int(number) if number.isdigit() else None
 
 
-def _fingerprint(source: int, text: str, attempt: int) -> int:
-    return int.from_bytes(blake2b(f"{attempt} {source} {text}".encode(), digest_size=8).digest())
+def _fingerprint(note: Note) -> int:
+    return int.from_bytes(blake2b(f"{note.attempt} {note.source} {note.text}".encode(), digest_size=8).digest())
 
 
 def _slices(pieces: Sequence[tuple[int, int]], data: bytes) -> Iterator[tuple[int, bytes]]:

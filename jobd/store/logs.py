@@ -14,21 +14,29 @@ A job's log has a cap: a job that prints in an endless loop shall not take the o
 anybody reads, and let pass what is promised to pass, a line of a gigabyte, with as much again before and after it.
 What comes beyond is dropped and said once in `job.log`; the process's file just ends. It is acknowledged like the
 rest: nothing holds the job up.
+
+Of the lines and short outputs of a job that runs for a moment, what costs most is to change to a thread and back. So
+they are written at once where the disk is quick (`pfs.disk.quick`); what is long, or waits for the platters, is not.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from jobd.store.logfiles import DAEMON, PREPARE, LogFiles
+from jobd.logformat import LOG_BYTES_MAX
+from jobd.store.logfiles import DAEMON, PREPARE, LogFiles, Note
 from pfs.disk.system import translate
 from pfs.errors import Kind, PfsError
 
-__all__ = ["DAEMON", "LOG_BYTES_MAX", "PREPARE", "JobLog", "LogStore"]
+__all__ = ["DAEMON", "LOG_BYTES_MAX", "PREPARE", "JobLog", "LogStore", "Note"]
 
-LOG_BYTES_MAX = 4 << 30
 THREADS_MAX = 8
+SHORT_BYTES_MAX = 16 * 1024
+
+
+# runs what touches the disk for a moment; the disk's errors come out as `PfsError`
+Run = Callable[[Callable[[], None]], Awaitable[None]]
 
 
 class JobLog:
@@ -81,11 +89,13 @@ class LogStore:
 
     Args:
         root: the directory `jobs` of the data root.
+        run: runs what is short, at once where it can; in threads, where it is not given.
         bytes_max: the cap of each job's log.
     """
 
-    def __init__(self, root: str, *, bytes_max: int = LOG_BYTES_MAX) -> None:
+    def __init__(self, root: str, run: Run | None = None, *, bytes_max: int = LOG_BYTES_MAX) -> None:
         self._root = root
+        self._run = self._in_thread if run is None else run
         self._bytes_max = bytes_max
         self._live: dict[int, JobLog] = {}
         self._threads = trio.CapacityLimiter(THREADS_MAX)
@@ -109,8 +119,16 @@ class LogStore:
         return log
 
     async def _look_up(self, job_id: int, log: JobLog) -> None:
-        log.files = self._files(job_id)
-        await self._do(log.files.recover)
+        log.files = files = self._files(job_id)
+        made = False
+
+        def make() -> None:
+            nonlocal made
+            made = files.make()
+
+        await self._do(make, long=False)
+        if not made:
+            await self._do(files.recover, long=True)
         log.is_known = True
         if log.over:
             self._live.pop(job_id, None)
@@ -120,7 +138,7 @@ class LogStore:
         if job_id in self._live:
             return await self.open(job_id)
         log = JobLog(self._files(job_id))
-        await self._do(log.files.measure)
+        await self._do(log.files.measure, long=False)
         return log
 
     async def offset_of(self, job_id: int, attempt: int, worker: int) -> int:
@@ -154,12 +172,13 @@ class LogStore:
             if log.over or stream.attempt != attempt:
                 return offset + len(data)
             if data and offset == stream.offset:
-                await self._do(lambda: log.files.add_output(attempt, worker, pieces, data))
+                is_long = len(data) > SHORT_BYTES_MAX
+                await self._do(lambda: log.files.add_output(attempt, worker, pieces, data), long=is_long)
                 log.tell_readers(worker, None)
             return log.files.stream(worker, attempt).offset
 
-    async def note(self, job_id: int, source: int, text: str, time_ns: int, attempt: int) -> None:
-        """Add a line of the service's own, of DAEMON, PREPARE or a worker (`Worker 0 started`).
+    async def notes(self, job_id: int, notes: Sequence[Note]) -> None:
+        """Add lines of the service's own, of DAEMON, PREPARE or a worker (`Worker 0 started`).
 
         A line that is there stays the only one of its attempt: what is done again after a crash is not told again.
 
@@ -168,8 +187,9 @@ class LogStore:
         """
         log = await self.open(job_id)
         async with log.lock:
-            if not log.over and not log.files.has_note(source, text, attempt):
-                await self._do(lambda: log.files.add_note(source, text, time_ns, attempt))
+            new = [note for note in log.files.new_notes(notes) if not log.over]
+            if new:
+                await self._do(lambda: log.files.add_notes(new), long=False)
                 log.tell_readers(None)
 
     async def end(self, job_id: int) -> None:
@@ -181,7 +201,7 @@ class LogStore:
         log = await self.open(job_id)
         async with log.lock:
             if not log.over:
-                await self._do(log.files.add_end)
+                await self._do(log.files.add_end, long=True)
             log.tell_readers()
             self._live.pop(job_id, None)
 
@@ -196,10 +216,13 @@ class LogStore:
         except OSError as error:
             raise translate(error) from None
 
-    async def _do(self, work: Callable[[], None]) -> None:
-        """Change files in a thread, to the end."""
+    async def _do(self, work: Callable[[], None], *, long: bool) -> None:
+        """Look at files or change them, to the end."""
         with trio.CancelScope(shield=True):
-            try:
-                await trio.to_thread.run_sync(work, limiter=self._threads)
-            except OSError as error:
-                raise translate(error) from None
+            await (self._in_thread(work) if long else self._run(work))
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        try:
+            await trio.to_thread.run_sync(work, limiter=self._threads)
+        except OSError as error:
+            raise translate(error) from None

@@ -1,14 +1,20 @@
 """Machines in SQL, and what administrators decided about them: which groups may use what, and short names of GPUs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import bindparam, insert, update
 from sqlmodel import Session, col, delete, select
 
+from jobd.identity import Cluster, check_cluster_name
+from jobd.scheduling.quotas import JobLimits
 from jobd.scheduling.shares import Usage
-from jobd.store.tables import AliasRow, NetworkRow, NodeRow, ReservationRow, Setting, UsageRow
-from pfs.accounts import Membership
+from jobd.store.limits import job_limits
+from jobd.store.tables import AliasRow, ClusterRow, NetworkRow, NodeRow, ReservationRow, Setting, UsageRow
+from pfs.accounts.store import Membership
+from pfs.audit.log import add, audited, record_now
+from pfs.audit.record import DONE
 from pfs.errors import Kind, PfsError
 from pfs.sql import Database
 
@@ -31,12 +37,14 @@ class Policy:
         gpu_groups: for which groups single GPUs are reserved, by UUID.
         aliases: the model for which an alias stands.
         members: the groups that a user is in.
+        quotas: what jobs may have at once, by holder (`jobd.scheduling.quotas`).
     """
 
     node_groups: Mapping[str, Groups] = field(default_factory=dict)
     gpu_groups: Mapping[str, Groups] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, Groups] = field(default_factory=dict)
+    quotas: Mapping[str, JobLimits] = field(default_factory=dict)
 
 
 class Nodes:
@@ -55,11 +63,57 @@ class Nodes:
 
     async def save_node(self, node: NodeRow) -> None:
         """Keep what a machine told of itself."""
+        await self.save_nodes([node])
+
+    async def save_nodes(self, nodes: Sequence[NodeRow], made: Cluster | None = None) -> None:
+        """Keep machines, and a cluster that was made for them, all at once."""
+        new = {node.id: record_now("node.register", f"nodes/{node.id}", DONE, name=node.name) for node in nodes}
 
         def work(session: Session) -> None:
-            session.merge(node)
+            if made is not None:
+                session.add(ClusterRow(id=made.id, owner=made.owner, name=made.name, is_default=made.is_default))
+                session.flush()
+            for node in nodes:
+                if session.get(NodeRow, node.id) is None:
+                    add(session, new[node.id])
+                session.merge(node)
 
         await self._database.write(work)
+
+    # ---- clusters
+
+    async def clusters(self) -> list[Cluster]:
+        """Return all clusters of all accounts."""
+        return await self._database.read(_clusters)
+
+    def clusters_now(self) -> list[Cluster]:
+        """Like `clusters`, for callers without an event loop."""
+        return self._database.read_now(_clusters)
+
+    async def rename_cluster(self, cluster_id: str, name: str) -> None:
+        """Give a cluster another name.
+
+        Raises:
+            PfsError: INVALID for what cannot be one, EXISTS when another one of the account has it, NOT_FOUND when
+                there is no such cluster.
+        """
+        await self._database.write(_renaming(cluster_id, name))
+
+    def rename_cluster_now(self, cluster_id: str, name: str) -> None:
+        """Like `rename_cluster`, for callers without an event loop."""
+        self._database.write_now(_renaming(cluster_id, name))
+
+    async def make_default(self, cluster_id: str) -> None:
+        """Let a cluster be the one that its account means when it names none.
+
+        Raises:
+            PfsError: NOT_FOUND when there is no such cluster.
+        """
+        await self._database.write(_defaulting(cluster_id))
+
+    def make_default_now(self, cluster_id: str) -> None:
+        """Like `make_default`, for callers without an event loop."""
+        self._database.write_now(_defaulting(cluster_id))
 
     async def usages(self) -> dict[str, float]:
         """Return what every user had."""
@@ -114,7 +168,8 @@ class Nodes:
             session.exec(delete(ReservationRow).where(*same))
             session.add_all(ReservationRow(node_id=node_id, gpu=gpu, group=group) for group in groups)
 
-        self._database.write_now(work)
+        on = f"nodes/{node_id}/{gpu}".rstrip("/")
+        self._database.write_now(audited("reservation.set", on, work, groups=",".join(sorted(groups)) or "none"))
 
     def alias_now(self, name: str, model: str | None) -> None:
         """Let `name` stand for a model of GPUs, and no more for what it stood for; None only the latter.
@@ -136,7 +191,7 @@ class Nodes:
                 raise PfsError(Kind.EXISTS, f"{model!r} has the alias {other.name!r} already; {cure}")
             session.merge(AliasRow(name=name, model=model))
 
-        self._database.write_now(work)
+        self._database.write_now(audited("alias.set", f"aliases/{name}", work, model=model or "none"))
 
     # ---- settings
 
@@ -149,13 +204,17 @@ class Nodes:
 
         return self._database.read_now(work)
 
-    def set_now(self, name: str, value: str) -> None:
-        """Keep a setting."""
+    def set_now(self, name: str, value: str, *, shown: str = "") -> None:
+        """Keep a setting.
+
+        Args:
+            shown: what the audit log tells of the value: some are secrets.
+        """
 
         def work(session: Session) -> None:
             session.merge(Setting(name=name, value=value))
 
-        self._database.write_now(work)
+        self._database.write_now(audited("setting.set", f"settings/{name}", work, value=shown))
 
 
 def add_usage(session: Session, usage: Usage) -> None:
@@ -167,7 +226,45 @@ def add_usage(session: Session, usage: Usage) -> None:
 
 
 def _nodes(session: Session) -> list[NodeRow]:
-    return list(session.exec(select(NodeRow).order_by(NodeRow.name)))
+    return list(session.exec(select(NodeRow).order_by(NodeRow.name, NodeRow.id)))
+
+
+def _clusters(session: Session) -> list[Cluster]:
+    rows = session.exec(select(ClusterRow).order_by(ClusterRow.owner, ClusterRow.name))
+    return [Cluster(row.id, row.owner, row.name, row.is_default) for row in rows]
+
+
+def _renaming(cluster_id: str, name: str) -> Callable[[Session], None]:
+    work = partial(_rename_cluster, cluster_id=cluster_id, name=name)
+    return audited("cluster.rename", f"clusters/{cluster_id}", work, name=name)
+
+
+def _rename_cluster(session: Session, cluster_id: str, name: str) -> None:
+    row = _cluster(session, cluster_id)
+    same = select(ClusterRow).where(ClusterRow.owner == row.owner, ClusterRow.name == check_cluster_name(name))
+    other = session.exec(same).first()
+    if other is not None and other.id != cluster_id:
+        raise PfsError(Kind.EXISTS, f"the cluster {other.id} has the name {name!r} already")
+    row.name = name
+    session.add(row)
+
+
+def _defaulting(cluster_id: str) -> Callable[[Session], None]:
+    return audited("cluster.default", f"clusters/{cluster_id}", partial(_make_default, cluster_id=cluster_id))
+
+
+def _make_default(session: Session, cluster_id: str) -> None:
+    owner = _cluster(session, cluster_id).owner
+    for row in session.exec(select(ClusterRow).where(ClusterRow.owner == owner)):
+        row.is_default = row.id == cluster_id
+        session.add(row)
+
+
+def _cluster(session: Session, cluster_id: str) -> ClusterRow:
+    row = session.get(ClusterRow, cluster_id)
+    if row is None:
+        raise PfsError(Kind.NOT_FOUND, f"there is no cluster {cluster_id}")
+    return row
 
 
 def _policy(session: Session) -> Policy:
@@ -180,7 +277,7 @@ def _policy(session: Session) -> Policy:
     for membership in session.exec(select(Membership)):
         members.setdefault(membership.user, set()).add(membership.group)
     aliases = {row.name: row.model for row in session.exec(select(AliasRow))}
-    return Policy(_frozen(nodes), _frozen(gpus), aliases, _frozen(members))
+    return Policy(_frozen(nodes), _frozen(gpus), aliases, _frozen(members), job_limits(session))
 
 
 def _frozen(groups: dict[str, set[str]]) -> dict[str, Groups]:

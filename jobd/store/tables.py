@@ -2,11 +2,14 @@
 
     job ──< jobevent          what happened, in order          draft      texts that people put into jobs/
      │ └─── jobspec           what was asked for; never        droperror  why the last one was refused
-     │                        written again
-     └──< job                 the tasks of an array            node       machines that ever registered
+     │                        written again                    cluster ──< node
+     └──< job                 the tasks of an array                       machines that ever registered
     jobname                   <name> → newest job of a user    setting    what `jobd init` decided
+    jobgroup                  whom jobs are shared with
     reservation  alias        what administrators decided      usage      what users had, for their fair share
-    network                   what was made between machines
+    network                   what was made between machines    closure    machines that take no new work
+    secret                    what users keep for their jobs, sealed
+    jobquota                  what users' and groups' jobs may have at once
 
 What is read of many jobs stands in the narrow row, so that no text of a spec is read, or written again, with it. The
 indices hold only rows that somebody looks for: what is not over, what a directory lists, the tasks of an array.
@@ -90,6 +93,16 @@ class JobName(SQLModel, table=True):
     job_id: int = Field(foreign_key="job.id", index=True)
 
 
+class JobGroup(SQLModel, table=True):
+    """A group that a job is shared with, for an array with all its tasks."""
+
+    __tablename__ = "jobgroup"
+    __table_args__ = (Index("ix_jobgroup_of_group", "group", "job_id"),)
+
+    job_id: int = Field(foreign_key="job.id", primary_key=True)
+    group: str = Field(primary_key=True)
+
+
 class DraftRow(SQLModel, table=True):
     """A text in `jobs/`: a spec that was or will be submitted, or scratch of some program.
 
@@ -129,17 +142,38 @@ class DropError(SQLModel, table=True):
     time_ns: int = Field(sa_type=BigInteger)
 
 
+class ClusterRow(SQLModel, table=True):
+    """A cluster of the datacenter (`owner` is "") or of a user."""
+
+    __tablename__ = "cluster"
+    __table_args__ = (UniqueConstraint("owner", "name"),)
+
+    id: str = Field(primary_key=True)
+    owner: str
+    name: str
+    is_default: bool
+
+
 class NodeRow(SQLModel, table=True):
-    """A machine that registered.
+    """A machine that registered: an instance of a node (`jobd.identity`).
 
     Attributes:
+        entry_id: the id of the node.
+        instance: the token by which the machine is known again; "" for one that nobody is any more.
+        owner: the user for whom alone it works; "" for one of the datacenter.
+        said: what it last said of who it is.
         gpus: of each GPU its uuid, index, model and memory_bytes, as the machine tells them.
     """
 
     __tablename__ = "node"
 
     id: str = Field(primary_key=True)
-    name: str = Field(unique=True)
+    entry_id: str = Field(index=True)
+    name: str
+    cluster_id: str = Field(foreign_key="cluster.id")
+    owner: str = ""
+    instance: str = ""
+    said: str = ""
     attrs: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     runtimes: list[str] = Field(sa_column=Column(JSON, nullable=False))
     gpus: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
@@ -156,6 +190,17 @@ class ReservationRow(SQLModel, table=True):
     node_id: str = Field(foreign_key="node.id", primary_key=True)
     gpu: str = Field(default="", primary_key=True)
     group: str = Field(primary_key=True)
+
+
+class ClosureRow(SQLModel, table=True):
+    """A machine that takes no new work, and why; `by` is who drained it, "" where the service set it aside."""
+
+    __tablename__ = "closure"
+
+    node_id: str = Field(foreign_key="node.id", primary_key=True)
+    by: str
+    why: str
+    since_ns: int = Field(sa_type=BigInteger)
 
 
 class AliasRow(SQLModel, table=True):
@@ -184,6 +229,28 @@ class UsageRow(SQLModel, table=True):
     user: str = Field(foreign_key="user.name", primary_key=True)
     value: float
     time_ns: int = Field(sa_type=BigInteger)
+
+
+class JobQuotaRow(SQLModel, table=True):
+    """What the jobs of a user (`ann`) or of a group (`groups/vision`) may have at once; None is no limit."""
+
+    __tablename__ = "jobquota"
+
+    holder: str = Field(primary_key=True)
+    running: int | None = None
+    waiting: int | None = None
+    gpus: int | None = None
+
+
+class SecretRow(SQLModel, table=True):
+    """What a user keeps under a name, sealed (`jobd.store.secrets`)."""
+
+    __tablename__ = "secret"
+
+    user: str = Field(foreign_key="user.name", primary_key=True)
+    name: str = Field(primary_key=True)
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    changed_at_ns: int = Field(sa_type=BigInteger)
 
 
 class Setting(SQLModel, table=True):
