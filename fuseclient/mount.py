@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
 import trio
 
@@ -27,6 +28,7 @@ from fuseclient.kernel.identity import Identity, Ids
 from fuseclient.kernel.ops import Ops
 from fuseclient.kernel.prune import prune
 from fuseclient.kernel.recall import Recall
+from fuseclient.kernel.seam import Listener
 from fuseclient.kernel.session import PlainSession, Session, connect
 from fuseclient.kernel.telling import forget_attributes, forget_name
 from fuseclient.mountpoints import canonical, unmount
@@ -73,6 +75,7 @@ async def run(
     *,
     allow_other: bool,
     ready: Callable[[], None],
+    owner: Owner | None = None,
     identity: Ids = Ids.SQUASHED,
     blocks: BlockCache | None = None,
     flags: Set[str] = frozenset(),
@@ -87,6 +90,7 @@ async def run(
         mountpoint: an empty directory.
         allow_other: other users of the machine may use the mount; to the server they are the user who mounts.
         ready: called once when the mount is in use.
+        owner: as whose everything is shown, where that is not the user who mounts.
         identity: how the mount treats owners.
         blocks: where blocks of files are kept on the local disk.
         flags: what the kernel shall see to: any of `ro`, `noexec` and `suid`.
@@ -102,7 +106,7 @@ async def run(
     memory.keep_pieces()
     point = canonical(mountpoint)
     cached = {name: _copied(name, each, blocks, journals) for name, each in filesystems.items()}
-    ops = Ops(cached, Identity(identity, Owner(os.getuid(), os.getgid())))
+    ops = Ops(cached, Identity(identity, owner or Owner(os.getuid(), os.getgid())))
     for name, each in filesystems.items():
         recall = Recall(ops.tree, name, cached[name], forget_attributes, forget_name)
         cached[name].tell(recall.adopted, recall.undone)
@@ -144,6 +148,7 @@ async def _serve(
     settle: Callable[[], Awaitable[None]],
 ) -> None:
     mounted = True
+    before: dict[int, Any] = {}
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ops.held.watch)
@@ -151,7 +156,9 @@ async def _serve(
 
             async def stop() -> None:
                 nonlocal mounted
-                with trio.open_signal_receiver(*_SIGNALS) as signals:  # a second signal changes nothing
+                # whoever tells it to end once more, until all is sent, changes nothing
+                before.update({number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS})
+                with trio.open_signal_receiver(*_SIGNALS) as signals:
                     async for _ in signals:
                         break
                     mounted = not await _detach(point)
@@ -159,7 +166,8 @@ async def _serve(
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(stop)
-            await session.main(tasks_min=TASKS_MIN, tasks_max=TASKS_MAX)
+            listener = Listener(lambda: operations.asked, ops.held.be_told, ops.held.hear)
+            await session.main(tasks_min=TASKS_MIN, tasks_max=TASKS_MAX, listener=listener)
             nursery.cancel_scope.cancel()
     finally:
         try:
@@ -169,6 +177,8 @@ async def _serve(
                 await ops.files.release_all()
         finally:
             session.close(unmount=mounted)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 async def _settle(filesystems: Sequence[CachedFileSystem]) -> None:

@@ -364,5 +364,6 @@ class Copies:
 
 
 def _made_by_server_s(attr: Attr) -> float:
-    """Return how long a directory holds that the server makes and does not lease, such as `home`."""
-    return attr.valid_s if attr.node_id >> 63 and attr.type is NodeType.DIRECTORY else 0.0
+    """Return how long a directory holds with its names that the server makes and does not lease, such as `home`."""
+    made = attr.node_id >> 63 and attr.type is NodeType.DIRECTORY and not attr.volatile
+    return attr.valid_s if made else 0.0

@@ -337,11 +337,16 @@ class CachedFile(PromptFile):
                 self._fs.copies.touch(self.node_id)
 
     async def flush(self, closing: Closing) -> None:
-        """A descriptor was closed: the server has everything when this returns."""
+        """A descriptor was closed: the server has everything when this returns.
+
+        Also what was written through other openings: the kernel gives pages of a mapping to any of them.
+        """
+        await self._fs.settle_others(self)
         await self._writer.flush()
 
     async def fsync(self) -> None:
         """Return when the server's disk has it."""
+        await self._fs.settle_others(self)
         await self._writer.flush()
         await self._ask(lambda file: file.fsync())
 

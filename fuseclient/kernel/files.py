@@ -180,7 +180,8 @@ class Files:
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         """Write all of `data`; return its length."""
         handle = self._tree.handles.file(fh)
-        handle.unflushed = True
+        for each in self._tree.handles.files_of(handle.number):  # pages of a mapping come through any of them
+            each.unflushed |= each is handle or _may_have_mapped(each)
         self._tree.inodes.touch(handle.number)
         try:
             written = await self._write(handle, offset, data)
@@ -363,6 +364,11 @@ class Files:
         places = self._tree.inodes.places(handle.number)
         path = "/".join(places[0]) if places else handle.path
         return await trio.to_thread.run_sync(_how_it_closes, handle.number, path, self._writers.get(handle.fh))
+
+
+def _may_have_mapped(handle: FileHandle) -> bool:
+    """Tell whether a program can write to the file through a mapping of this opening."""
+    return OpenFlags.READ | OpenFlags.WRITE in handle.flags and _is_plain(handle.attr)
 
 
 def _is_plain(attr: Attr) -> bool:

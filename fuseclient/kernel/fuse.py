@@ -62,6 +62,7 @@ def answered(handler: Handler[P, R], deadline_s: float = DEADLINE_S, at_once: At
     @functools.wraps(handler)
     async def answer(operations: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> R:
         operations.busy += 1
+        operations.asked += 1
         try:
             if at_once is not None and (known := at_once(operations, *args, **kwargs)) is not None:
                 return known  # type: ignore[no-any-return]
@@ -104,6 +105,7 @@ class Operations(pyfuse3.Operations):
     """The handlers of one mount.
 
     Attributes:
+        asked: how many requests came so far.
         status: says what `fuseclient.status.ATTRIBUTE` of the mount's root is; given before the first use.
     """
 
@@ -114,13 +116,14 @@ class Operations(pyfuse3.Operations):
     def __init__(self, ops: Ops) -> None:
         super().__init__()
         self._ops = ops
-        self.busy = 0
+        self.busy = self.asked = 0
         self._shown = 0
         self.traffic = Traffic()
         self.started = trio.Event()
 
     def init(self) -> None:
         """The kernel has said hello."""
+        self.asked += 1
         self.started.set()
 
     def _lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes | None:
@@ -134,6 +137,7 @@ class Operations(pyfuse3.Operations):
         return self._attributes(await self._ops.lookup(parent_inode, _text(name)))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        self.asked += 1
         try:
             self._ops.forget(inode_list)
         except Exception:  # nobody waits for an answer
@@ -362,7 +366,7 @@ class Operations(pyfuse3.Operations):
         attr, entry, identity = node.attr, pyfuse3.EntryAttributes(), self._ops.identity
         owner = identity.shown(attr)
         entry.st_ino, entry.generation = node.number, node.generation
-        entry.entry_timeout = entry.attr_timeout = 0 if attr.volatile else attr.valid_s
+        entry.entry_timeout = entry.attr_timeout = attr.valid_s
         entry.st_mode = _BITS[attr.type] | identity.mode(attr.mode)
         entry.st_uid, entry.st_gid, entry.st_nlink = owner.uid, owner.gid, attr.nlink
         entry.st_size = 0 if attr.stream else attr.size

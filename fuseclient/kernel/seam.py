@@ -13,6 +13,10 @@ instead something that
     yields     after sixteen requests, or a millisecond, whatever comes first, so that streams, timers and the
                network get their turn while programs ask without a break.
 
+It hears besides what pyfuse3 keeps to itself: that a program which waits for an answer was sent a signal
+(FUSE_INTERRUPT). libfuse takes note of that and no handler is asked; so whatever is taken without a handler being asked
+is taken for it. Who needs to know looks for the program (`fuseclient.kernel.held`), and one look too many does no harm.
+
 The lock that pyfuse3 puts around this is passed on only when its holder has something else to wait for. Looking
 again and again instead of sleeping gains next to nothing beside this, and costs CPU.
 """
@@ -20,7 +24,8 @@ again and again instead of sleeping gains next to nothing beside this, and costs
 import contextlib
 import logging
 import select
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -36,8 +41,23 @@ STAY_S = 0.0001
 _SELECTABLE_MAX = 1023  # select(2) knows no higher numbers
 
 
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Wants to hear of signals.
+
+    Attributes:
+        asked: tells how often a handler was asked so far.
+        hears: called once the listening begins, with whether it does.
+        hear: called when a program that waits was sent a signal.
+    """
+
+    asked: Callable[[], int]
+    hears: Callable[[bool], None]
+    hear: Callable[[], None]
+
+
 @contextlib.contextmanager
-def polling(*, enabled: bool = True) -> Iterator[bool]:
+def polling(*, enabled: bool = True, listener: Listener | None = None) -> Iterator[bool]:
     """Let pyfuse3 wait this way inside of the context, and as it does by itself after it.
 
     Args:
@@ -46,13 +66,16 @@ def polling(*, enabled: bool = True) -> Iterator[bool]:
     Yields:
         Whether pyfuse3 waits this way; not when it is a version that does not take trio from where this one does.
     """
-    if not enabled or getattr(pyfuse3, "trio", None) is not trio:
+    works = enabled and getattr(pyfuse3, "trio", None) is trio
+    if listener is not None:
+        listener.hears(works)
+    if not works:
         if enabled:
             log.debug("this pyfuse3 takes trio from elsewhere: it waits for requests in its own way")
         yield False
         return
     module: Any = pyfuse3
-    module.trio = Waiting()
+    module.trio = Waiting(listener)
     try:
         yield True
     finally:
@@ -100,8 +123,10 @@ class Turn(trio.abc.Instrument):
 class Waiting:
     """What pyfuse3 takes for the module trio, and for `trio.lowlevel`."""
 
-    def __init__(self) -> None:
+    def __init__(self, listener: Listener | None = None) -> None:
         self.lowlevel = self
+        self._listener = listener
+        self._asked = -1  # when the last request was taken
         self._fd = -1
         self._poll = select.poll()
         self._loop_fd, self._due = _loop()
@@ -121,6 +146,9 @@ class Waiting:
         Raises:
             trio.ClosedResourceError: the descriptor is about to be closed.
         """
+        listener = self._listener
+        if listener is not None and listener.asked() == self._asked:
+            listener.hear()
         if fd != self._fd:
             self._fd, self._poll = fd, select.poll()
             self._poll.register(fd, select.POLLIN)
@@ -131,6 +159,8 @@ class Waiting:
             await trio.lowlevel.wait_readable(fd)
             self._taken, self._yielded_s = 0, perf_counter()
         self._taken += 1
+        if listener is not None:
+            self._asked = listener.asked()
 
     def _stay(self, fd: int) -> bool:
         """Give a program the time to ask its next question; tell whether it has."""

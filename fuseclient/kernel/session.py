@@ -29,6 +29,7 @@ import trio
 from fuseclient import mountpoints
 from fuseclient.kernel import seam
 from fuseclient.kernel.negotiation import agreed
+from fuseclient.kernel.seam import Listener
 from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
@@ -70,15 +71,18 @@ class Session:
         self._hello = hello
         self._set_id_bits = set_id_bits
 
-    async def main(self, *, tasks_min: int, tasks_max: int, look_first: bool = True) -> None:
+    async def main(
+        self, *, tasks_min: int, tasks_max: int, look_first: bool = True, listener: Listener | None = None
+    ) -> None:
         """Serve until it is unmounted.
 
         Args:
             tasks_min: how many requests are waited for at once, at least.
             tasks_max: how many requests are under way at once, at most.
             look_first: wait as `fuseclient.kernel.seam` does.
+            listener: wants to hear of signals.
         """
-        with seam.polling(enabled=look_first):
+        with seam.polling(enabled=look_first, listener=listener):
             await self._agree()
             await _answer(tasks_min, tasks_max)
 
@@ -129,9 +133,11 @@ class Session:
 class PlainSession:
     """A mount that libfuse has made by itself."""
 
-    async def main(self, *, tasks_min: int, tasks_max: int, look_first: bool = True) -> None:
+    async def main(
+        self, *, tasks_min: int, tasks_max: int, look_first: bool = True, listener: Listener | None = None
+    ) -> None:
         """Serve until it is unmounted; as `Session.main`."""
-        with seam.polling(enabled=look_first):
+        with seam.polling(enabled=look_first, listener=listener):
             await _answer(tasks_min, tasks_max)
 
     def close(self, *, unmount: bool) -> None:

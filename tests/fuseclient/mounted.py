@@ -63,14 +63,14 @@ def command(arguments: list[str]) -> int:
     import click
 
     from cli import config
-    from cli.mount import mount_command
-    from cli.mountoptions import Options
-    from cli.umount import umount_command
+    from cli.mount.command import mount_command
+    from cli.mount.options import Options
+    from cli.mount.umount import umount_command
     from pfs.client import filesystem as client
 
     @asynccontextmanager
     async def open_filesystem(
-        endpoint: str, token: str, ca: str | None = None, *, shortcut: bool = True
+        endpoint: str, token: str, ca: str | None = None, *, shortcut: bool = True, own: object = None
     ) -> AsyncIterator[MemoryFileSystem]:
         if endpoint == "down":
             raise PfsError(Kind.UNREACHABLE, "no connection to the server at down")

@@ -1,6 +1,7 @@
 """Copies of nodes: what is listed from them again as it is, and what ends that."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -98,6 +99,13 @@ def test_the_names_of_a_directory_that_the_server_makes_hold_for_their_time() ->
     copies = filled(Copies(), attr(HOME, NodeType.DIRECTORY, leased=False))
     assert copies.listing(HOME, NOW_S + 9) is not None
     assert copies.listing(HOME, NOW_S + 10) is None
+
+
+def test_the_names_of_a_volatile_directory_are_never_kept() -> None:
+    jobs = replace(attr(HOME, NodeType.DIRECTORY, leased=False), volatile=True)
+    copies = filled(Copies(), jobs)
+    assert copies.names(HOME, NOW_S) is None
+    assert copies.attr(HOME, NOW_S) is None
 
 
 def test_what_holds_for_a_moment_is_listed_for_that_moment() -> None:

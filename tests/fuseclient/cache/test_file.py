@@ -15,7 +15,7 @@ from fuseclient.cache.blockindex import BLOCK_BYTES
 from fuseclient.cache.blocks import BlockCache
 from fuseclient.cache.file import CachedFile
 from fuseclient.cache.filesystem import CachedFileSystem
-from pfs.api import OpenFlags
+from pfs.api import Closing, OpenFlags
 from tests.fuseclient.cache.test_coherence import leasing
 from tests.fuseclient.cache.test_filesystem import Server
 from tests.memoryfs import MemoryFile
@@ -203,5 +203,25 @@ def test_closing_the_file_ends_it(scenario: Callable[..., None]) -> None:
                 assert await file.read(place, PAGE) == DATA[place : place + PAGE]
             await file.release()
             await settled(fs)
+
+    scenario(test)
+
+
+@pytest.mark.parametrize("end", ["flush", "fsync"])
+def test_the_end_of_one_opening_gives_the_server_what_came_through_another(
+    scenario: Callable[..., None], end: str
+) -> None:
+    async def test(server: Server, fs: CachedFileSystem, asked: list[tuple[int, int]]) -> None:
+        mapped, other = [await fs.open("big", READ | WRITE, 0) for _ in range(2)]
+        assert isinstance(other, CachedFile)
+        for text in (b"first", b"second"):  # what comes first is sent at once
+            await other.write(0, text)
+        assert other.dirty
+        await (mapped.flush(Closing.LAST) if end == "flush" else mapped.fsync())
+        assert not other.dirty
+        [content] = await server.contents("", ["big"], len(DATA))
+        assert content.data.startswith(b"second")
+        for file in (mapped, other):
+            await file.release()
 
     scenario(test)

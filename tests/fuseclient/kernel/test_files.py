@@ -485,3 +485,21 @@ def test_ordinary_files_ask_nobody_how_their_writers_end(run: Run, monkeypatch: 
         assert kernel.fs.calls["flush"] == 1
 
     run(main)
+
+
+def test_an_opening_that_may_be_mapped_is_flushed_when_pages_came_through_another(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("f", b"0123456789")
+        async with (
+            kernel.opened("dc1/f", READ_WRITE) as mapped,
+            kernel.opened("dc1/f", READ_WRITE) as other,
+            kernel.opened("dc1/f", READ) as reader,
+        ):
+            await kernel.files.write(other, 0, b"abc")
+            assert kernel.files.flush_at_once(reader)
+            assert "flush" not in kernel.fs.calls
+            await kernel.files.flush(mapped)
+            assert kernel.fs.calls["flush"] == 1
+
+    run(main)

@@ -5,6 +5,7 @@ import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from fuseclient.kernel.held import Interrupted
 from fuseclient.kernel.identity import Identity, Ids
 from fuseclient.kernel.inodes import ROOT
 from fuseclient.kernel.ops import Ops
-from pfs.api import Owner
+from pfs.api import Attr, Owner
 from pfs.errors import Kind, PfsError
 from tests.fuseclient.asking import MOUNTER, Kernel
 from tests.fuseclient.cache.test_coherence import leasing
@@ -130,6 +131,24 @@ def test_what_changes_by_itself_is_not_kept(run: Run, stream: bool, size: int) -
         assert found.st_blocks == (size > 0)
         opened = await mounted.operations.open(found.st_ino, os.O_RDONLY, CONTEXT)
         assert (opened.direct_io, opened.keep_cache, opened.nonseekable) == (True, False, False)
+
+    run(main)
+
+
+def test_a_directory_of_changing_names_is_walked_through_without_asking_for_it_each_time(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        mounted = Mounted()
+        mounted.fs.put("jobs/1")
+        real = mounted.fs.getattr
+
+        async def getattr_(path: str) -> Attr:
+            return replace(await real(path), volatile=True, valid_s=1.0)
+
+        monkeypatch.setattr(mounted.fs, "getattr", getattr_)
+        found = await mounted.operations.lookup(DC1, b"jobs", CONTEXT)
+        assert (found.entry_timeout, found.attr_timeout) == (1.0, 1.0)
 
     run(main)
 

@@ -120,6 +120,25 @@ def test_a_reader_who_is_not_the_opener_is_found(
     assert run(lambda: hold_while(HeldReads(), os.getpid(), send)) == "interrupted"
 
 
+@pytest.mark.parametrize("of_opener", [None, True], ids=["runs at that moment", "waits for another answer"])
+def test_an_opener_who_seems_to_wait_does_not_hide_the_reader(
+    run: Run, reader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, of_opener: bool | None
+) -> None:
+    monkeypatch.setattr(procs, "waits_for_fuse", lambda tid, proc="": True if tid == reader.pid else of_opener)
+    monkeypatch.setattr(procs, "holders", lambda wanted, proc="": {1000: [Holder(reader.pid, False)]})
+    reads = HeldReads()
+    reads.be_told(True)
+    monkeypatch.setattr(held, "LOOK_SELDOM_S", 0.2)
+
+    async def look_and_send() -> None:
+        await trio.sleep(LONG_ENOUGH_TO_BE_SEEN_S)
+        monkeypatch.setattr(held, "LOOK_SELDOM_S", 60.0)
+        reader.send_signal(signal.SIGTERM)
+        reads.hear()
+
+    assert run(lambda: hold_while(reads, os.getpid(), look_and_send)) == "interrupted"
+
+
 def test_a_reader_whom_nobody_finds_is_let_go_after_15_s(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(procs, "waits_for_fuse", lambda tid, proc="": False)
     monkeypatch.setattr(procs, "holders", lambda wanted, proc="": {1000: []})
@@ -134,6 +153,81 @@ def test_a_reader_whom_nobody_finds_is_let_go_after_15_s(monkeypatch: pytest.Mon
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=trio.testing.MockClock(rate=1000))
+
+
+def test_who_is_told_of_signals_looks_when_there_is_one_and_hardly_ever_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+    monkeypatch.setattr(held, "_find_signalled", lambda reads, now_s: looks.append(now_s) or reads)
+
+    async def main() -> None:
+        reads = HeldReads()
+        reads.be_told(True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads.watch)
+            nursery.start_soon(end_when_heard, reads)
+            with pytest.raises(Interrupted):
+                await reads.hold(1000, "dc1/log", os.getpid(), trio.sleep_forever)
+            nursery.cancel_scope.cancel()
+
+    async def end_when_heard(reads: HeldReads) -> None:
+        await trio.sleep(held.LOOK_SELDOM_S / 2)
+        assert looks == []
+        reads.hear()
+
+    trio.run(main, clock=trio.testing.MockClock(rate=20))
+    assert len(looks) == 1
+
+
+def test_what_only_sounds_like_a_signal_however_often_makes_a_look_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[float] = []
+    monkeypatch.setattr(held, "_find_signalled", lambda reads, now_s: looks.append(now_s) or [])
+
+    async def main() -> float:
+        reads = HeldReads()
+        reads.be_told(True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads.watch)
+            nursery.start_soon(reads.hold, 1000, "dc1/log", os.getpid(), trio.sleep_forever)
+            began_s = trio.current_time()
+            for _ in range(200):
+                await trio.sleep(held.LOOK_EVERY_S / 10)
+                reads.hear()
+            nursery.cancel_scope.cancel()
+        return trio.current_time() - began_s
+
+    lasted_s = trio.run(main, clock=trio.testing.MockClock(rate=2))
+    assert 1 <= len(looks) <= lasted_s / held.LOOK_EVERY_S + 2
+
+
+def test_a_read_that_comes_in_just_after_its_signal_is_ended(run: Run, reader: subprocess.Popen[bytes]) -> None:
+    async def main() -> None:
+        reads = HeldReads()
+        reads.be_told(True)
+        reader.send_signal(signal.SIGTERM)
+        reads.hear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads.watch)
+            await trio.sleep(LONG_ENOUGH_TO_BE_SEEN_S)
+            with pytest.raises(Interrupted), trio.fail_after(held.LOOK_SELDOM_S / 2):
+                await reads.hold(1000, "dc1/log", reader.pid, trio.sleep_forever)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_a_word_of_the_kernel_that_was_lost_is_made_up_for(
+    reader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "LOOK_SELDOM_S", 0.2)
+    reads = HeldReads()
+    reads.be_told(True)
+
+    async def send() -> None:
+        reader.send_signal(signal.SIGTERM)
+
+    assert trio.run(hold_while, reads, reader.pid, send) == "interrupted"
 
 
 def test_nothing_is_looked_at_while_nothing_waits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from fuseclient.kernel import seam
-from fuseclient.kernel.seam import Turn, Waiting, polling
+from fuseclient.kernel.seam import Listener, Turn, Waiting, polling
 
 FOREVER_S = 30
 Pair = tuple[socket.socket, socket.socket]
@@ -64,6 +64,33 @@ async def turns_while(waiting: Waiting, fd: int, requests: int) -> int:
             await waiting.wait_readable(fd)
         trio.lowlevel.remove_instrument(turns)
     return turns.count
+
+
+# -- hearing ---------------------------------------------------------------------------------------------------------
+
+
+@trio.testing.trio_test
+async def test_what_is_taken_without_a_handler_being_asked_is_word_of_a_signal(pair: Pair) -> None:
+    asked, heard = 0, []
+    waiting = Waiting(Listener(lambda: asked, lambda _: None, lambda: heard.append(asked)))
+    pair[1].send(b"x")
+    for unasked in (1, 3):  # numbers of the requests of which no handler is asked
+        for number in range(5):
+            await waiting.wait_readable(pair[0].fileno())
+            asked += number != unasked
+    await waiting.wait_readable(pair[0].fileno())
+    assert heard == [1, 7]
+
+
+def test_who_listens_is_told_whether_anything_will_be_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[bool] = []
+    listener = Listener(int, heard.append, lambda: None)
+    with polling(listener=listener), polling(enabled=False, listener=listener):
+        pass
+    monkeypatch.setattr(pyfuse3, "trio", None)
+    with polling(listener=listener):
+        pass
+    assert heard == [True, False, False]
 
 
 # -- waiting ---------------------------------------------------------------------------------------------------------
