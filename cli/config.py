@@ -13,7 +13,8 @@ or in that of its client, with the same fields:
     - {name: dc1, username: ann, token: pfs1.…, endpoint: "https://…"}
     current-datacenter: dc1
 
-An endpoint without a scheme means https. `ca` may name a file with the certificate authority to trust.
+An endpoint without a scheme means https. `ca` may name a file with the certificate authority to trust. Instead of the
+token, or beside it, `usercert` and `userkey` may name the files of a certificate and its key, which tell who one is.
 """
 
 import os
@@ -23,7 +24,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from pfs.errors import PfsError
+from pfs.errors import Kind, PfsError
+from pfs.keys import Pair
 from pfs.path import check_name
 
 FIELDS = ("username", "token", "endpoint", "ca", "password", "usercert", "userkey", "active")
@@ -37,13 +39,19 @@ class ConfigError(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Datacenter:
-    """One datacenter, as its user reaches it."""
+    """One datacenter, as its user reaches it.
+
+    Attributes:
+        token: "" where there is none.
+        own: the certificate that tells who one is.
+    """
 
     name: str
     username: str
     token: str
     endpoint: str
     ca: str | None
+    own: Pair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +73,11 @@ def config_path() -> str:
     return os.environ.get("PADDLE_CONFIG") or os.path.expanduser("~/.paddle/config")
 
 
-def load(path: str | None = None) -> Config:
+def load(path: str | None = None, *, needs_token: bool = True) -> Config:
     """Read the configuration; by default the user's.
+
+    Args:
+        needs_token: refuse a datacenter without one; who is about to log in has none.
 
     Raises:
         ConfigError: there is none, or it is not what this module's docstring says.
@@ -83,11 +94,11 @@ def load(path: str | None = None) -> Config:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} cannot be read: it is no text in UTF-8") from None
-    return parse(text, path)
+    return parse(text, path, needs_token=needs_token)
 
 
-def parse(text: str, path: str) -> Config:
-    """Return the configuration in `text`; `path` is for messages."""
+def parse(text: str, path: str, *, needs_token: bool = True) -> Config:
+    """Return the configuration in `text`; `path` is for messages, `needs_token` as of `load`."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -102,7 +113,7 @@ def parse(text: str, path: str) -> Config:
     if not isinstance(value, dict) or not value:
         raise ConfigError(f"{path} names no datacenter; write `<name>:` and below it username, token and endpoint")
     found, current = _entries(value, path)
-    datacenters = {name: _datacenter(name, entry, path) for name, entry in found}
+    datacenters = {name: _datacenter(name, entry, path, needs_token) for name, entry in found}
     if current is None:
         active = [name for name, entry in found if isinstance(entry, dict) and entry.get("active") is True]
         current = active[0] if active else next(iter(datacenters))
@@ -122,7 +133,7 @@ def _entries(value: dict[str, Any], path: str) -> tuple[list[tuple[str, Any]], s
     return entries, None if current is None else str(current)
 
 
-def _datacenter(name: str, entry: Any, path: str) -> Datacenter:
+def _datacenter(name: str, entry: Any, path: str, needs_token: bool) -> Datacenter:
     try:
         check_name(name)
     except PfsError:
@@ -132,15 +143,58 @@ def _datacenter(name: str, entry: Any, path: str) -> Datacenter:
     for field in entry:
         if field not in FIELDS:
             raise ConfigError(f"{path}: {name} has a field {field!r}; there are {', '.join(FIELDS)}")
+    own = _own(name, entry, path)
     for field in ("username", "token", "endpoint"):
+        if field == "token" and field not in entry and (own is not None or not needs_token):
+            continue
         if not isinstance(entry.get(field), str) or not entry[field]:
-            raise ConfigError(f"{path}: {name} has no {field}")
+            cure = "; get one with: paddle login" if field == "token" else ""
+            raise ConfigError(f"{path}: {name} has no {field}{cure}")
     endpoint = endpoint_of(entry["endpoint"])
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{path}: {name} has the endpoint {endpoint!r}; one looks like https://host:8470")
     ca = entry.get("ca")
-    return Datacenter(name, entry["username"], entry["token"], endpoint, None if ca is None else str(ca))
+    return Datacenter(name, entry["username"], entry.get("token", ""), endpoint, None if ca is None else _file(ca), own)
+
+
+def _own(name: str, entry: dict[str, Any], path: str) -> Pair | None:
+    given = [field for field in ("usercert", "userkey") if entry.get(field)]
+    if not given:
+        return None
+    if len(given) == 1:
+        raise ConfigError(f"{path}: {name} has {given[0]} alone; usercert and userkey go together")
+    return Pair(_file(entry["usercert"]), _file(entry["userkey"]))
+
+
+def lasting(own: Pair | None) -> Pair | None:
+    """Return a certificate that has not ended, or None for none.
+
+    Raises:
+        PfsError: UNAUTHENTICATED for one that has.
+    """
+    if own is None:
+        return None
+    import time
+
+    from pfs.certificates import read_certificate
+
+    try:
+        with open(own.certfile, "rb") as file:
+            ends_at_s = read_certificate(file.read()).ends_at_ns // 10**9
+    except OSError as error:
+        raise PfsError(Kind.INVALID, f"the certificate {own.certfile} cannot be read: {error.strerror}") from None
+    except PfsError as error:
+        raise PfsError(error.kind, f"{own.certfile}: {error.message}") from None
+    if ends_at_s <= time.time():
+        ended = time.strftime("%Y-%m-%d", time.gmtime(ends_at_s))
+        cure = "ask the administrator for another, or get a token with: paddle login"
+        raise PfsError(Kind.UNAUTHENTICATED, f"the certificate {own.certfile} ended on {ended}; {cure}")
+    return own
+
+
+def _file(value: object) -> str:
+    return os.path.expanduser(str(value))
 
 
 def endpoint_of(text: str) -> str:

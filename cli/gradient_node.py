@@ -3,50 +3,63 @@
 What it says of its progress goes to standard error, in the form of Go's log.
 """
 
-import argparse
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cli.build import own_build, own_version
 from cli.errors import only_error, status_of
-from cli.nodeoptions import PROGRAM, Settings, own_version, parse, settings_of
+from cli.loading import loading
+from cli.loglines import escaped
+from cli.node.options import PROGRAM, Settings, parse, settings_of
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     import trio
 
+    from cli.node.rules import NodeRules
+    from jobd.identity import Claim
     from jobd.node.docker import DockerRuntime
-    from jobd.node.gpus import Gpu
     from jobd.node.runtime import Runtime
+    from jobd.node.state import StateDir
+    from jobd.node.telemetry import GpuWatch
     from jobd.wire import Welcome
 
 END_TIMEOUT_S = 2.0
 ENGINE_PAUSE_S = 2.0
-GPUS_TIMEOUT_S = 60.0
+JOIN_PAUSE_S, JOIN_PAUSE_MAX_S = 1.0, 60.0
 
 
 def main() -> None:
     """Run the program."""
-    given = parse(sys.argv[1:])
-    sys.exit(status_of(PROGRAM, lambda: run(given, os.environ)))
+    sys.exit(status_of(PROGRAM, lambda: run(sys.argv[1:], os.environ)))
 
 
-def run(given: argparse.Namespace, env: Mapping[str, str]) -> int:
+def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Run the daemon until it is asked to end; return the exit status.
 
     Raises:
         PfsError: it cannot run as it was asked to.
     """
+    given = parse(list(arguments))
+    if (given.service or "false").lower() != "false":
+        from cli.node.service import unit
+
+        click.echo(unit(given, env), nl=False)
+        return 0
     import trio
 
     try:
@@ -76,35 +89,76 @@ async def _run(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    from jobd.node import attrs
-    from jobd.node.daemon import Daemon
-    from jobd.node.dataroot import DataRoot
-    from jobd.node.state import StateDir
-    from jobd.node.watchdog import Watchdog
-    from pfs.client.connection import connect_channel
+    with loading():
+        from cli.node.files import check_files, open_files
+        from cli.node.rules import read_rules
+        from jobd.node import attrs
+        from jobd.node.daemon import Daemon
+        from jobd.node.state import StateDir
+        from jobd.node.telemetry import GpuWatch
+        from jobd.node.watchdog import Watchdog
+        from pfs.client.connection import connect_channel
 
-    data_root = DataRoot(settings.data_root)
+    data_root = check_files(settings)
     with StateDir(settings.state_dir) as state:
-        _say(f"Starting {PROGRAM} {own_version()}")
+        _say(f"Starting {PROGRAM} {own_version()} {own_build()}")
+        settings = replace(settings, api_key=await _joined(settings, state))
         offer = attrs.offer(settings.cpus, settings.memory_bytes, settings.max_processes)
-        told = {**attrs.machine_attrs(own_version()), **offer}
-        found = await _gpus()
-        async with _runtimes(settings, state.path, state.instance, found) as (runtimes, docker, words):
+        gpus = GpuWatch(_say)
+        await gpus.look()
+        told = {**attrs.machine_attrs(own_version()), **gpus.attrs()}
+        rules = read_rules(settings, state.instance, data_root)
+        async with (
+            _runtimes(settings, state.path, state.instance, gpus, rules) as (runtimes, docker, words),
+            open_files(settings, data_root, state.instance, runtimes) as files,
+        ):
+            hosts = settings.api_host, settings.log_host
+            connect, connect_logs = (partial(connect_channel, host, settings.api_key) for host in hosts)
             daemon = Daemon(
-                lambda handler: connect_channel(settings.api_host, settings.api_key, handler),
+                connect,
                 runtimes,
                 state,
-                data_root,
-                name=settings.name,
-                attrs=told,
+                files,
+                claim=_claim(settings, state.instance),
+                attrs={**told, **offer, **rules.told(), **(docker.versions if docker else {})},
                 address=lambda: _own_address(settings),
                 watchdog=Watchdog(state.path),
-                gpus=[gpu.told for gpu in found],
+                gpus=gpus,
                 overlays=docker,
+                connect_logs=None if hosts[0] == hosts[1] else connect_logs,
                 tell=_say,
                 welcomed=_Greeting(settings.name, told, words),
             )
             await daemon.run()
+
+
+async def _joined(settings: Settings, state: "StateDir") -> str:
+    """Return the node's key; with a join token that is one of its own, for which the server is waited for."""
+    import trio
+
+    from cli.node.enrolling import joined_key
+    from pfs.keys import is_join_token
+
+    if not is_join_token(settings.api_key):
+        return settings.api_key
+    name, pause_s = settings.name or socket.gethostname(), JOIN_PAUSE_S
+    while True:
+        try:
+            join = partial(joined_key, settings.api_key, settings.api_host, state.path)
+            join = partial(join, machine=state.instance, name=name)
+            return await trio.to_thread.run_sync(join, abandon_on_cancel=True)
+        except PfsError as error:
+            if error.kind not in (Kind.UNREACHABLE, Kind.TIMED_OUT, Kind.TOO_MANY):
+                raise
+            _say(f"{error}; trying again")
+        await trio.sleep(pause_s)
+        pause_s = min(2 * pause_s, JOIN_PAUSE_MAX_S)
+
+
+def _claim(settings: Settings, token: str) -> "Claim":
+    from jobd.identity import Claim
+
+    return Claim(settings.name, settings.node_id, settings.cluster, settings.cluster_id, token)
 
 
 async def _own_address(settings: Settings) -> str:
@@ -113,53 +167,49 @@ async def _own_address(settings: Settings) -> str:
     return settings.address or await own_address(settings.api_host)
 
 
-async def _gpus() -> "list[Gpu]":
-    """Return the GPUs of this machine; a driver that hangs keeps a node from its other work for a while only."""
-    import trio
-
-    from jobd.node import gpus
-
-    with trio.move_on_after(GPUS_TIMEOUT_S):
-        return await trio.to_thread.run_sync(gpus.find, abandon_on_cancel=True)
-    _say(f"warning: NVIDIA's library has not told of its GPUs within {GPUS_TIMEOUT_S:.0f} s: going on without")
-    return []
-
-
 @asynccontextmanager
 async def _runtimes(
-    settings: Settings, state: Path, instance: str, gpus: Sequence["Gpu"]
+    settings: Settings, state: Path, instance: str, gpus: "GpuWatch", rules: "NodeRules"
 ) -> AsyncIterator[tuple[Mapping[str, "Runtime"], "DockerRuntime | None", str]]:
     """Give what can run tasks here, Docker among it once more, and a sentence about it.
 
     Raises:
         PfsError: UNSUPPORTED when there is nothing.
     """
+    from cli.node.files import check_engine
     from jobd.node import sandbox
     from jobd.node.runtime import RuntimeAway
+    from jobd.node.versions import warnings
 
     runtimes: dict[str, Runtime] = {}
     engine = None
     words = []
     async with AsyncExitStack() as stack:
         try:
-            engine = runtimes["docker"] = await _docker(settings.docker_url, state / "docker", instance, stack)
+            found = await _docker(settings.docker_url, state / "docker", instance, stack)
+            check_engine(settings)
+            engine = runtimes["docker"] = found
             words.append(f"docker ({settings.docker_url})")
         except RuntimeAway as error:
             words.append(f"no docker ({error})")
-        why_not = await sandbox.probe()
+        is_wanted = rules.rules.policy.sandbox or _has_tasks(state / "sandbox")
+        why_not = await sandbox.probe() if is_wanted else "the policy of this node"
         if why_not:
             words.append(f"no sandbox ({why_not})")
         else:
-            minors = {gpu.told.uuid: gpu.minor for gpu in gpus}
-            runtimes["sandbox"] = sandbox.SandboxRuntime(state / "sandbox", settings.sandbox_paths, minors)
+            rules.check_sandbox()
+            runtimes["sandbox"] = sandbox.SandboxRuntime(state / "sandbox", settings.sandbox_paths, gpus.files)
             words.append("sandbox")
         if not runtimes:
-            raise PfsError(Kind.UNSUPPORTED, f"nothing can run jobs on this machine: {', '.join(words)}")
-        if gpus:
-            words.append(", ".join(gpu.told.model for gpu in gpus))
-            if engine is not None and not engine.gives([gpu.told.uuid for gpu in gpus]):
+            cure = "" if os.geteuid() == 0 else "; use sudo"
+            raise PfsError(Kind.UNSUPPORTED, f"nothing can run jobs on this machine: {', '.join(words)}{cure}")
+        for warning in warnings(engine.versions if engine is not None else {}):
+            _say(f"warning: {warning}")
+        if gpus.told.gpus:
+            words.append(", ".join(gpu.model for gpu in gpus.told.gpus))
+            if engine is not None and not engine.gives([gpu.uuid for gpu in gpus.told.gpus]):
                 _say("warning: the engine has neither NVIDIA's runtime nor CDI: containers will not see their GPUs")
-        yield runtimes, engine, ", ".join(words)
+        yield rules.keep(runtimes, settings.docker_url, _say), engine, ", ".join(words)
 
 
 async def _docker(url: str, directory: Path, instance: str, stack: AsyncExitStack) -> "DockerRuntime":
@@ -201,7 +251,7 @@ class _Greeting:
             return
         self._said = True
         for what, value in (
-            ("name", self._name),
+            ("name", welcome.name),
             ("id", welcome.node_id),
             ("cluster", welcome.cluster),
             ("clusterId", welcome.cluster_id),
@@ -209,11 +259,14 @@ class _Greeting:
             ("runtimes", self._offer),
         ):
             _say(f"GradientNode {what}: {value}")
+        if self._name not in ("", welcome.name):
+            why = "it was renamed, or has jobs under that name still"
+            _say(f"warning: this node is called {welcome.name}, not {self._name}: {why}")
 
 
 def _say(text: str) -> None:
     # a line each, whatever somebody may have put into a name
-    click.echo(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {' '.join(text.split())}", err=True)
+    click.echo(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {escaped(' '.join(text.split()))}", err=True)
 
 
 class _SaidByLog(logging.Handler):

@@ -1,24 +1,28 @@
 """`jobd`: the server's program."""
 
 import os
-import re
 import sys
-from collections.abc import Callable
 from functools import partial
 
 import click
 
-from cli.administration import COMMANDS, data_root_option, database_option
 from cli.errors import run_command
+from cli.loading import loading
+from cli.loglines import log_lines
+from cli.server import accounts, address, administration, audits, clusters, quotas
+from cli.server.administration import data_root_option, database_option
+from pfs.audit.origin import SERVICE, acting
 
 DEFAULT_PORT = 8470
-DEFAULT_ENDPOINT = f"http://127.0.0.1:{DEFAULT_PORT}"
+DEFAULT_ENDPOINT = f"https://127.0.0.1:{DEFAULT_PORT}"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pfs-jobs", prog_name="jobd")
-def jobd() -> None:
+@click.pass_context
+def jobd(context: click.Context) -> None:
     """The server of a datacenter: a job service that is a file system."""
+    context.with_resource(acting(audits.person(), audits.terminal()))
 
 
 @jobd.command()
@@ -26,7 +30,12 @@ def jobd() -> None:
 @database_option
 @click.option("--datacenter", default="dc1", show_default=True, help="Its name, the first directory of every path.")
 @click.option("--admin", metavar="NAME", help="The first administrator. Default: you.")
+@click.option("--invite-admin", is_flag=True, help="Print a code with which the first administrator registers.")
 @click.option("--endpoint", default=DEFAULT_ENDPOINT, show_default=True, help="The URL that clients and nodes use.")
+@click.option(
+    "--name", "names", multiple=True, metavar="HOST", help="The server's certificate is for it, too; several."
+)
+@click.option("--tls-ca", metavar="FILE", help="Keys name this authority, instead of the datacenter's own; or none.")
 @click.option("--client-config", metavar="FILE", help="Write the administrator's `~/.paddle/config` there.")
 @click.option("--node-key", metavar="FILE", help="Write the key for gradient-node there.")
 @click.option("--pit-config", metavar="DIR", help="Write .pitconnect.txt and .pituser.txt there.")
@@ -36,23 +45,42 @@ def init(
     database: str | None,
     datacenter: str,
     admin: str | None,
+    invite_admin: bool,
     endpoint: str,
+    names: tuple[str, ...],
+    tls_ca: str | None,
     client_config: str | None,
     node_key: str | None,
     pit_config: str | None,
 ) -> None:
     """Make a new datacenter."""
-    from cli import serve as server
+    from cli.server.datacenter import default_data_root, make_datacenter
 
-    root = data_root or server.default_data_root()
-    name = admin or _own_name()
-    token, key = server.init(root, database, datacenter=datacenter, endpoint=endpoint, admin=name)
+    root = data_root or default_data_root()
+    if invite_admin and (admin or client_config or node_key or pit_config):
+        raise click.UsageError(
+            "who registers chooses their name, and takes their token then: --invite-admin stands alone"
+        )
+    name = None if invite_admin else admin or _own_name()
+    authority = address.authority(tls_ca)
+    made = make_datacenter(
+        root, database, datacenter=datacenter, endpoint=endpoint, admin=name, authority=authority, names=names
+    )
+    about = address.about_authority(made.authority)
+    said = f"Made the datacenter {datacenter} in {root}, at {endpoint}."
+    if name is None or made.token is None or made.node_key is None:
+        click.echo(f"{said} {about}")
+        click.echo("Its first administrator registers with this, once:")
+        click.echo(f"\n    paddle register {made.invitation}\n")
+        click.echo("It is shown only now, and good for a day; jobd invite --admin makes another.")
+        return
+    token, key = made.token, made.node_key
     config = client_config_text(datacenter, name, token, endpoint)
-    click.echo(f"Made the datacenter {datacenter} in {root}; its first administrator is {name}.")
+    click.echo(f"{said} Its first administrator is {name}. {about}")
     _tell(client_config, config, f"Put this into ~/.paddle/config of {name} (mode 0600); the token is shown only once:")
     _tell(node_key, key + "\n", f"Start nodes with this key: gradient-node --data-root {root} --apiKey …")
     if pit_config is not None:
-        _write_private(os.path.join(pit_config, ".pitconnect.txt"), endpoint + "\n")
+        _write_private(os.path.join(pit_config, ".pitconnect.txt"), f"{endpoint}\n{made.authority}")
         _write_private(os.path.join(pit_config, ".pituser.txt"), f"{name}\n{token}\n")
         click.echo(f"Wrote .pitconnect.txt and .pituser.txt in {pit_config}.")
 
@@ -62,9 +90,9 @@ def init(
 @database_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=DEFAULT_PORT, show_default=True, help="0 takes a free one.")
-@click.option("--tls-cert", metavar="FILE", help="The certificate chain; with it the port speaks TLS only.")
+@click.option("--tls-cert", metavar="FILE", help="A certificate chain, instead of the server's own certificate.")
 @click.option("--tls-key", metavar="FILE", help="Its key.")
-@click.option("--tls-client-ca", metavar="FILE", help="Verify clients' certificates, where they show one, by this CA.")
+@click.option("--no-tls", is_flag=True, help="Behind a proxy on this machine that speaks TLS.")
 @click.option(
     "--keep-jobs", metavar="DURATION", help="How long files and logs stay after a job's end: 30d. Default: for ever."
 )
@@ -77,33 +105,33 @@ def serve(
     port: int,
     tls_cert: str | None,
     tls_key: str | None,
-    tls_client_ca: str | None,
+    no_tls: bool,
     keep_jobs: str | None,
     debug: bool,
 ) -> None:
     """Serve a datacenter until TERM or Ctrl-C."""
     import logging
 
-    import trio
+    with loading():
+        import trio
 
-    from cli import serve as server
-    from pfs.server.guard import Tls
+        from cli.server.datacenter import Store, default_data_root
+        from cli.server.listening import Asked
+        from cli.server.serve import serve as serve_datacenter
+        from pfs.server.guard import Tls
 
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_lines(logging.DEBUG if debug else logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
-    if tls_cert is None and not _is_loopback(host):
-        raise click.UsageError(
-            f"without TLS only this machine itself is served; for {host} give --tls-cert and --tls-key"
-        )
-    tls = None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key, tls_client_ca)
+    given = None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key)
     keep_jobs_s = None if keep_jobs is None else _duration("--keep-jobs", keep_jobs)
-    store = server.Store(data_root or server.default_data_root(), database, exclusive=True)
+    store = Store(data_root or default_data_root(), database, exclusive=True)
     try:
-        trio.run(partial(server.serve, keep_jobs_s=keep_jobs_s), store, host, port, tls, _say_where)
+        tls = store.tls(Asked(host, given is not None, no_tls), given)
+        _warn_of_endpoint(host, store.setting("endpoint"))
+        with acting(SERVICE.who, SERVICE.source):
+            trio.run(partial(serve_datacenter, keep_jobs_s=keep_jobs_s), store, host, port, tls, _say_where)
     finally:
         store.close()
 
@@ -115,36 +143,12 @@ def serve(
 @click.argument("name")
 def adduser(data_root: str | None, database: str | None, admin: bool, name: str) -> None:
     """Make an account, and print its `~/.paddle/config`."""
-    from cli import serve as server
+    from cli.server.datacenter import Store, default_data_root
 
-    store = server.Store(data_root or server.default_data_root(), database, exclusive=False)
+    store = Store(data_root or default_data_root(), database, exclusive=False)
     token = store.add_user(name, admin=admin)
     text = client_config_text(store.setting("datacenter"), name, token, store.setting("endpoint"))
     _tell(None, text, f"Put this into ~/.paddle/config of {name} (mode 0600); the token is shown only once:")
-    store.close()
-
-
-@jobd.command()
-@data_root_option
-@database_option
-@click.option("--bytes", "size", metavar="SIZE", help="All its files together, such as 10GiB; or none.")
-@click.option("--files", metavar="NUMBER", help="Its files, directories and links; or none.")
-@click.argument("name")
-def quota(*, data_root: str | None, database: str | None, size: str | None, files: str | None, name: str) -> None:
-    """Limit what an account's home may hold; print its limits and use."""
-    from cli import serve as server
-    from jobd.spec.units import format_size, parse_size
-
-    changed = {}
-    if size is not None:
-        changed["size_bytes"] = _limit(size, parse_size)
-    if files is not None:
-        changed["files"] = _limit(files, _number)
-    store = server.Store(data_root or server.default_data_root(), database, exclusive=False)
-    limits, used = store.limit(name, changed), store.used(name)
-    of_bytes = "without a limit" if limits.size_bytes is None else f"of {format_size(limits.size_bytes)}"
-    of_files = "without a limit" if limits.files is None else f"of {limits.files:,}"
-    click.echo(f"home/{name}: {format_size(used.size_bytes)} {of_bytes}, {used.files:,} files {of_files}")
     store.close()
 
 
@@ -158,20 +162,14 @@ def node(arguments: tuple[str, ...]) -> None:
     gradient_node()
 
 
-for command in COMMANDS:
-    jobd.add_command(command)
+for module in (administration, clusters, accounts, address, quotas, audits):
+    for command in module.COMMANDS:
+        jobd.add_command(command)
 
 
 def client_config_text(datacenter: str, user: str, token: str, endpoint: str) -> str:
     """Return a `~/.paddle/config` with one datacenter."""
     return f"{datacenter}:\n  username: {user}\n  token: {token}\n  endpoint: {endpoint}\n"
-
-
-def _limit(text: str, parse: Callable[[str], int]) -> int | None:
-    try:
-        return None if text == "none" else parse(text)
-    except ValueError as error:
-        raise click.UsageError(f"{error}; or none") from None
 
 
 def _duration(option: str, text: str) -> float:
@@ -181,12 +179,6 @@ def _duration(option: str, text: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise click.UsageError(f"{option}: {error}") from None
-
-
-def _number(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise ValueError(f"{text!r} is no number of files; write digits")
-    return int(text)
 
 
 def _tell(path: str | None, text: str, where_to: str) -> None:
@@ -211,13 +203,14 @@ def _own_name() -> str:
     return getpass.getuser().lower()
 
 
-def _is_loopback(host: str) -> bool:
-    import ipaddress
+def _warn_of_endpoint(host: str, endpoint: str) -> None:
+    """Say it where others are listened to, and keys do not lead them here."""
+    from cli.server.listening import is_loopback
+    from pfs.keys import address_of
 
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    if not is_loopback(host) and is_loopback(address_of(endpoint).host):
+        cure = "jobd url https://NAME:8470 has new ones say that name"
+        click.echo(f"jobd: other machines do not find the server where keys say it is, {endpoint}: {cure}", err=True)
 
 
 def _say_where(url: str) -> None:

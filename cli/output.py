@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import datetime
 
 EMPTY = "-"
 
@@ -42,6 +43,11 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)}{unit}"
     return f"{max(0, int(seconds))}s"
+
+
+def minute(at_ns: int | None) -> str:
+    """Return a time, in nanoseconds since the epoch, as people here read it."""
+    return EMPTY if at_ns is None else datetime.fromtimestamp(at_ns / 1e9).strftime("%Y-%m-%d %H:%M")
 
 
 def pit_since(seconds: float) -> str:

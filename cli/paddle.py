@@ -16,13 +16,14 @@ import click
 
 from cli import config
 from cli.errors import run_command
-from cli.output import age, table
+from cli.output import age, minute, table
 
 if TYPE_CHECKING:
     from pfs.client.web import WebClient
 
 INTERRUPTED = 130
 PADDLECLOUD = ("parallelism", "cpu", "gpu", "memory", "pservers", "pscpu", "psmemory", "topology", "passes")
+SCOPES = ("read", "write", "submit", "admin")
 OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_LOST"})
 
 
@@ -68,18 +69,18 @@ def mount(
     **named: str | bool | None,
 ) -> int:
     """Mount all datacenters at MOUNTPOINT, an empty directory."""
-    from cli.mountoptions import Options, help_text, parse
+    from cli.mount.options import Options, help_text, parse
 
     if "help" in words:
         click.echo(help_text())
         return 0
     if status:
-        from cli.mountstatus import status_command
+        from cli.mount.status import status_command
 
         return status_command(mountpoint)
     if mountpoint is None:
         raise click.UsageError("at which directory? As in: paddle mount ~/pfs")
-    from cli.mount import mount_command
+    from cli.mount.command import mount_command
 
     # an option of its own counts more than one in a list
     given = [_option(name, value) for name, value in named.items() if value]
@@ -97,7 +98,7 @@ def _option(name: str, value: str | bool | None) -> str:
 @click.option("-l", "--lazy", is_flag=True, help="Also when it is in use; what is open ends with an error.")
 def umount(mountpoint: str, lazy: bool) -> int:
     """Unmount MOUNTPOINT."""
-    from cli.umount import umount_command
+    from cli.mount.umount import umount_command
 
     return umount_command(mountpoint, lazy=lazy)
 
@@ -129,9 +130,9 @@ def submit(what: str, *, name: str | None, wait: bool, log: bool, dc: str | None
     (-parallelism, -cpu, -gpu, -memory, -pservers, -pscpu, -psmemory, -topology, -passes) make one of its kind; there
     FOLDER may also be one of the datacenter, /pfs/…, in which the job then runs.
     """
-    from cli.following import exit_code, follow
-    from cli.following import submit as hand_in
-    from cli.packages import package
+    from cli.submit.following import exit_code, follow
+    from cli.submit.following import submit as hand_in
+    from cli.submit.packages import package
 
     with connected(dc) as client:
         stem, text = package(client, Path(what), name, given)
@@ -154,11 +155,31 @@ def kill(job: str, dc: str | None) -> None:
 
 @paddle.command()
 @click.argument("job")
+@click.argument("groups", nargs=-1, required=True)
+@dc_option
+def share(job: str, groups: tuple[str, ...], dc: str | None) -> None:
+    """Let the members of GROUPS read JOB: its log, its files, how it stands. They do not command it."""
+    with connected(dc) as client:
+        client.write(f"jobs/{job}/ctl", f"share {' '.join(groups)}\n".encode())
+
+
+@paddle.command()
+@click.argument("job")
+@click.argument("groups", nargs=-1)
+@dc_option
+def unshare(job: str, groups: tuple[str, ...], dc: str | None) -> None:
+    """Let the members of GROUPS read JOB no more; of all groups where none is named."""
+    with connected(dc) as client:
+        client.write(f"jobs/{job}/ctl", f"{' '.join(('unshare', *groups))}\n".encode())
+
+
+@paddle.command()
+@click.argument("job")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job is over, as `cat <dc>/jobs/JOB/log` does.")
 @dc_option
 def logs(job: str, follow: bool, dc: str | None) -> None:
     """Print the log of JOB, a name or a number: what there is, as `cat <dc>/jobs/JOB/log.txt` does."""
-    from cli.following import copy_stream
+    from cli.submit.following import copy_stream
 
     with connected(dc) as client:
         copy_stream(client, f"jobs/{job}/{'log' if follow else 'log.txt'}")
@@ -166,7 +187,7 @@ def logs(job: str, follow: bool, dc: str | None) -> None:
 
 @paddle.group()
 def get() -> None:
-    """Show jobs or nodes."""
+    """Show jobs, nodes or quotas."""
 
 
 @get.command()
@@ -199,6 +220,85 @@ def nodes(dc: str | None) -> None:
     click.echo(table(["NAME", "STATE", "GPUS", "FREE", "PROCESSES", "CPUS", "MEMORY", "RUNTIMES"], rows))
 
 
+@get.command()
+@dc_option
+def quota(dc: str | None) -> None:
+    """Show what you and your groups have and may have: bytes and files, jobs, GPUs."""
+    from cli.submit.following import copy_stream
+
+    with connected(dc) as client:
+        copy_stream(client, "quota")
+
+
+@paddle.command()
+@click.option("--user", metavar="NAME", help="What the account is called. Default: you are asked.")
+@click.option(
+    "--ca", metavar="FILE", help="The authority of the server's certificate, where the invitation names none."
+)
+@click.argument("invitation", metavar="INVITATION|URL")
+def register(invitation: str, user: str | None, ca: str | None) -> None:
+    """Make an account with an INVITATION; or at URL, where everybody may."""
+    from cli import entering
+
+    click.echo(entering.register(invitation, user, ca))
+
+
+@paddle.command()
+@click.option("--user", metavar="NAME", help="Who you are there. Default: as in ~/.paddle/config, or you are asked.")
+@click.option("--ca", metavar="FILE", help="The authority of the server's certificate.")
+@click.argument("url", required=False)
+@dc_option
+def login(url: str | None, user: str | None, ca: str | None, dc: str | None) -> None:
+    """Get a token for this machine with your password, and keep it in ~/.paddle/config."""
+    from cli import entering
+
+    click.echo(entering.login(url, dc, user, ca))
+
+
+@paddle.command()
+@dc_option
+def logout(dc: str | None) -> None:
+    """Take back the token of this machine."""
+    from cli import entering
+
+    click.echo(entering.logout(dc))
+
+
+@paddle.command()
+@dc_option
+def passwd(dc: str | None) -> None:
+    """Change your password; the tokens of all other machines are taken back."""
+    from cli import entering
+
+    click.echo(entering.change_password(dc))
+
+
+@paddle.command()
+@click.option("--revoke", metavar="KEY", help="Take back the one that is called KEY.")
+@click.option("--new", "label", metavar="LABEL", help="Make one for a script, and print it.")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="With --new: what it is for.")
+@click.option("--days", type=click.IntRange(1, 3650), help="With --new: when it ends. Default: after 30 days unused.")
+@dc_option
+def tokens(*, revoke: str | None, label: str | None, scopes: tuple[str, ...], days: int | None, dc: str | None) -> None:
+    """Show the keys of your account: tokens of machines and scripts, and keys for nodes."""
+    from cli import entering
+
+    if label is None and (scopes or days):
+        raise click.UsageError("--scope and --days are of a new token: --new LABEL")
+    if label is not None:
+        click.echo(entering.make_token(dc, label, list(scopes or SCOPES), days))
+        return
+    if revoke is not None:
+        entering.revoke(dc, revoke)
+    rows = [
+        [*(str(token[fact]) for fact in ("name", "kind", "label")), " ".join(token["scopes"])]
+        + [minute(token[fact]) for fact in ("created", "used", "ends")]
+        + ["*" if token["own"] else ""]
+        for token in entering.tokens(dc)
+    ]
+    click.echo(table(["KEY", "KIND", "LABEL", "SCOPES", "MADE", "USED", "ENDS", "THIS"], rows))
+
+
 @contextmanager
 def connected(dc: str | None) -> "Iterator[WebClient]":
     """Give a client of the datacenter `dc`, or of the current one."""
@@ -211,7 +311,7 @@ def connected(dc: str | None) -> "Iterator[WebClient]":
             f"{config.config_path()} knows no datacenter {name!r}: {', '.join(loaded.datacenters)}"
         )
     where = loaded.datacenters[name]
-    with WebClient(where.endpoint, where.token, where.ca) as client:
+    with WebClient(where.endpoint, where.token, where.ca, own=config.lasting(where.own)) as client:
         yield client
 
 

@@ -1,59 +1,107 @@
-"""`pit`: for people who come from Snakepit.
+"""`pit`: for people who come from Snakepit. What the commands do is in `cli.snakepit`.
 
-It finds its server by `.pitconnect.txt` and its user by `.pituser.txt`, in the current directory, then in
-`PIT_CONFIG_DIR`, then at home.
+The commands stand here in the order in which the help lists them.
 """
 
-import os
-import shutil
 import sys
-import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from cli.errors import status_of
-from cli.output import pit_since, printable, read_tables
-from cli.pitshow import DONE, letters_of, show
+from cli.snakepit import connection
+from cli.snakepit.usage import CONTEXT, PitGroup, in_own_words
 
-if TYPE_CHECKING:
-    from jobd.manifest import Origin
-    from pfs.client.web import WebClient
-
-TITLE_CHARACTERS = 40
-REQUEST_FILE = ".pitrequest.txt"
-DONE_SHOWN_MAX = 20
-RUNNING = ("STA", "RUN", "STO")
-WAITING = ("WAI", "PRE", "NEW")
+INTERRUPTED = 130
+Command = TypeVar("Command", bound=Callable[..., Any])
+ENTITIES = """\
+There are files of a job (its number, or job:<number>), of user:<name>, group:<name>, shared, and of yourself:
+home, me or ~"""
+json_option = click.option("--json", "as_json", is_flag=True, help="prints JSON")
 
 
-class NoPit(click.ClickException):
-    """There is nothing that says where the pit is, or who one is there."""
+def manner_options(what: str) -> Callable[[Command], Command]:
+    """Give a command the options that say what to do about bytes that are there already."""
+
+    def give(command: Command) -> Command:
+        goes_on = f"continues an interrupted {what}"
+        command = click.option("-c", "--continue", "goes_on", is_flag=True, help=goes_on)(command)
+        return click.option("-f", "--force", is_flag=True, help=f"repeats the {what} from its beginning")(command)
+
+    return give
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="pfs-jobs", prog_name="pit")
-def pit() -> None:
+@click.group(cls=PitGroup, invoke_without_command=True, context_settings=CONTEXT)
+@click.version_option(None, "-V", "--version", package_name="pfs-jobs", prog_name="pit")
+@click.pass_context
+def pit(ctx: click.Context) -> None:
     """Snakepit's client, for this datacenter."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
-@pit.command()
-def status() -> None:
-    """Prints a job status report."""
-    with connected() as client:
-        jobs = jobs_of(client.read("status").decode())
-    click.echo(status_report(jobs, time.time(), shutil.get_terminal_size((80, 24)).columns), nl=False)
+@pit.command_of(
+    "show <entity>",
+    "shows info about an entity",
+    """\
+Examples:
+
+$ pit show me
+$ pit show nodes
+$ pit show node:n0
+$ pit show job:17
+$ pit show jobs user=ann title=%digits% since=2026-01-31 asc=title limit=10
+
+"entity" is one of users, groups, nodes, jobs and aliases, or me, user:<name>, group:<name>, node:<name>,
+node:<name>:<index> for one GPU, job:<number>, or the number alone, and alias:<name>.
+Filters of jobs: since= and till= (dates), user=, title= (% is anything), asc= and desc= (date, user, title, state),
+limit= and offset=""",
+)
+@json_option
+@click.argument("entity", metavar="<entity>")
+@click.argument("filters", metavar="[filters...]", nargs=-1)
+def show(*, entity: str, filters: tuple[str, ...], as_json: bool) -> None:
+    """Show an entity."""
+    from cli.snakepit.looking import print_entity
+
+    with connection.connected() as client:
+        print_entity(client, entity, filters, as_json=as_json)
 
 
-@pit.command()
+@pit.command_of("stop <jobNumber>", "stops a running job")
+@click.argument("job", metavar="<jobNumber>")
+def stop(job: str) -> None:
+    """End a job."""
+    from cli.snakepit import looking
+
+    with connection.connected() as client:
+        looking.stop(client, job)
+
+
+@pit.command_of(
+    "run|put [options] <title> [clusterRequest]",
+    "enqueues current directory as new job",
+    """\
+Examples:
+
+$ pit run "My task" 2:[8:gtx1070]
+$ pit run "My command" [] -d 'hostname; env'
+
+"title" is a short text that will later help identifying the job and its purpose.
+"clusterRequest" is an expression to specify resources this job requires from the cluster.
+It's a comma separated list of "process requests".
+Each "process request" specifies the number of process instances and (divided by colon and in braces) which resources \
+to allocate for one process instances (on one node).
+The first example will allocate 2 process instances. For each process, 8 "gtx1070" resources will get allocated.
+You can also provide a ".pitrequest.txt" file with the same content in your project root as default value.""",
+)
 @click.option("-p", "--private", is_flag=True, help="prevents automatic sharing of this job")
 @click.option(
-    "-c", "--continue", "continued", metavar="<jobNumber>", type=int, help='copies that job\'s "keep" into the new job'
+    *("-c", "--continue", "continued"),
+    metavar="<jobNumber>",
+    type=int,
+    help='continues job with provided number by copying its "keep" directory over to the new job',
 )
 @click.option(
     *("-d", "--direct", "-e", "--execute", "direct"),
@@ -66,175 +114,164 @@ def status() -> None:
 def run(
     *, private: bool, continued: int | None, direct: str | None, follows: bool, title: str, request: str | None
 ) -> int:
-    """Enqueues current directory as new job.
+    """Submit the current directory as a job."""
+    from cli.snakepit import running
+    from cli.submit.following import follow
 
-    \b
-      pit run "My task" 2:[8:gtx1070]
-      pit run "My command" [] -d 'hostname; env'
-
-    Tracked, changed and new files are shipped, but what .gitignore and .pitignore name; also without git.
-    "clusterRequest" is by default what a ".pitrequest.txt" file in your project root says.
-    """
-    from cli.following import follow, submit
-    from cli.packages import check_script, shipped
-    from cli.spectext import name_of, written
-
-    if len(title) > TITLE_CHARACTERS:
-        raise click.ClickException(f"Job title too long ({TITLE_CHARACTERS} characters max)")
-    resources = _request(request)
-    with connected() as client:
-        done = shipped(client, Path())
-        if direct is None:
-            check_script(done, Path(), "-d COMMANDS")
-        fields = {"title": title, "src": done.src, "resources": resources, "private": True if private else None}
-        command = None if direct is None else ["bash", "-c", direct]
-        text = written({**fields, "command": command, "continue": continued, "end": "any"})
-        job = submit(client, f"{name_of(title)}.yaml", text, str(uuid.uuid4()))
-        number = job.removeprefix("jobs/")
-        click.echo(run_report(number, done.origin, resources))
-        if follows:
-            click.echo()
-            if not follow(client, job, f"pit log {number} shows it, pit stop {number} ends it"):
-                return 130
-    return 0
+    wish = running.Wish(title, request, direct, continued, private)
+    resources = running.check(wish)
+    with connection.connected() as client:
+        number = running.run(client, wish, resources)
+        if not follows:
+            return 0
+        click.echo()
+        seen = follow(client, f"jobs/{number}", f"pit log {number} shows it, pit stop {number} ends it")
+        return 0 if seen else INTERRUPTED
 
 
-pit.add_command(run, "put")
+@pit.command_of("log [options] <jobNumber>", "show job's log")
+@click.option("-f", "--follow", "_follow", is_flag=True, help="follows the log until the job is over, as it is anyhow")
+@click.argument("job", metavar="<jobNumber>")
+def log(job: str, _follow: bool) -> int:
+    """Print a job's log."""
+    from cli.snakepit.looking import print_log
+
+    with connection.connected() as client:
+        return 0 if print_log(client, job) else INTERRUPTED
 
 
-def _request(request: str | None) -> str:
-    """Return the cluster request: the argument, or what stands in the project's file."""
-    if request is None:
-        try:
-            with open(REQUEST_FILE, encoding="utf-8") as file:
-                request = file.read().strip()
-        except FileNotFoundError:
-            request = ""
-    if not request:
-        raise click.ClickException(
-            "No resources requested from cluster. Please provide them either through command line or through "
-            f'a "{REQUEST_FILE}" file in your project root.'
-        )
-    return request
+@pit.command_of("download <jobNumber>", "downloads job directory as .tar.gz archive")
+@click.argument("job", metavar="<jobNumber>")
+def download(job: str) -> None:
+    """Download a job."""
+    from cli.snakepit import files
+
+    with connection.connected() as client:
+        files.download(client, job)
 
 
-def run_report(number: str, origin: "Origin | None", resources: str) -> str:
-    """Return what `pit run` says of a job that was accepted, in Snakepit's columns; without git there is less."""
-    lines = [f"Job number: {number}"]
-    if origin is not None and origin.remote:
-        lines.append(f"Remote:     {printable(origin.remote)} <{printable(origin.url)}>")
-    if origin is not None and origin.hash:
-        lines += [f"Hash:       {origin.hash}", f"Diff LoC:   {origin.diff_lines}"]
-    return "\n".join([*lines, f'Resources:  "{resources}"'])
+@pit.command_of("ls <jobNumber> [path]", "lists contents within a job directory", ENTITIES)
+@json_option
+@click.argument("entity", metavar="<jobNumber>")
+@click.argument("path", metavar="[path]", default="")
+def ls(*, entity: str, path: str, as_json: bool) -> None:
+    """List a directory."""
+    from cli.snakepit.files import print_folder
+
+    with connection.connected() as client:
+        print_folder(client, entity, path, as_json=as_json)
 
 
-@pit.command()
-@click.option("-f", "--follow", "_follow", is_flag=True, hidden=True)
-@click.argument("job_number", metavar="<jobNumber>", type=int)
-def log(job_number: int, _follow: bool) -> int:
-    """Show job's log."""
-    from cli.following import follow
+@pit.command_of(
+    "cp <jobNumber> <jobPath> <fsPath>",
+    "copies contents within from job directory to local file system",
+    ENTITIES,
+)
+@click.argument("entity", metavar="<jobNumber>")
+@click.argument("path", metavar="<jobPath>")
+@click.argument("local", metavar="<fsPath>")
+def cp(*, entity: str, path: str, local: str) -> None:
+    """Copy a file here; one that is there is overwritten."""
+    from cli.snakepit.copying import Manner, pull
 
-    with connected() as client:
-        seen = follow(client, f"jobs/{job_number}", f"pit stop {job_number} ends it")
-    return 0 if seen else 130
+    with connection.connected() as client:
+        pull(client, entity, path, local, Manner(force=True))
 
 
-@pit.command(name="show")
+@pit.command_of(
+    "mount [options] <entity> [mountpoint]",
+    "mounts the data directory of an entity to a local mountpoint",
+    """\
+Examples:
+
+$ pit mount user:me
+$ pit mount group:students ~/students
+$ pit mount job:17 --shell
+
+"entity" is one of home, shared, user:<name>, group:<name> and job:<number>; the files of jobs are read-only there.
+Without "mountpoint" a temporary directory is made, which is gone after the end.""",
+)
+@click.option("--shell", is_flag=True, help="starts a shell in the mounted directory, and unmounts when that ends")
 @click.argument("entity", metavar="<entity>")
-def show_command(entity: str) -> None:
-    """Shows info about an entity: me, nodes, node:n0, jobs, job:17, aliases, alias:gtx1070."""
-    with connected() as client:
-        click.echo(show(client, entity))
+@click.argument("mountpoint", metavar="[mountpoint]", required=False)
+def mount(*, entity: str, mountpoint: str | None, shell: bool) -> None:
+    """Mount the folder of an entity."""
+    from cli.snakepit import mounting
+
+    with connection.connected() as client:
+        mounting.mount(client, entity, mountpoint, shell=shell)
 
 
-@pit.command()
-@click.argument("job_number", metavar="<jobNumber>", type=int)
-def stop(job_number: int) -> None:
-    """Stops a running job."""
-    with connected() as client:
-        client.write(f"jobs/{job_number}/ctl", b"kill\n")
+@pit.command_of("status", "prints a job status report")
+@json_option
+def status(*, as_json: bool) -> None:
+    """Print a report of all jobs."""
+    from cli.snakepit.looking import print_status
+
+    with connection.connected() as client:
+        print_status(client, as_json=as_json)
 
 
-def jobs_of(text: str) -> list[Mapping[str, str]]:
-    """Return the facts of the jobs that the tree's `status` names, everybody's."""
-    rows = [row for rows in read_tables(text).values() for row in rows if "JOB" in row]
-    return [
-        {("id" if name == "JOB" else name.lower()): cell for name, cell in row.items()} | {"queue_place": str(place)}
-        for place, row in enumerate(rows)
-    ]
+@pit.command_of("pull [options] <entity> <path> [localPath]", "downloads a file of an entity", ENTITIES)
+@manner_options("download")
+@click.argument("entity", metavar="<entity>")
+@click.argument("path", metavar="<path>")
+@click.argument("local", metavar="[localPath]", required=False)
+def pull(*, entity: str, path: str, local: str | None, force: bool, goes_on: bool) -> None:
+    """Copy a file here, or to stdout."""
+    from cli.snakepit import copying
+
+    with connection.connected() as client:
+        copying.pull(client, entity, path, local, copying.Manner(force, goes_on))
 
 
-def status_report(jobs: list[Mapping[str, str]], now_s: float, columns: int) -> str:
-    """Return the report of `pit status`: its columns, widths and captions are Snakepit's."""
-    lines = [_row(("JOB", "S", "SINCE", "UC%", "UM%", "USER", "TITLE", "RESOURCE"), columns)]
-    by_number = sorted(jobs, key=lambda job: int(job["id"]))
-    groups = {
-        "Running:": [job for job in by_number if letters_of(job["state"]) in RUNNING],
-        "Waiting:": sorted((job for job in by_number if letters_of(job["state"]) in WAITING), key=_turn),
-        "Done:": [job for job in reversed(by_number) if letters_of(job["state"]) == DONE][:DONE_SHOWN_MAX],
-    }
-    for caption, members in groups.items():
-        if members:
-            lines.append(caption)
-            lines += [_job_row(job, now_s, columns) for job in members]
-    return "".join(line.rstrip() + "\n" for line in lines)
+@pit.command_of("push [options] <entity> <path> [localPath]", "uploads a file to an entity", ENTITIES)
+@manner_options("upload")
+@click.argument("entity", metavar="<entity>")
+@click.argument("path", metavar="<path>")
+@click.argument("local", metavar="[localPath]", required=False)
+def push(*, entity: str, path: str, local: str | None, force: bool, goes_on: bool) -> None:
+    """Copy a file, or stdin, there."""
+    from cli.snakepit import copying
+
+    with connection.connected() as client:
+        copying.push(client, entity, path, local, copying.Manner(force, goes_on))
 
 
-def _turn(job: Mapping[str, str]) -> tuple[int, int]:
-    """Return where a job stands that does not run yet: those in the queue by their places, then the others."""
-    return WAITING.index(letters_of(job["state"])), int(job.get("queue_place") or 0)
+@pit.command_of("cat <entity> <path>", "prints a file of an entity", ENTITIES)
+@click.argument("entity", metavar="<entity>")
+@click.argument("path", metavar="<path>")
+def cat(entity: str, path: str) -> None:
+    """Print a file."""
+    from cli.snakepit import copying
+
+    with connection.connected() as client:
+        copying.pull(client, entity, path, None, copying.Manner())
 
 
-def _job_row(job: Mapping[str, str], now_s: float, columns: int) -> str:
-    changed = job.get("changed") or job["submitted"]
-    since = pit_since(now_s - datetime.fromisoformat(changed).timestamp())
-    resource = job.get("place") or job.get("request", "")
-    return _row((job["id"], letters_of(job["state"]), since, "0", "0", job["user"], job["title"], resource), columns)
+@pit.command_of("mkdir <entity> <path>", "makes a directory of an entity", ENTITIES)
+@click.argument("entity", metavar="<entity>")
+@click.argument("path", metavar="<path>")
+def mkdir(entity: str, path: str) -> None:
+    """Make a directory."""
+    from cli.snakepit.files import make_folder
+
+    with connection.connected() as client:
+        make_folder(client, entity, path)
 
 
-def _row(cells: Sequence[str], columns: int) -> str:
-    """Return one line: fixed widths, cut hard; the last column takes the rest of the terminal."""
-    job, letters, since, compute, memory, user, title, resource = (printable(cell) for cell in cells)
-    start = f"{job[:6]:>6} {letters[:3]:>3} {since[:12]:<12} {compute[:3]:>3} {memory[:3]:>3} "
-    start += f"{user[:10]:<10} {title[:20]:<20} "
-    room = columns - len(start)
-    return start + resource[: room if room >= 10 else 30]
+@pit.command_of("delete <entity> <path>", "removes a file or directory of an entity", ENTITIES)
+@click.argument("entity", metavar="<entity>")
+@click.argument("path", metavar="<path>")
+def delete(entity: str, path: str) -> None:
+    """Remove a file, or a directory with all that is in it."""
+    from cli.snakepit import files
 
-
-@contextmanager
-def connected() -> "Iterator[WebClient]":
-    """Give a client of the pit that the files name."""
-    from pfs.client.web import WebClient
-
-    connect = _find(".pitconnect.txt")
-    if connect is None:
-        raise NoPit(
-            "Unable to find connectivity info about your pit. "
-            "Ask its administrator for a .pitconnect.txt, and put it into your home or project directory."
-        )
-    with open(connect, encoding="utf-8") as file:
-        endpoint, *certificates = file.read().splitlines() or [""]
-    user = _find(".pituser.txt")
-    if user is None:
-        raise NoPit("No user info found: there is no .pituser.txt. Ask the pit's administrator for one.")
-    with open(user, encoding="utf-8") as file:
-        lines = file.read().splitlines()
-    if len(lines) < 2:
-        raise NoPit(f"{user}: a user name and a token are needed, one line each.")
-    ca = connect if any(certificates) else None
-    with WebClient(endpoint.strip().rstrip("/"), lines[1].strip(), ca) as client:
-        yield client
-
-
-def _find(name: str) -> str | None:
-    for directory in (".", os.environ.get("PIT_CONFIG_DIR"), os.path.expanduser("~")):
-        if directory is not None and os.path.isfile(os.path.join(directory, name)):
-            return os.path.join(directory, name)
-    return None
+    with connection.connected() as client:
+        files.delete(client, entity, path)
 
 
 def main() -> None:
     """Run `pit`, which knows only one status for everything that failed, as Snakepit's does."""
-    status = status_of("pit", lambda: pit.main(prog_name="pit", standalone_mode=False))
-    sys.exit(1 if status == 2 else status)
+    ended = status_of("Command failed", in_own_words(lambda: pit.main(prog_name="pit", standalone_mode=False)))
+    sys.exit(1 if ended == 2 else ended)

@@ -19,14 +19,16 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from cli.mountoptions import Options, shown
-from cli.mountpoint import is_dead, is_mounted, open_for_appending, state_file, take_lock
+from cli.loglines import log_lines
+from cli.mount.options import Options, shown
+from cli.mount.point import is_dead, is_mounted, open_for_appending, state_file, take_lock
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     from cli.config import Config, Datacenter
     from fuseclient.behind.journal import Journal
     from fuseclient.cache.blocks import BlockCache
+    from pfs.api import Owner
 
 START_S = 60.0
 CLOSE_S = 1.0
@@ -79,6 +81,8 @@ def mount_command(
         _check_point(point)
         configuration = config.load(options.config)
         datacenters = configuration.datacenters if source is None else _named(source, configuration)
+        for each in datacenters.values():
+            config.lasting(each.own)
         what = _Mount(datacenters, point, source or mount.SOURCE, options)
         lock = take_lock(point)
         if lock is None:
@@ -166,7 +170,8 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
             async with contextlib.AsyncExitStack() as stack:
                 filesystems = {}
                 for name, each in what.datacenters.items():
-                    connecting = open_filesystem(each.endpoint, each.token, each.ca, shortcut=options.shortcut)
+                    said = each.endpoint, each.token, each.ca
+                    connecting = open_filesystem(*said, shortcut=options.shortcut, own=each.own)
                     filesystems[name] = await stack.enter_async_context(connecting)
                     if options.ids is Ids.NUMERIC and not filesystems[name].standing().admin:
                         reason = f"{each.username} is none at {each.endpoint}; leave ids=numeric away"
@@ -181,6 +186,7 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
                     allow_other=options.allow_other,
                     ready=ready,
                     identity=options.ids,
+                    owner=_owner(options),
                     blocks=blocks,
                     journals=journals,
                     flags=options.flags,
@@ -196,6 +202,13 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
         failures += _leaves(group)
     if failures:
         raise failures[0]
+
+
+def _owner(options: Options) -> "Owner":
+    from pfs.api import Owner
+
+    uid = os.getuid() if options.uid is None else options.uid
+    return Owner(uid, os.getgid() if options.gid is None else options.gid)
 
 
 def _open_cache(options: Options) -> "BlockCache | None":
@@ -313,6 +326,5 @@ def _be_daemon(what: _Mount, out: IO[str], answer: FileIO) -> int:
 def _log_to(path: str | None, level: str) -> None:
     if path is not None:
         open_for_appending(Path(path)).close()  # says what is wrong, if anything is
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=level.upper(), format=form, filename=path)
+    log_lines(level.upper(), path)
     logging.captureWarnings(True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from cli.ship import Server, Shipped, ship
-from cli.spectext import name_of, src_of, with_src, written
+from cli.submit.ship import Server, Shipped, ship
+from cli.submit.spectext import name_of, src_of, with_src, written
 from jobd.manifest import TREE
 from jobd.spec.units import format_size
 from pfs.errors import Kind, PfsError

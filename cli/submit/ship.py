@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from cli.provenance import provenance
-from cli.treewalk import READ_BYTES, ChangingFileError, Content, scan, signature_of
+from cli.submit.provenance import provenance
+from cli.submit.treewalk import READ_BYTES, ChangingFileError, Content, scan, signature_of
 from jobd.manifest import TREE, Manifest, Origin, Record, encode_manifest, encode_record, tree_id
 from pfs.errors import Kind, PfsError
 

@@ -40,6 +40,7 @@ class Options:
         shortcut: read files of a server on this machine directly.
         write_behind: `close` returns before the server has what was written.
         ids: how the mount treats owners.
+        uid, gid: as whose everything is shown, where that is not who mounts.
         flags: what the kernel sees to: any of `ro`, `noexec` and `suid`.
         config: the file with the datacenters; by default the user's.
         log_file: where messages go; by default the terminal, or in the background a file in the state directory.
@@ -52,6 +53,8 @@ class Options:
     shortcut: bool = True
     write_behind: bool = False
     ids: Ids = Ids.SQUASHED
+    uid: int | None = None
+    gid: int | None = None
     flags: frozenset[str] = frozenset()
     config: str | None = None
     log_file: str | None = None
@@ -100,6 +103,12 @@ def _ids(options: Options, value: str) -> Options:
     return replace(options, ids=Ids(value))
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal() or not text.isascii():
+        raise ValueError("this is a number, as `id -u` prints it")
+    return int(text)
+
+
 def _log_level(options: Options, value: str) -> Options:
     if value not in LOG_LEVELS:
         raise ValueError(f"there are {', '.join(LOG_LEVELS)}")
@@ -116,6 +125,13 @@ OPTIONS = (
         "`numeric`, the server's numbers and modes, for administrators, with `allow_other`",
         _ids,
     ),
+    Option(
+        "uid",
+        "NUMBER",
+        "all files are shown as this user's, not as those of whoever mounts; `allow_other` lets that user in",
+        lambda o, value: replace(o, uid=_number(value)),
+    ),
+    Option("gid", "NUMBER", "all files are shown as this group's", lambda o, value: replace(o, gid=_number(value))),
     Option(
         "write_behind",
         "",
@@ -220,6 +236,7 @@ def shown(options: Options) -> str:
     words += [name for name in ("allow_other", "write_behind") if getattr(options, name)]
     words += [] if options.shortcut else ["noshortcut"]
     words += [] if options.ids is Ids.SQUASHED else [f"ids={options.ids}"]
+    words += [f"{name}={value}" for name in ("uid", "gid") if (value := getattr(options, name)) is not None]
     words += [] if options.cache_dir is None else [f"cache_dir={options.cache_dir}"]
     if options.cache_bytes != CACHE_BYTES:
         words.append(f"cache_size={format_size(options.cache_bytes) if options.cache_bytes else 0}")

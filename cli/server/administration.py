@@ -1,17 +1,17 @@
-"""Commands of `jobd` for administrators: groups of accounts, what is reserved for them, and short names of GPUs.
+"""Commands of `jobd` for administrators: groups, what is reserved for them, names of GPUs, nodes without new work.
 
-They change the database, and a server that runs takes the change up at once (`cli.knock`).
+They change the database, and a server that runs takes the change up at once (`cli.server.knock`).
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from cli.serve import Store
+    from cli.server.datacenter import Store
     from jobd.store.tables import NodeRow
 
 data_root_option = click.option("--data-root", metavar="DIR", help="Where the data is. Default: /var/lib/pfs for root.")
@@ -47,6 +47,16 @@ def remove(data_root: str | None, database: str | None, name: str, user: str) ->
     with opened(data_root, database) as store:
         store.accounts.leave_now(name, user)
         _tell_members(store, name)
+
+
+@group.command(name="list")
+@data_root_option
+@database_option
+def list_groups(data_root: str | None, database: str | None) -> None:
+    """Print who is in which group; one that everybody left keeps its files."""
+    with opened(data_root, database) as store:
+        for name in store.accounts.groups_now():
+            _tell_members(store, name)
 
 
 @click.command()
@@ -93,21 +103,52 @@ def reserve(
     with opened(data_root, database) as store:
         nodes = store.jobs.nodes_now()
         if what is not None:
-            node_id, gpu = _found(nodes, what)
+            node_id, gpu = _found(nodes, _paths(store), what)
             store.jobs.reserve_now(node_id, gpu, frozenset(groups))
         _tell_reserved(store, nodes)
 
 
-COMMANDS = (group, alias, reserve)
+@click.command()
+@data_root_option
+@database_option
+@click.argument("node", required=False)
+@click.argument("why", nargs=-1)
+def drain(data_root: str | None, database: str | None, node: str | None, why: tuple[str, ...]) -> None:
+    """Give NODE no new work, and say WHY; what runs there goes on. Without arguments, print what takes no new work."""
+    import getpass
+    import time
+
+    from jobd.nodectl import check_why
+    from jobd.nodestate import Closed
+
+    with opened(data_root, database) as store:
+        if node is not None:
+            closed = Closed(getpass.getuser(), check_why(" ".join(" ".join(why).split())), time.time_ns())
+            store.jobs.close_nodes_now(_machines(store, node), closed)
+        _tell_closed(store)
+
+
+@click.command()
+@data_root_option
+@database_option
+@click.argument("node")
+def resume(data_root: str | None, database: str | None, node: str) -> None:
+    """Give NODE new work again, which was drained, or set aside since one job after the other failed there."""
+    with opened(data_root, database) as store:
+        store.jobs.open_nodes_now(_machines(store, node))
+        _tell_closed(store)
+
+
+COMMANDS = (group, alias, reserve, drain, resume)
 
 
 @contextmanager
 def opened(data_root: str | None, database: str | None) -> "Iterator[Store]":
     """Give the opened store; tell the server that something may have changed."""
-    from cli import serve as server
-    from cli.knock import knock
+    from cli.server.datacenter import Store, default_data_root
+    from cli.server.knock import knock
 
-    store = server.Store(data_root or server.default_data_root(), database, exclusive=False)
+    store = Store(data_root or default_data_root(), database, exclusive=False)
     try:
         yield store
         knock(store.private)
@@ -115,19 +156,55 @@ def opened(data_root: str | None, database: str | None) -> "Iterator[Store]":
         store.close()
 
 
-def _found(nodes: "list[NodeRow]", what: str) -> tuple[str, str]:
+def _found(nodes: "list[NodeRow]", paths: Mapping[str, str], what: str) -> tuple[str, str]:
     """Return the id of a node, and the UUID of one of its GPUs, "" for the whole node."""
+    from jobd.files.facts import gpu_number
+
     name, colon, index = what.partition(":")
-    node = next((node for node in nodes if node.name == name), None)
+    node = next((node for node in nodes if paths[node.id] == name), None)
     if node is None:
-        raise click.UsageError(f"there is no node {name!r}; there are: {_listed(node.name for node in nodes)}")
+        raise click.UsageError(f"there is no node {name!r}; there are: {_listed(sorted(paths.values()))}")
     if not colon:
-        return node.id, ""
+        return node.entry_id, ""
     for gpu in node.gpus:
-        if str(gpu["index"]) == index:
+        if gpu_number(gpu) == index:
             return node.id, str(gpu["uuid"])
-    numbers = _listed(str(gpu["index"]) for gpu in node.gpus)
+    numbers = _listed(gpu_number(gpu) for gpu in node.gpus)
     raise click.UsageError(f"the node {name!r} has no GPU {index!r}; it has: {numbers}")
+
+
+def _machines(store: "Store", what: str) -> list[str]:
+    """Return the ids of all instances of a node, by what it is called below nodes/, or by its id."""
+    calls = _calls(store)
+    found = [node_id for node_id, names in calls.items() if what in names]
+    if not found:
+        names = sorted({name for name, _ in calls.values()})
+        raise click.UsageError(f"there is no node {what!r}; there are: {_listed(names)}")
+    return found
+
+
+def _calls(store: "Store") -> dict[str, tuple[str, str]]:
+    """Return what each machine is called, and the id of its node, by the id of the machine."""
+    from jobd.identity import labels
+
+    rows = store.jobs.nodes_now()
+    names = labels({row.entry_id: (row.name, row.cluster_id) for row in rows}, store.jobs.clusters_now())
+    return {row.id: (names[row.entry_id], row.entry_id) for row in rows}
+
+
+def _paths(store: "Store") -> dict[str, str]:
+    """Return the path of each machine below nodes/, by its id."""
+    from jobd.identity import number_of
+
+    calls = {node_id: name for node_id, (name, _) in _calls(store).items()}
+    further = {node_id: number for node_id in calls if (number := number_of(node_id)) > 1}
+    return calls | {node_id: f"{calls[node_id]}/instances/{number}" for node_id, number in further.items()}
+
+
+def _tell_closed(store: "Store") -> None:
+    calls = _calls(store)
+    for node_id, closed in sorted(store.jobs.closed_now().items()):
+        click.echo(f"{calls[node_id][0]}: {closed.text}")
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -143,13 +220,15 @@ def _tell_members(store: "Store", name: str) -> None:
 
 
 def _tell_reserved(store: "Store", nodes: "list[NodeRow]") -> None:
-    policy = store.jobs.policy_now()
+    from jobd.files.facts import gpu_number
+
+    policy, paths = store.jobs.policy_now(), _paths(store)
     for node in nodes:
         if node.id in policy.node_groups:
-            click.echo(f"{node.name}: {_words(policy.node_groups[node.id])}")
+            click.echo(f"{paths[node.id]}: {_words(policy.node_groups[node.id])}")
         for gpu in node.gpus:
             if gpu["uuid"] in policy.gpu_groups:
-                click.echo(f"{node.name}:{gpu['index']}: {_words(policy.gpu_groups[gpu['uuid']])}")
+                click.echo(f"{paths[node.id]}:{gpu_number(gpu)}: {_words(policy.gpu_groups[gpu['uuid']])}")
 
 
 def _words(groups: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from cli.errors import status_of
-from cli.mountoptions import parse
+from cli.mount.options import parse
 from pfs.errors import Kind, PfsError
 
 MOUNT, UMOUNT = "mount.fuse.pfs", "umount.fuse.pfs"
@@ -57,7 +57,7 @@ def mount(arguments: Sequence[str]) -> int:
     options = parse([*given.o, *(["ro"] if given.r else [])], sloppy=given.s)
     if given.f:  # only pretend
         return 0
-    from cli.mount import mount_command
+    from cli.mount.command import mount_command
 
     return mount_command(given.directory, options, source=given.source, quiet=not given.v)
 
@@ -78,7 +78,7 @@ def umount(arguments: Sequence[str]) -> int:
         parser.add_argument(word, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-t", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
-    from cli.umount import umount_command
+    from cli.mount.umount import umount_command
 
     return umount_command(given.directory, lazy=given.l or given.f, quiet=not given.v)
 

@@ -2,22 +2,27 @@
 
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import click
 
+from cli.resuming import PAUSE_S, TRIES, resumed
 from pfs.errors import Kind, PfsError
 
-if TYPE_CHECKING:
-    from pfs.client.web import WebClient
-
 INTERRUPTED = 130
-TRIES = 8  # without a byte between
-PAUSE_S = 0.5  # before the second try; doubled for each that follows
 
 
-def submit(client: "WebClient", name: str, text: bytes, key: str, sleep: Callable[[float], None] = time.sleep) -> str:
+class Server(Protocol):
+    """Who has the jobs (`pfs.client.web.WebClient`)."""
+
+    def put(self, path: str, data: bytes, key: str) -> str | None: ...
+
+    def stream(self, path: str) -> AbstractContextManager[Iterator[bytes]]: ...
+
+
+def submit(client: Server, name: str, text: bytes, key: str, sleep: Callable[[float], None] = time.sleep) -> str:
     """Submit a spec and return the path of its job, such as `jobs/17`.
 
     Args:
@@ -34,28 +39,14 @@ def submit(client: "WebClient", name: str, text: bytes, key: str, sleep: Callabl
     raise AssertionError
 
 
-def copy_stream(client: "WebClient", path: str, sleep: Callable[[float], None] = time.sleep) -> None:
+def copy_stream(client: Server, path: str, sleep: Callable[[float], None] = time.sleep) -> None:
     """Copy a stream of the tree to stdout until its writer is done; a cut connection is taken up where it was cut."""
-    out, copied, tried = sys.stdout.buffer, 0, 0
-    while True:
-        try:
-            skip = copied
-            with client.stream(path) as pieces:
-                for piece in pieces:
-                    fresh, skip = piece[skip:], max(0, skip - len(piece))
-                    out.write(fresh)
-                    out.flush()
-                    copied += len(fresh)
-                    tried = 0
-            return
-        except PfsError as error:
-            tried += 1
-            if error.kind is not Kind.UNREACHABLE or tried >= TRIES:
-                raise
-        sleep(PAUSE_S * 2 ** (tried - 1))
+    for fresh in resumed(lambda _: client.stream(path), sleep=sleep):
+        sys.stdout.buffer.write(fresh)
+        sys.stdout.buffer.flush()
 
 
-def follow(client: "WebClient", job: str, hint: str) -> bool:
+def follow(client: Server, job: str, hint: str) -> bool:
     """Show the log of a job until it is over; tells whether it was seen to its end.
 
     Args:
@@ -69,7 +60,7 @@ def follow(client: "WebClient", job: str, hint: str) -> bool:
     return True
 
 
-def exit_code(client: "WebClient", job: str) -> int:
+def exit_code(client: Server, job: str) -> int:
     """Return the exit code of a job, once it is over."""
     with client.stream(f"{job}/wait") as pieces:
         return int(b"".join(pieces))

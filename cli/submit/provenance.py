@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from cli.treewalk import READ_BYTES, git_environment
+from cli.submit.treewalk import READ_BYTES, git_environment
 from jobd.manifest import PATCH_BYTES_MAX, Origin
 
 CUT = b"\n[the rest of the difference was left out]\n"

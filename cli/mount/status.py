@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from cli.mountpoint import is_mounted, status_of
+from cli.mount.point import is_mounted, status_of
 from cli.output import age
 from fuseclient import mountpoints
 from fuseclient.status import Rate, Server, Status

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from cli.ignorerules import Rules
+from cli.submit.ignorerules import Rules
 from jobd.manifest import DEPTH_MAX, Shipped, ShippedFile, ShippedFolder, ShippedLink, check_amount
 from pfs.errors import Kind, PfsError
 from pfs.path import split

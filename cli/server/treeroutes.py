@@ -14,27 +14,45 @@ from contextlib import aclosing, contextmanager
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from jobd.manifest import MANIFEST_BYTES_MAX
 from jobd.store.trees import TreeStore
-from pfs.accounts import Identity
+from pfs.accounts.store import Identity
 from pfs.errors import Kind, PfsError
+from pfs.perm import SERVICE, Verb, allowed
 from pfs.server.bodies import body_of
-from pfs.server.routes import Gate, json_response
+from pfs.server.doors import JSON, Body, Door, Tells, an_object, json_response
+from pfs.server.routes import Gate
 
 TREES_PATH = "/api/v1/trees"
 CONTENTS_PATH = f"{TREES_PATH}/contents"
+CONTENTS_BYTES_MAX = 1 << 40
 FED_BYTES = 512 * 1024
 SHIPPING_MAX = 4  # requests of one account at once
 
 
-def tree_routes(gate: Gate, trees: TreeStore) -> list[BaseRoute]:
+def tree_routes(gate: Gate, trees: TreeStore) -> list[Door]:
     """Return the routes of this module's docstring."""
     doors = _Doors(trees)
+    taken = an_object({"taken": {"type": "integer"}})
+    missing = an_object({"missing": {"type": "object", "additionalProperties": {"type": "integer"}}})
     return [
-        Route(CONTENTS_PATH, gate.guarded(doors.contents), methods=["POST"]),
-        Route(TREES_PATH + "/{id}", gate.guarded(doors.manifest), methods=["PUT"]),
+        gate.door(
+            "POST",
+            CONTENTS_PATH,
+            doors.contents,
+            about="contents of trees that are shipped",
+            body=Body(CONTENTS_BYTES_MAX),
+            tells=[Tells(200, "how many", JSON, taken)],
+        ),
+        gate.door(
+            "PUT",
+            TREES_PATH + "/{id}",
+            doors.manifest,
+            about="the list of a tree that is shipped",
+            body=Body(MANIFEST_BYTES_MAX),
+            tells=[Tells(200, "contents that are missing", JSON, missing)],
+        ),
     ]
 
 
@@ -45,19 +63,17 @@ class _Doors:
 
     async def manifest(self, request: Request, identity: Identity) -> Response:
         """Take the list of a tree."""
-        user, text = identity.subject.user, bytearray()
+        user, text = _shipper(identity), bytearray()
         with self._turn(user):
             async with aclosing(body_of(request)) as body:
                 async for piece in body:
                     text += piece
-                    if len(text) > MANIFEST_BYTES_MAX:
-                        raise PfsError(Kind.TOO_LARGE, f"the list of a tree has at most {MANIFEST_BYTES_MAX >> 20} MiB")
             missing = await self._trees.put(user, request.path_params["id"], bytes(text))
         return json_response({"missing": missing})
 
     async def contents(self, request: Request, identity: Identity) -> Response:
         """Take contents."""
-        user = identity.subject.user
+        user = _shipper(identity)
         receiver = self._trees.receive(user)
         with self._turn(user):
             try:
@@ -86,3 +102,9 @@ class _Doors:
             yield
         finally:
             self._shipping[user] -= 1
+
+
+def _shipper(identity: Identity) -> str:
+    if not allowed(identity.subject, Verb.WRITE, SERVICE):
+        raise PfsError(Kind.DENIED, "this token is not for jobs; take one with the scope submit")
+    return identity.subject.user

@@ -4,8 +4,8 @@ import time
 
 import click
 
-from cli.mountpoint import DEAD, ask, is_mounted, take_lock
-from cli.mountstatus import waiting_text
+from cli.mount.point import DEAD, ask, is_mounted, take_lock
+from cli.mount.status import waiting_text
 from fuseclient import mountpoints
 from fuseclient.status import Status
 from pfs.errors import Kind, PfsError

@@ -1,0 +1,94 @@
+"""`pit status`, `show`, `log` and `stop`: what the cluster does, and what a job says."""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.snakepit import jobquery, show, status
+from cli.snakepit.entities import job_number
+from pfs.errors import Kind, PfsError
+
+if TYPE_CHECKING:
+    from cli.snakepit.connection import Pit
+
+
+def print_status(client: "Pit", *, as_json: bool) -> None:
+    """Print the report of all jobs."""
+    jobs = status.jobs_of(client.read("status").decode())
+    uses = status.uses_of(client, jobs)
+    if as_json:
+        groups = status.grouped(jobs)
+        print_json({name.lower(): [status.as_object(job, uses) for job in group] for name, group in groups.items()})
+        return
+    click.echo(status.status_report(jobs, time.time(), columns(), uses), nl=False)
+
+
+def print_entity(client: "Pit", text: str, words: Sequence[str], *, as_json: bool) -> None:
+    """Print an entity, or a list of them.
+
+    Args:
+        words: which jobs, where jobs are listed.
+    """
+    if words and text != "jobs":
+        raise PfsError(Kind.INVALID, f"Unknown query parameter {words[0].partition('=')[0]}")
+    if text == "jobs":
+        print_jobs(client, words, as_json=as_json)
+    elif text in show.LISTS:
+        found = show.names(client, text)
+        print_json(found) if as_json else click.echo("".join(f"{name}\n" for name in found), nl=False)
+    else:
+        entity, told = show.read(client, text)
+        print_json(told) if as_json else click.echo(show.as_text(entity, told))
+
+
+def print_jobs(client: "Pit", words: Sequence[str], *, as_json: bool) -> None:
+    """Print the jobs that the words ask for."""
+    from pfs.client.web import facts
+
+    query = jobquery.parse(words)
+    found = {job["id"]: job for job in status.jobs_of(client.read("status").decode())}
+    own = (facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each"))
+    found |= {job["id"]: dict(job) for job in own if job["id"] not in found}
+    jobs = query.pick(list(found.values()))
+    uses = status.uses_of(client, jobs)
+    if as_json:
+        print_json([status.as_object(job, uses) for job in jobs])
+    else:
+        click.echo(status.job_list(jobs, columns(), uses), nl=False)
+
+
+def print_log(client: "Pit", text: str) -> bool:
+    """Print the log of a job until it is over; tells whether it was seen to its end."""
+    from cli.submit.following import follow
+
+    number = job_number(text)
+    try:
+        return follow(client, f"jobs/{number}", f"pit stop {number} ends it")
+    except PfsError as error:
+        raise _of_job(error) from None
+
+
+def stop(client: "Pit", text: str) -> None:
+    """End a job."""
+    try:
+        client.write(f"jobs/{job_number(text)}/ctl", b"kill\n")
+    except PfsError as error:
+        raise _of_job(error) from None
+
+
+def _of_job(error: PfsError) -> PfsError:
+    return show.missing("job") if error.kind is Kind.NOT_FOUND else error
+
+
+def columns() -> int:
+    """Return how wide the terminal is."""
+    return shutil.get_terminal_size((0, 0)).columns
+
+
+def print_json(value: object) -> None:
+    """Print for programs."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

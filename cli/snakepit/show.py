@@ -1,0 +1,299 @@
+"""What `pit show` prints: entities as Snakepit's client shows them, read from the tree.
+
+me   user:<name>   node:<name>[:<index>]   job:<number>, <number>   group:<name>   alias:<name>
+users   nodes   jobs   groups   aliases
+
+What is read becomes an object first, which `--json` prints; lines with their labels are made of that.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cli.output import printable
+from cli.snakepit.entities import SELF, Entity, parse
+from cli.snakepit.states import DONE, letters_of
+from cli.snakepit.status import Tree, uses_of
+from pfs.errors import Kind, PfsError
+
+LISTS = {"users": "home", "groups": "groups", "nodes": "nodes", "aliases": "aliases"}
+RESULT_CHARACTERS = 200
+# what an event of a job makes of it; FIN and NEW are told by its status
+BECOMES = {
+    "preparation-started": "PRE",
+    "prepared": "WAI",
+    "placed": "STA",
+    "started": "RUN",
+    "kill-requested": "STO",
+    "requeue-requested": "STO",
+    "time-limit-reached": "STO",
+}
+
+Object = dict[str, Any]
+_GPU = ("model", "alias", "groups")
+_YES: Mapping[object, str] = {True: "yes", False: "no"}
+
+
+def names(tree: Tree, kind: str) -> list[str]:
+    """Return the names of all entities of a kind, one of `LISTS`, that one may see."""
+    return [str(entry["name"]) for entry in tree.list(LISTS[kind])]
+
+
+def read(tree: Tree, text: str) -> tuple[Entity, Object]:
+    """Return an entity, and what is told of it.
+
+    Raises:
+        PfsError: INVALID for what is no entity, NOT_FOUND for one that is not there.
+    """
+    entity = parse(text)
+    readers = {"user": _user, "group": _group, "node": _node, "job": _job, "alias": _alias}
+    if entity.kind not in readers:
+        raise PfsError(Kind.INVALID, f'Unsupported entity type "{entity.kind}"')
+    return entity, readers[entity.kind](tree, entity)
+
+
+def as_text(entity: Entity, told: Mapping[str, Any]) -> str:
+    """Return what is told of an entity as lines, without the end of the last one."""
+    makers = {"user": _user_lines, "group": _group_lines, "node": _node_lines, "job": _job_lines, "alias": _alias_lines}
+    return _lines(makers[entity.kind](told))
+
+
+# ---- what is read
+
+
+def _text(tree: Tree, path: str, kind: str) -> str:
+    try:
+        return tree.read(path).decode(errors="replace")
+    except PfsError as error:
+        if error.kind in (Kind.NOT_FOUND, Kind.NOT_DIR):
+            raise missing(kind) from None
+        raise
+
+
+def missing(kind: str) -> PfsError:
+    """Return the refusal of an entity that is not there."""
+    return PfsError(Kind.NOT_FOUND, f"{kind.capitalize()} not found")
+
+
+def _facts(tree: Tree, path: str, kind: str) -> Mapping[str, str]:
+    from pfs.client.web import facts
+
+    return facts(_text(tree, path, kind))
+
+
+def _user(tree: Tree, entity: Entity) -> Object:
+    me = _facts(tree, "me", "user")
+    if entity.name not in (SELF, me["name"]):
+        if entity.name not in names(tree, "users"):
+            raise missing("user")
+        return {"id": entity.name}
+    told: Object = {"id": me["name"], "fullname": me.get("fullname") or None, "email": me.get("email") or None}
+    groups = {"groups": me.get("groups", "").split(), "autoshare": me.get("autoshare", "").split()}
+    return {**told, **groups, "admin": me.get("admin") == "yes"}
+
+
+def _group(tree: Tree, entity: Entity) -> Object:
+    if entity.name not in names(tree, "groups"):
+        raise missing("group")
+    return {"id": entity.name}
+
+
+def _node(tree: Tree, entity: Entity) -> Object:
+    path = f"nodes/{entity.name}"
+    status = _facts(tree, f"{path}/status", "node")
+    gpus = _gpus(tree, path) if status.get("gpus", "0") != "0" else []
+    if entity.index is not None:
+        gpus = [gpu for gpu in gpus if gpu["index"] == entity.index]
+        if not gpus:
+            raise missing("resource")
+    is_online = status["state"] != "UNKNOWN"
+    return {
+        "id": entity.name,
+        "online": is_online,
+        "state": status["state"],
+        "since": _since(status),
+        "resources": gpus,
+    }
+
+
+def _since(status: Mapping[str, str]) -> str | None:
+    return status.get("heard") or status.get("closed_since")
+
+
+def _gpus(tree: Tree, path: str) -> list[Object]:
+    texts = {
+        name: {str(entry["name"]): entry.get("each") or "" for entry in tree.list(f"{path}/gpus", each=name)}
+        for name in _GPU
+    }
+    return [
+        {
+            "index": number,
+            "type": "cuda",
+            "name": model.strip(),
+            "alias": next(iter(texts["alias"].get(number, "").split()), None),
+            "groups": texts["groups"].get(number, "").split(),
+        }
+        for number, model in texts["model"].items()
+    ]
+
+
+def _alias(tree: Tree, entity: Entity) -> Object:
+    return {"id": entity.name, "name": _text(tree, f"aliases/{entity.name}", "alias").strip()}
+
+
+def _job(tree: Tree, entity: Entity) -> Object:
+    path = f"jobs/{entity.name}"
+    status = _facts(tree, f"{path}/status", "job")
+    letters = letters_of(status["state"])
+    compute, memory = uses_of(tree, [{**status, "id": entity.name}]).get(entity.name, (0, 0))
+    place = status.get("queue_place")
+    return {
+        "id": int(entity.name),
+        "continueJob": int(status["continue"]) if status.get("continue") else None,
+        "description": status.get("title"),
+        "user": status.get("user"),
+        "groups": status.get("groups", "").split(),
+        "error": status.get("why") if letters == DONE and status["state"] != "SUCCEEDED" else None,
+        "provisioning": _provisioning(status),
+        "request": status.get("request", ""),
+        "resources": status.get("place") or status.get("request", ""),
+        "utilComp": compute / 100,
+        "utilMem": memory / 100,
+        "state": letters,
+        "schedulePosition": int(place) if place else None,
+        "processes": _processes(tree, path),
+        "stateChanges": _changes(tree, path, status),
+    }
+
+
+def _provisioning(status: Mapping[str, str]) -> str | None:
+    """Return where the files of a job come from, if from a repository."""
+    remote, found = status.get("remote", "").partition(" ")[2], status.get("hash")
+    if not found and not remote:
+        return None
+    text = f"Git commit {found}" if found else "Git clone"
+    text += f" {'from' if found else 'of'} {remote}" if remote else ""
+    lines = status.get("diff_lines", "0")
+    return text if lines in ("", "0") else f"{text} with {lines} LoC diff"
+
+
+def _processes(tree: Tree, path: str) -> list[Object]:
+    """Return the processes of a job, where one may see them: codes and results."""
+    try:
+        codes, results = (
+            {entry["name"]: entry.get("each") for entry in tree.list(f"{path}/processes", each=name)}
+            for name in ("exit_code", "result")
+        )
+    except PfsError as error:
+        if error.kind in _HIDDEN:  # an array has tasks in their place
+            return []
+        raise
+    found = []
+    for name, code in codes.items():
+        group, _, process = name.partition(".")
+        text = (code or "").strip()
+        told = {"groupIndex": int(group), "processIndex": int(process), "status": int(text) if text else None}
+        found.append({**told, "result": " ".join((results.get(name) or "").split())})
+    return found
+
+
+_HIDDEN = (Kind.NOT_FOUND, Kind.DENIED, Kind.FORBIDDEN)
+
+
+def _changes(tree: Tree, path: str, status: Mapping[str, str]) -> list[Object]:
+    """Return the states that a job has been in, each with the moment when it came there."""
+    found: list[Object] = [{"state": "NEW", "since": status.get("submitted", ""), "reason": None}]
+    for line in _events(tree, path):
+        words = line.split()
+        letters = BECOMES.get(words[1]) if len(words) > 1 else None
+        if letters is not None and letters != found[-1]["state"]:
+            found.append({"state": letters, "since": f"{words[0].partition('.')[0]}Z", "reason": None})
+    if len(found) == 1 and status.get("started"):
+        found.append({"state": "RUN", "since": status["started"], "reason": None})
+    if status.get("ended"):
+        why = None if status["state"] == "SUCCEEDED" else status.get("why")
+        found.append({"state": DONE, "since": status["ended"], "reason": why})
+    return found
+
+
+def _events(tree: Tree, path: str) -> list[str]:
+    try:
+        return tree.read(f"{path}/events").decode(errors="replace").splitlines()
+    except PfsError as error:
+        if error.kind in _HIDDEN:
+            return []
+        raise
+
+
+# ---- how it is shown
+
+
+def _lines(rows: Sequence[tuple[str, object]]) -> str:
+    """Return `Name:   value` lines; what has no value is left out."""
+    width = max(len(label) for label, _ in rows) + 2
+    return "\n".join(f"{f'{label}:':<{width}}{_shown(value)}" for label, value in rows if value is not None)
+
+
+def _shown(value: object) -> str:
+    """Return a value as text; the further lines of one that has several begin below it."""
+    first, *more = ["", *value] if isinstance(value, list) else [str(value)]
+    return "\n".join([printable(first), *(f"  {printable(line)}" for line in more)])
+
+
+def _user_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
+    return [
+        ("Username", told["id"]),
+        ("Full name", told.get("fullname")),
+        ("E-Mail address", told.get("email")),
+        ("Groups", " ".join(told.get("groups", [])) or None),
+        ("Auto share", " ".join(told.get("autoshare", [])) or None),
+        ("Is administrator", _YES.get(told.get("admin"))),
+    ]
+
+
+def _group_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
+    return [("Name", told["id"])]
+
+
+def _alias_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
+    return [("Alias", told["id"]), ("For", told["name"])]
+
+
+def _node_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
+    gpus = []
+    for gpu in told["resources"]:
+        aka = f' aka "{gpu["alias"]}"' if gpu["alias"] else ""
+        shared = f" - Groups: {' '.join(gpu['groups'])}" if gpu["groups"] else ""
+        gpus.append(f'{gpu["index"]}: "{gpu["name"]}"{aka} (cuda {gpu["index"]}){shared}')
+    state = told["state"] if told["online"] else "OFFLINE"
+    return [("Node name", told["id"]), ("State", state), ("Since", told["since"]), ("Resources", gpus)]
+
+
+def _job_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
+    letters, place = told["state"], told["schedulePosition"]
+    has_begun = any(change["state"] == "RUN" for change in told["stateChanges"])
+    return [
+        ("Job number", told["id"]),
+        ("Continued job", told["continueJob"]),
+        ("Title", told["description"]),
+        ("Owner", told["user"]),
+        ("Groups", " ".join(told["groups"]) or None),
+        ("Error", None if told["error"] is None else f'"{told["error"]}"'),
+        ("Provisioning", told["provisioning"]),
+        ("Resources", f'"{told["resources"]}"'),
+        ("Util. GPU", f"{told['utilComp']:.0%}" if has_begun else None),
+        ("Util. memory", f"{told['utilMem']:.0%}" if has_begun else None),
+        ("State", letters if place is None else f"{letters} (position {place})"),
+        ("Processes", [_process_line(process) for process in told["processes"]] or None),
+        ("State changes", [_change_line(change) for change in told["stateChanges"]]),
+    ]
+
+
+def _process_line(process: Mapping[str, Any]) -> str:
+    code, text = process["status"], process["result"][:RESULT_CHARACTERS]
+    line = f"[{process['groupIndex']}, {process['processIndex']}]: Status code: {'?' if code is None else code}"
+    return f"{line} - {text}" if text else line
+
+
+def _change_line(change: Mapping[str, Any]) -> str:
+    line = f"{change['state']}: {change['since']}"
+    return f"{line} - {change['reason']}" if change["reason"] else line
