@@ -31,13 +31,13 @@ BIN = Path(sys.executable).parent
 class Box:
     """One datacenter, `dc1`, with the user `demo`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *options: str, scheme: str = "http") -> None:
         self.root = root
         self.data = root / "data"
         self.mountpoint = root / "pfs"
         self.dc = self.mountpoint / "dc1"
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         self.env = {
             **os.environ,
             "PADDLE_CONFIG": str(root / "paddle-config"),
@@ -47,9 +47,9 @@ class Box:
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         (root / "homedir").mkdir()
-        options = {"--data-root": self.data, "--admin": "demo", "--endpoint": self.url, "--pit-config": root}
-        options |= {"--client-config": root / "paddle-config", "--node-key": root / "node.key"}
-        words = [str(word) for option in options.items() for word in option]
+        said = {"--data-root": self.data, "--admin": "demo", "--endpoint": self.url, "--pit-config": root}
+        said |= {"--client-config": root / "paddle-config", "--node-key": root / "node.key"}
+        words = [str(word) for option in said.items() for word in option] + list(options)
         # here, and not by a process: that takes a second for its imports, of each of two dozen boxes
         with contextlib.redirect_stdout(io.StringIO()):
             jobd.main(["init", *words], standalone_mode=False)
@@ -81,9 +81,10 @@ class Box:
 
     # ---- the server
 
-    def start_server(self) -> None:
+    def start_server(self, *options: str) -> None:
         """Start it and wait until it listens."""
-        process = self.spawn("server", "jobd", "serve", "--data-root", str(self.data), "--port", str(self.port))
+        words = ["--data-root", str(self.data), "--port", str(self.port), *options]
+        process = self.spawn("server", "jobd", "serve", *words)
         wait_until(lambda: listens(self.port) or process.poll() is not None)
         assert process.poll() is None, self.log_of("server")
 
@@ -103,6 +104,7 @@ class Box:
         *options: str,
         env: Mapping[str, str] | None = None,
         inside: Sequence[str] = (),
+        direct: bool = True,
     ) -> None:
         """Start a node and wait until the server has it.
 
@@ -110,9 +112,12 @@ class Box:
             options: more of its own.
             env: more variables for it.
             inside: the words that run a command somewhere else.
+            direct: it has the data root; else it mounts the tree for each job.
         """
         env = {**self.env, "GRADIENT_NODE_API_KEY": (self.root / "node.key").read_text().strip(), **(env or {})}
-        words = ["--data-root", str(self.data), "--state-dir", str(self.root / f"state-{name}"), "--name", name]
+        words = ["--state-dir", str(self.root / f"state-{name}"), "--name", name]
+        if direct:
+            words += ["--data-root", str(self.data)]
         if docker is not None:
             words += ["--docker-host", docker]
         words += options
@@ -170,10 +175,14 @@ class Box:
 
 
 @contextmanager
-def box() -> Iterator[Box]:
-    """Give a new, empty datacenter; end everything afterwards."""
+def box(*options: str, scheme: str = "http") -> Iterator[Box]:
+    """Give a new, empty datacenter; end everything afterwards.
+
+    Args:
+        options: more for `jobd init`.
+    """
     with tempfile.TemporaryDirectory(prefix="pfs-box-", ignore_cleanup_errors=True) as directory:
-        made = Box(Path(directory))
+        made = Box(Path(directory), *options, scheme=scheme)
         try:
             yield made
         finally:

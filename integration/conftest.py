@@ -1,6 +1,6 @@
 """In which order the integration tests run: what takes long begins first, so that no process works alone at the end.
 
-`script/test` gives whole files to two processes, and the next file to the one that has run out of tests. Whoever ends
+`script/test` gives whole files to three processes, and the next file to the one that has run out of tests. Whoever ends
 them early, by Ctrl-C or by timeout(1), is left no mounts and no servers.
 """
 
@@ -11,27 +11,35 @@ import pytest
 
 # by what they took, the longest first; all that is not named comes after them
 LONG = (
-    "test_away",
     "test_story",
-    "test_runtimes",
+    "test_survival",
+    "test_model",
     "test_node",
-    "test_gangs",
-    "test_logs",
+    "test_identity",
+    "test_runtimes",
+    "test_away",
+    "test_mounted",
+    "test_bench",
+    "test_programs",
     "test_mount_fs",
+    "test_images",
+    "test_mixed",
+    "test_gangs",
+    "test_readdir",
+    "test_hosts",
+    "test_health",
+    "test_write_behind",
+    "test_mount_options",
     "test_demo",
+    "test_logs",
     "test_shipping",
     "test_hostile",
     "test_hostile_client",
     "test_hostile_server",
-    "test_memory",
-    "test_bench",
-    "test_model",
-    "test_programs",
-    "test_mount_options",
-    "test_two_mounts",
-    "test_write_behind",
     "test_fsx",
-    "test_readdir",
+    "test_two_mounts",
+    "test_memory",
+    "test_confinement",
 )
 
 

@@ -17,7 +17,7 @@ import sysconfig
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,10 +56,12 @@ class OwnEngine:
     Args:
         network: the network namespace that it runs in; None for one of its own without a way out, since engines on one
             machine would share a bridge and give out its addresses twice.
+        options: more for its command line.
     """
 
-    def __init__(self, directory: Path, network: str | None = None) -> None:
+    def __init__(self, directory: Path, network: str | None = None, options: Sequence[str] = ()) -> None:
         self.directory = directory
+        self._options = options
         self._enter = ["unshare", "--net"] if network is None else ["nsenter", f"--net={network}", *_OWN_RUN_DOCKER]
         self.base_url = f"unix://{directory}/engine.sock"
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,6 +81,7 @@ class OwnEngine:
                     f"--exec-root={here}/exec",
                     f"--pidfile={here}/engine.pid",
                     f"--host={self.base_url}",
+                    *self._options,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -92,6 +95,11 @@ class OwnEngine:
                 raise AssertionError(f"dockerd does not start:\n{log_text[-2000:]}")
             time.sleep(0.1)
 
+    def inside(self, *command: str) -> list[str]:
+        """Return a command that runs another one in the engine's network, where loopback addresses are its own."""
+        assert self._process is not None
+        return ["nsenter", f"--net=/proc/{self._process.pid}/ns/net", *command]
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End it; containers are ended with TERM, and not by KILL."""
         if self._process is not None:
@@ -103,6 +111,11 @@ class OwnEngine:
                 self._process.wait()
             self._process = None
             self._end_containerd()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal that does not end it."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def _end_containerd(self) -> None:
         """See the engine's other half off; the next one would take one that nobody has buried for alive."""
@@ -137,9 +150,9 @@ class OwnEngine:
 
 
 @contextmanager
-def own_engine() -> Iterator[OwnEngine]:
+def own_engine(*options: str) -> Iterator[OwnEngine]:
     """Start an engine that nobody else uses, and end it with all that it holds after the block."""
-    own = OwnEngine(Path(tempfile.mkdtemp(prefix="pfs-engine-")))
+    own = OwnEngine(Path(tempfile.mkdtemp(prefix="pfs-engine-")), options=options)
     try:
         own.start()
         yield own
@@ -181,7 +194,7 @@ def busybox_image(client: docker.APIClient) -> str:
     if not client.images(BUSYBOX_IMAGE, quiet=True):
         tar = io.BytesIO()
         with tarfile.open(fileobj=tar, mode="w") as archive:
-            _add_busybox(archive)
+            add_busybox(archive)
         _import(client, tar, BUSYBOX_IMAGE)
     return BUSYBOX_IMAGE
 
@@ -191,7 +204,7 @@ def python_image(client: docker.APIClient) -> str:
     if not client.images(PYTHON_IMAGE, quiet=True):
         tar = io.BytesIO()
         with tarfile.open(fileobj=tar, mode="w") as archive:
-            _add_busybox(archive)
+            add_busybox(archive)
             _add_python(archive)
         _import(client, tar, PYTHON_IMAGE)
     return PYTHON_IMAGE
@@ -202,7 +215,8 @@ def _import(client: docker.APIClient, tar: io.BytesIO, image: str) -> None:
     client.import_image_from_data(tar.getvalue(), repository=repository, tag=tag)
 
 
-def _add_busybox(archive: tarfile.TarFile) -> None:
+def add_busybox(archive: tarfile.TarFile) -> None:
+    """Put a shell and the usual small programs into an image."""
     program = shutil.which("busybox")
     assert program is not None, "these tests need busybox-static"
     archive.add(os.path.realpath(program), "bin/busybox")

@@ -8,6 +8,7 @@ it in again. Needs root, iproute2 and a `dockerd` that can be started. All hosts
 """
 
 import contextlib
+import ctypes
 import itertools
 import os
 import re
@@ -32,12 +33,14 @@ class Host:
 
     Attributes:
         address: its own, on the bridge.
+        gateway: this machine's on the bridge.
         engine: its Docker engine.
     """
 
     def __init__(self, namespace: str, address: str, engine: OwnEngine) -> None:
         self.namespace = namespace
         self.address = address
+        self.gateway = address.rpartition(".")[0] + ".254"
         self.engine = engine
 
     def inside(self, *command: str) -> list[str]:
@@ -55,6 +58,18 @@ class Host:
     def heal(self) -> None:
         """Plug its cable in again."""
         _ip("link", "set", f"{self.namespace}v", "up")
+
+
+@contextmanager
+def on_network_of(host: Host) -> Iterator[None]:
+    """Move this thread, with whatever it starts, to the host's network while the block runs."""
+    system = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{host.namespace}") as there:
+        assert system.setns(there.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+        try:
+            yield
+        finally:
+            assert system.setns(before.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
 
 
 @contextmanager

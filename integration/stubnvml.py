@@ -2,6 +2,8 @@
 
     with stub_gpus(["GeForce GTX 1070"] * 2) as env:
         …start gradient-node with `env` in its environment
+    with changing_gpus(["NVIDIA H200"]) as (env, gpus):
+        gpus.are({0: ["lost"]})       what it finds from now on: the words are those of `nvml.c`
 
 It is compiled from `nvml.c` on the spot. By hand: `.venv/bin/python -m integration.stubnvml FOLDER MODEL…` leaves the
 library in FOLDER and prints the variables.
@@ -33,6 +35,39 @@ def stub_gpus(models: Sequence[str], host: str = "") -> Iterator[dict[str, str]]
         yield {"LD_LIBRARY_PATH": str(directory), "PFS_STUB_GPUS": gpu_lines(models, host)}
     finally:
         shutil.rmtree(directory)
+
+
+class ChangingGpus:
+    """GPUs that fail, and are well again, while programs look at them."""
+
+    def __init__(self, path: Path, models: Sequence[str], host: str) -> None:
+        self._path = path
+        self._models = models
+        self._host = host
+        self.are({})
+
+    def are(self, signs: Mapping[int, Sequence[str]]) -> None:
+        """Say how some of them do, by their numbers; the others are well, and do nothing."""
+        lines = gpu_lines(self._models, self._host).splitlines(keepends=True)
+        text = "".join(line + "".join(f" {sign}\n" for sign in signs.get(i, ())) for i, line in enumerate(lines))
+        self._replace(text)
+
+    def fail(self) -> None:
+        """Let the driver not fit the library."""
+        self._replace("broken")
+
+    def _replace(self, text: str) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.rename(self._path)
+
+
+@contextmanager
+def changing_gpus(models: Sequence[str], host: str = "") -> Iterator[tuple[dict[str, str], ChangingGpus]]:
+    """Like `stub_gpus`; give what changes the GPUs as well."""
+    with stub_gpus(models, host) as env:
+        path = Path(env["LD_LIBRARY_PATH"]) / "gpus"
+        yield {**env, "PFS_STUB_GPUS": f"@{path}"}, ChangingGpus(path, models, host)
 
 
 def compile_stub(directory: Path) -> None:

@@ -1,17 +1,19 @@
 """Gangs: processes find one another by name and talk, strangers are kept out, and nothing of it stays behind."""
 
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import docker
 import pytest
 import trio
 
 from integration.engine import BUSYBOX_IMAGE, OwnEngine, busybox_image, docker_client, own_engine
-from integration.hosts import hosts
-from jobd.node import networks
+from integration.hosts import Host, hosts, on_network_of
+from jobd.node import networks, nftables, wall
 from jobd.node.docker import DockerRuntime, open_docker
 from jobd.node.runtime import Exit, Launch, Runtime, RuntimeAway
 from jobd.node.sandbox import SandboxRuntime
@@ -52,11 +54,18 @@ with socket.create_server((socket.gethostname(), 7917)) as door:
 """
 HEARD = [f"hello from {name}\n" + "".join(f"{key}={ENV[key]}\n" for key in sorted(ENV)[:2]) for name in NAMES]
 LISTEN = "hostname -i; while :; do nc -l -p 7000 -e echo reached; done"
+ASK = "nc -w {s} {place} 7000 < /dev/null || echo no\n"
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[OwnEngine]:
-    with own_engine() as made:
+    with with_image() as made:
+        yield made
+
+
+@contextmanager
+def with_image(*options: str) -> Iterator[OwnEngine]:
+    with own_engine(*options) as made:
         with docker_client(made.base_url) as client:
             busybox_image(client)
         yield made
@@ -82,9 +91,9 @@ def alone(script: str, task_id: str = STRANGER) -> Launch:
 
 
 @asynccontextmanager
-async def runtime_on(engine: OwnEngine, state: Path) -> AsyncIterator[DockerRuntime]:
+async def runtime_on(engine: OwnEngine, state: Path, instance: str = INSTANCE) -> AsyncIterator[DockerRuntime]:
     with trio.fail_after(LIMIT_S):
-        async with open_docker(engine.base_url, state, INSTANCE) as runtime:
+        async with open_docker(engine.base_url, state, instance) as runtime:
             yield runtime
 
 
@@ -117,22 +126,103 @@ def test_processes_of_a_gang_talk_by_name_and_their_network_goes_with_the_last(
 
 
 def test_strangers_reach_neither_a_gang_nor_one_another(engine: OwnEngine, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with runtime_on(engine, tmp_path / "state") as runtime:
-            await runtime.start(member(0, LISTEN))
-            await runtime.start(alone(LISTEN))
-            places = [(await read_until(runtime, b"\n", task)).decode().split()[0] for task in (FIRST, STRANGER)]
-            asks = "".join(f"nc -w 1 {place} 7000 < /dev/null || echo no; " for place in places)
-            await runtime.start(alone(asks, "19.1.0.0"))
-            answers = (await read(runtime, "19.1.0.0")).split(b"\n")
-            assert [line for line in answers if line in (b"no", b"reached")] == [b"no"] * 2
-            # who belongs there does reach it
-            await runtime.start(member(1, f"nc -w 3 {places[0]} 7000 < /dev/null"))
-            assert await read(runtime, SECOND) == b"reached\n"
+    trio.run(are_kept_out, engine, tmp_path, networks.SHARED)
+
+
+def test_strangers_in_a_network_of_the_engines_own_that_keeps_them_apart(tmp_path: Path) -> None:
+    with with_image("--icc=false") as engine:
+        trio.run(are_kept_out, engine, tmp_path, networks.ENGINES_OWN)
+
+
+async def are_kept_out(engine: OwnEngine, tmp_path: Path, expected: str) -> None:
+    async with runtime_on(engine, tmp_path / "state") as runtime:
+        await runtime.start(member(0, LISTEN))
+        await runtime.start(alone(LISTEN))
+        places = [(await read_until(runtime, b"\n", task)).decode().split()[0] for task in (FIRST, STRANGER)]
+        with docker_client(engine.base_url) as client:
+            found = client.inspect_container(runtime.container(STRANGER))["NetworkSettings"]["Networks"]
+        assert list(found) == [expected]
+        asks = "".join(f"nc -w 1 {place} 7000 < /dev/null || echo no; " for place in places)
+        await runtime.start(alone(asks, "19.1.0.0"))
+        answers = (await read(runtime, "19.1.0.0")).split(b"\n")
+        assert [line for line in answers if line in (b"no", b"reached")] == [b"no"] * 2
+        # who belongs there does reach it
+        await runtime.start(member(1, f"nc -w 3 {places[0]} 7000 < /dev/null"))
+        assert await read(runtime, SECOND) == b"reached\n"
+        for task in await runtime.tasks():
+            await runtime.remove(task)
+
+
+def test_strangers_on_the_bridge_of_an_engine_as_it_comes_are_kept_apart_by_a_wall(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with hosts(1) as (host,):
+        world = socket.create_server((host.gateway, 7000))
+        with world, on_network_of(host), socket.create_server(("172.17.0.1", 7000)) as machine:
+            with docker_client(host.engine.base_url) as client:
+                busybox_image(client)
+                foreign = container(client, LISTEN)
+                ours = container(client, ASK.format(s=3, place=place_of(client, foreign)), wall.address("ours", ()))
+                client.wait(ours)
+                assert client.logs(ours) == b"reached\n", "without a wall they reach one another"
+            trio.run(are_behind_the_wall, host, tmp_path, foreign, [machine, world], caplog)
+
+
+async def are_behind_the_wall(
+    host: Host, tmp_path: Path, foreign: str, doors: list[socket.socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        runtime_on(host.engine, tmp_path / "one") as one,
+        runtime_on(host.engine, tmp_path / "two", "two") as two,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(trio.serve_listeners, tell_that_it_is_reached, [listener(door) for door in doors])
+        with docker_client(host.engine.base_url) as client:
+            await one.start(alone(LISTEN))
+            stranger = (await read_until(one, b"\n", STRANGER)).decode().split()[0]
+            assert place_of(client, one.container(STRANGER)) == stranger
+            places = (stranger, place_of(client, foreign), *(door.getsockname()[0] for door in doors))
+            asks = "".join(ASK.format(s=1, place=place) for place in places)
+            await one.start(alone(asks, "19.1.0.0"))
+            await two.start(alone(asks, "20.1.0.0"))
+            for runtime, task in ((one, "19.1.0.0"), (two, "20.1.0.0")):
+                answers = (await read(runtime, task)).split(b"\n")
+                kept = [line for line in answers if line in (b"no", b"reached")]
+                assert kept == [b"no", b"no", b"reached", b"reached"]
+
+            clear_away_the_wall()
+            while sum("stands again" in text for text in caplog.messages) == 0:
+                await trio.sleep(0.01)
+            ask = client.exec_create(foreign, ["sh", "-c", ASK.format(s=1, place=stranger)])
+            assert b"reached" not in client.exec_start(ask)
+        for runtime in (one, two):
             for task in await runtime.tasks():
                 await runtime.remove(task)
+        nursery.cancel_scope.cancel()
 
-    trio.run(main)
+
+def container(client: docker.APIClient, script: str, hardware: str | None = None) -> str:
+    made = client.create_container(BUSYBOX_IMAGE, ["sh", "-c", script], mac_address=hardware)
+    client.start(made["Id"])
+    return str(made["Id"])
+
+
+def place_of(client: docker.APIClient, name: str) -> str:
+    return str(client.inspect_container(name)["NetworkSettings"]["Networks"][networks.ENGINES_OWN]["IPAddress"])
+
+
+def listener(door: socket.socket) -> trio.SocketListener:
+    return trio.SocketListener(trio.socket.from_stdlib_socket(door))
+
+
+async def tell_that_it_is_reached(caller: trio.SocketStream) -> None:
+    async with caller:
+        await caller.send_all(b"reached\n")
+
+
+def clear_away_the_wall() -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, nftables.NETFILTER) as kernel:
+        kernel.send(nftables.replace(wall.TABLE, wall.CHAIN, []))
 
 
 def test_a_gang_outlives_its_daemon_and_its_network_is_removed_by_the_next(engine: OwnEngine, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -26,12 +27,13 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Pong, Request
 
 from integration.box import wait_until
+from pfs.server.crowd import MOST_OF_ADDRESS
 
 ROOT = Path(__file__).resolve().parent.parent
 HANGS_S = 60
 
 APP = """
-import functools, json, os, signal, sys
+import functools, json, os, resource, signal, sys
 import trio
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -100,6 +102,9 @@ app = Starlette(routes=[
     Route("/state", state), Route("/drain", drain, methods=["POST"]), Route("/late", late, methods=["POST"]),
     Route("/big", big), Route("/wait", wait), Route("/who", who),
 ])
+
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 async def main():
     certfile, keyfile, client_ca, unix_path = sys.argv[1:]
@@ -258,22 +263,22 @@ PROBES: dict[str, tuple[bytes, bytes]] = {
         UPGRADE + b"Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=x\r\n\r\n",
         b"HTTP/1.1 101",
     ),
-    "http2 connect without a path": (http2((":method", "CONNECT"), (":authority", "x")), b"HTTP/1.1 505"),
+    "http2 connect without a path": (http2((":method", "CONNECT"), (":authority", "x")), b"HTTP/1.1 400"),
     "http2 path not ascii": (
         http2((":method", "GET"), (":path", "/\xe9"), (":scheme", "http"), (":authority", "x")),
-        b"HTTP/1.1 505",
+        b"HTTP/1.1 400",
     ),
     "h2c upgrade with bad settings": (get(headers=HOST + H2C.replace(b"AAMA", b"\xff(!A")), b"HTTP/1.1 200"),
     # and these do not, which shall stay so
     "http2 body after an early answer": (
         http2((":method", "POST"), (":path", "/late"), (":scheme", "http"), (":authority", "x"), data=bytes(16000)),
-        b"HTTP/1.1 505",
+        b"HTTP/1.1 400",
     ),
-    "http2 preface and nothing": (PREFACE, b"HTTP/1.1 505"),
-    "http2 preface and garbage": (PREFACE + os.urandom(4000), b"HTTP/1.1 505"),
+    "http2 preface and nothing": (PREFACE, b"HTTP/1.1 400"),
+    "http2 preface and garbage": (PREFACE + os.urandom(4000), b"HTTP/1.1 400"),
     "h2c upgrade": (get(headers=HOST + H2C), b"HTTP/1.1 200"),
-    "connect": (b"CONNECT x:443 HTTP/1.1\r\n" + HOST + b"\r\n" + b"tunnel", b"HTTP/1.1 501"),
-    "version 9.9": (get(version=b"HTTP/9.9"), b"HTTP/1.1 505"),
+    "connect": (b"CONNECT x:443 HTTP/1.1\r\n" + HOST + b"\r\n" + b"tunnel", b"HTTP/1.1 405"),
+    "version 9.9": (get(version=b"HTTP/9.9"), b"HTTP/1.1 400"),
     "version 0.9": (b"GET /state\r\n\r\n", b"HTTP/1.1 400"),
     "path not ascii": (get(b"/\xc3\xa9"), b"HTTP/1.1 400"),
     "path of escaped bytes": (get(b"/%ff%fe%00"), b"HTTP/1.1 404"),
@@ -301,7 +306,7 @@ PROBES: dict[str, tuple[bytes, bytes]] = {
     "length of 30 digits": (post(b"Content-Length: " + b"9" * 30 + b"\r\n"), b"HTTP/1.1 400"),
     "two lengths": (post(b"Content-Length: 1\r\nContent-Length: 2\r\n", b"ab"), b"HTTP/1.1 400"),
     "length and chunks": (post(b"Content-Length: 3\r\n" + CHUNKED, b"0\r\n\r\n"), b""),
-    "unknown coding": (post(b"Transfer-Encoding: gzip\r\n"), b"HTTP/1.1 501"),
+    "unknown coding": (post(b"Transfer-Encoding: gzip\r\n"), b"HTTP/1.1 400"),
     "bad chunk size": (post(CHUNKED, b"zz\r\nhello\r\n"), b"HTTP/1.1 400"),
     "huge chunk size": (post(CHUNKED, b"f" * 30 + b"\r\n"), b"HTTP/1.1 400"),
     "chunk without its end": (post(CHUNKED, b"3\r\nabcXX0\r\n\r\n"), b"HTTP/1.1 400"),
@@ -529,6 +534,50 @@ def test_the_application_sees_who_is_at_the_unix_socket(server: Server) -> None:
             heard += piece
     peer = {"pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid()}
     assert json.loads(heard.partition(b"\r\n\r\n")[2]) == {"cert": None, "peer": peer}
+
+
+def test_a_thousand_connections_on_which_nothing_happens_leave_the_rest_served(server: Server) -> None:
+    """Half of them in the middle of a head or of a handshake, from several addresses and one by one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    idle: list[socket.socket] = []
+    try:
+        with contextlib.ExitStack() as stack:
+            for number in range(1000):
+                port, said = ((server.port, b"GET / HT"), (server.tls_port, hello))[number % 2]
+                source = (f"127.0.1.{number % 4}", 0)
+                sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), HANGS_S, source))
+                sock.sendall(said if number % 4 < 2 else b"")
+                idle.append(sock)
+            assert server.tasks() > server.tasks_idle + 1000
+            for _ in range(5):
+                assert tls_get(server).startswith(b"HTTP/1.1 200")
+                assert same(server)
+            for source in {sock.getsockname()[0] for sock in idle}:
+                with socket.create_connection(("127.0.0.1", server.port), HANGS_S, (source, 0)) as sock:
+                    sock.sendall(get(headers=HOST + b"Connection: close\r\n"))
+                    assert hear(sock, b"HTTP/1.1 200").startswith(b"HTTP/1.1 200")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wait_until(lambda: server.tasks() <= server.tasks_idle)
+
+
+def test_connections_of_one_address_above_its_limit_displace_the_oldest(server: Server) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with contextlib.ExitStack() as stack:
+            many = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), HANGS_S, ("127.0.2.1", 0)))
+                for _ in range(MOST_OF_ADDRESS + 50)
+            ]
+            assert all(ends(sock) for sock in many[:50])
+            for sock in many[50:60] + many[-10:]:
+                sock.sendall(get())
+                assert hear(sock, b"HTTP/1.1 200").startswith(b"HTTP/1.1 200")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_nothing_of_all_that_left_a_task_or_a_line_in_the_log(server: Server) -> None:

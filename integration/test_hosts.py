@@ -1,17 +1,30 @@
-"""Jobs over two hosts with an engine each: they find one another, see all of their variables, and learn together."""
+"""Jobs over two hosts with an engine each: they find one another, see all of their variables, and learn together.
 
+And many of all kinds at once, as many as `PFS_MIXED` says; `script/slow` wants two hundred.
+"""
+
+import contextlib
+import io
 import json
+import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from cli.jobd import jobd
+from integration.box import wait_until
 from integration.engine import docker_client, python_image
 from integration.hosts import Cluster, cluster
+from integration.mixed import ALIASES, GPUS, KILLED, read_history, workload
+from integration.stubnvml import stub_gpus
 
 PROGRAMS = Path(__file__).parent / "programs"
+MIXED = int(os.environ.get("PFS_MIXED", "40"))
 DIGITS = Path(__file__).parent.parent / "script/demo-job/digits.csv.gz"
 
 
@@ -74,3 +87,41 @@ def test_two_hosts_learn_as_one(world: Cluster, runtime: str):
     assert len({weights for _, _, _, weights in ends}) == 1
     assert float(ends[0][2]) > 0.85
     assert nodes_of(world, f"both-{runtime}") == {"n1", "n2"}
+
+
+@pytest.fixture
+def gpus(world: Cluster) -> Iterator[None]:
+    """Give the nodes GPUs, and room for as many processes as they like."""
+    with ExitStack() as stack:
+        for host, name in zip(world.hosts, GPUS, strict=True):
+            world.end(name)
+            world.start_node_on(host, name, env=stack.enter_context(stub_gpus(GPUS[name], name)))
+        for alias, model in ALIASES.items():
+            with contextlib.redirect_stdout(io.StringIO()):
+                jobd.main(["alias", "--data-root", str(world.data), alias, model], standalone_mode=False)
+        yield
+
+
+def test_mixed_jobs_all_end_as_they_should_and_no_gpu_is_had_twice(world: Cluster, gpus: None) -> None:
+    wait_until(lambda: len(os.listdir(world.dc / "aliases")) == len(ALIASES))
+    jobs = world.dc / "jobs"
+    wanted = {}
+    for name, kind in workload(MIXED, world.image):
+        (jobs / f"{name}.yaml").write_text(json.dumps(kind.spec) + "\n")
+        wanted[os.readlink(jobs / name)] = kind
+    killed = [number for number, kind in wanted.items() if kind.end == KILLED]
+    # one of them while it has its GPUs, the others wherever they are
+    wait_until(lambda: (jobs / killed[0] / "state").read_text() == "RUNNING\n")
+    for number in killed:
+        (jobs / number / "ctl").write_text("kill\n")
+    for number in wanted:
+        (jobs / number / "wait").read_text()
+    told = {number: (jobs / number / "state").read_text().strip() for number in wanted}
+    wrong = {number: kind for number, kind in wanted.items() if told[number] != kind.end}
+    assert not wrong, [(kind.name, (jobs / number / "why").read_text()) for number, kind in wrong.items()]
+
+    history = read_history(jobs / number for number in wanted)
+    assert history.twice() == []
+    assert Counter(node for nodes in history.nodes.values() for node in nodes).keys() == set(GPUS)
+    assert {hold.gpu for hold in history.holds} == {(name, i) for name in GPUS for i in range(len(GPUS[name]))}
+    assert history.both

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.mountfuse import FAILURE, USAGE
+from cli.mount.fuse import FAILURE, USAGE
 from integration.box import BIN, Box, box, is_mounted, wait_until, with_own_mounts
 
 HELPERS = {"mount.fuse.pfs": "main", "umount.fuse.pfs": "umount_main"}
@@ -79,7 +79,7 @@ def in_namespace(world: Box, script: str) -> subprocess.CompletedProcess[str]:
     sbin.mkdir(exist_ok=True)
     for name, function in HELPERS.items():
         program = f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {os.getcwd()!r})\n"
-        (sbin / name).write_text(f"{program}from cli.mountfuse import {function}\n{function}()\n")
+        (sbin / name).write_text(f"{program}from cli.mount.fuse import {function}\n{function}()\n")
         (sbin / name).chmod(0o755)
     config = world.env["PADDLE_CONFIG"]
     options = f"config={config},ro,_netdev,noauto,nofail,x-systemd.automount"

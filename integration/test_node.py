@@ -3,6 +3,7 @@
 The server's end is that of the unit tests, behind a WebSocket on the loopback interface.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import docker.errors
 import pytest
 import trio
 from wsproto import ConnectionType, WSConnection
@@ -225,7 +227,9 @@ def run(request: pytest.FixtureRequest, directory: Path) -> Iterator[Run]:
         with docker_client(docker_url) as client:
             instance = (directory / "state/instance").read_text()
             for container in client.containers(all=True, filters={"label": f"pfs.node-state={instance}"}):
-                client.remove_container(container["Id"], force=True)
+                # the daemon that has just ended may have asked for that
+                with contextlib.suppress(docker.errors.NotFound):
+                    client.remove_container(container["Id"], force=True)
             for network in client.networks(filters={"label": f"pfs.node-state={instance}"}):
                 client.remove_network(network["Id"])
 

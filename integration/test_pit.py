@@ -3,11 +3,15 @@
 A process sees of its GPUs what a container would: their UUIDs, in NVIDIA_VISIBLE_DEVICES.
 """
 
+import os
 import re
+import signal
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from integration.box import BIN, Box, box
@@ -23,6 +27,7 @@ def world() -> Iterator[Box]:
     with box() as made, stub_gpus([MODEL, MODEL]) as env:
         aliased = made.run("jobd", "alias", "--data-root", str(made.data), "gtx1070", MODEL)
         assert aliased.returncode == 0, aliased.stderr
+        assert made.run("jobd", "registration", "--data-root", str(made.data), "open").returncode == 0
         made.start_server()
         made.start_node(env=env)
         made.mount()
@@ -148,3 +153,106 @@ def test_what_is_not_committed_goes_along(world: Box, project: Path):
     assert "[worker 0] changed" in log
     number = facts["Job number"]
     assert pit(world, project, "log", number).endswith("[daemon] Worker 0 requested stop. Stopping pit...\n")
+    pit(world, project, "download", number)
+    with tarfile.open(project / f"job{number}.tar.gz") as archive:
+        found = archive.extractfile("log.txt")
+        assert found is not None
+        assert b"[worker 0] as it is here\n" in found.read()
+
+
+# ---- files, in the project and elsewhere
+
+
+def test_files_are_sent_and_fetched_and_go_on_where_they_were_cut(world: Box, project: Path) -> None:
+    data = os.urandom(5 * 1024 * 1024)
+    (project / "big").write_bytes(data)
+    pit(world, project, "mkdir", "home", "data")
+    pit(world, project, "push", "user:me", "data", "big")
+    there = world.data / "home/demo/data/big"
+    assert there.read_bytes() == data
+    os.truncate(there, 1 << 20)
+    pit(world, project, "push", "-c", "home", "data/big", "big")
+    assert there.read_bytes() == data
+    (project / "got").write_bytes(data[:12345])
+    pit(world, project, "pull", "-c", "me", "data/big", "got")
+    assert (project / "got").read_bytes() == data
+    assert pit(world, project, "ls", "home", "data") == "F big\n"
+    pit(world, project, "delete", "home", "data")
+    assert not there.parent.exists()
+
+
+def test_a_home_is_mounted_until_ctrl_c(world: Box, project: Path) -> None:
+    point = project / "mnt"
+    point.mkdir()
+    command = [str(BIN / "pit"), "mount", "home", "mnt"]
+    process = subprocess.Popen(command, cwd=project, env=world.env, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "press Ctrl-C to unmount\n"
+    (point / "note").write_text("seen\n")
+    assert (world.data / "home/demo/note").read_text() == "seen\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (0, "unmounting...\n")
+    assert (point.is_symlink(), os.listdir(point)) == (False, [])
+    shell = {**world.env, "SHELL": "/bin/sh"}
+    ran = subprocess.run(
+        [*command[:2], "user:me", "--shell"],
+        input="cat note; exit\n",
+        cwd=project,
+        env=shell,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    place, *read = ran.stdout.splitlines()
+    assert (ran.returncode, read) == (0, ["seen"])
+    assert not os.path.exists(place)
+
+
+# ---- first use
+
+
+def test_who_is_new_registers_at_a_terminal_and_goes_on(world: Box, tmp_path: Path) -> None:
+    (tmp_path / ".pitconnect.txt").write_text(f"{world.url}\n")
+    env = {**world.env, "HOME": str(tmp_path), "COLUMNS": "80"}
+    del env["PIT_CONFIG_DIR"]
+    program = str(BIN / "pit")
+    with pexpect.spawn(program, ["show", "me"], cwd=tmp_path, env=env, encoding="utf-8", timeout=60) as typed:
+        typed.expect_exact(
+            "No user info found. Seems like a new user or first time login from this machine.\r\n"
+            "Please enter an existing or new username: "
+        )
+        typed.sendline("tilman")
+        typed.expect_exact("tilman\r\nFound no user of that name.\r\nDo you want to register this usename (yes|no)? ")
+        typed.sendline("yes")
+        for question, answer in (("Full name: ", "Tilman Kamp"), ("E-Mail address: ", "tilman@example.org")):
+            typed.expect_exact(question)
+            typed.sendline(answer)
+        password = "correct horse battery"
+        for question in ("New password: ", "Reinput a same one to confirm it: "):
+            typed.expect_exact(question)
+            typed.sendline(password)
+            typed.expect_exact(f"{'*' * len(password)}\r\n")
+        typed.expect_exact("Username:         tilman\r\n")
+        typed.expect(pexpect.EOF)
+    assert typed.exitstatus == 0
+    assert (tmp_path / ".pituser.txt").stat().st_mode & 0o777 == 0o600
+    assert password not in (tmp_path / ".pituser.txt").read_text()
+
+
+def test_a_server_that_is_down_is_told_in_one_line(world: Box, tmp_path: Path) -> None:
+    (tmp_path / ".pitconnect.txt").write_text("http://127.0.0.1:1\n")
+    (tmp_path / ".pituser.txt").write_text("ann\npfs1.a.b\n")
+    ran = subprocess.run(
+        [str(BIN / "pit"), "status"],
+        cwd=tmp_path,
+        env=world.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("Command failed: Unable to reach pit: ")
+    assert ran.stderr.count("\n") == 1

@@ -20,7 +20,7 @@ import pytest
 
 from integration.box import box, wait_until
 
-SECONDS_MAX = 120
+SECONDS_MAX = 300
 ROOT = Path(__file__).parent.parent
 
 

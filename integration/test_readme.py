@@ -20,24 +20,28 @@ LINES = TOUR[1].splitlines()
 @pytest.fixture(scope="module")
 def world() -> Iterator[Box]:
     with box() as made, stub_gpus(["GeForce GTX 1070"]) as env:
-        assert made.run("jobd", "alias", "--data-root", str(made.data), "gtx1070", "GeForce GTX 1070").returncode == 0
+        for words in (["alias", "gtx1070", "GeForce GTX 1070"], ["group", "add", "lab", "demo"]):
+            assert made.run("jobd", *words, "--data-root", str(made.data)).returncode == 0
         made.start_server()
         made.start_node(env=env)
         made.mount()
         (made.dc / "jobs/job.yaml").write_text("command: echo hi\n")
         (made.dc / "jobs/sweep.yaml").write_text("command: echo $PFS_TASK_ID\narray: 0-1\n")
+        (made.dc / "secrets/job").write_text("hush")
         made.sh("cat jobs/job/log; cp /dev/null x; echo 'comand: x' > jobs/bad.yaml")
         yield made
 
 
 def test_the_tour_fits_on_a_screen():
-    assert 8 <= len(LINES) <= 20
+    assert 8 <= len(LINES) <= 24
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_every_path_of_the_tour_is_there(world: Box, line: str):
     path = line.split("  ", maxsplit=1)[0].replace("<user>", "demo").replace("<node>", "n0").replace("<id>", "1")
     path = path.replace("<name>.yaml.error", "bad.yaml.error").replace("<name>", "job")
+    path = path.replace("<group>", "lab")
+    path = path.replace("<cluster>", os.listdir(world.dc / "clusters")[0])
     path = path.replace("<i>", "0").replace("<alias>", "gtx1070").replace("jobs/1/tasks", "jobs/sweep/tasks")
     assert (world.dc / path).exists(), path
 

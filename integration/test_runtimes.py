@@ -1,25 +1,33 @@
 """The real runtimes keep the promises of every runtime, and those that are their own."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
 
 from integration.engine import BUSYBOX_IMAGE, OwnEngine, busybox_image, docker_client, engine, own_engine
-from jobd.node import processes, record
-from jobd.node.docker import open_docker
+from jobd.node import diskuse, enginewatch, processes, record
+from jobd.node.collector import LOST
+from jobd.node.containers import written_at
+from jobd.node.docker import DockerRuntime, open_docker
 from jobd.node.runtime import Exit, Runtime, RuntimeAway, RuntimeFailure
 from jobd.node.sandbox import SandboxRuntime, probe
+from jobd.node.ship import ship
 from jobd.node.state import boot_id
+from jobd.store.logs import LogStore
+from pfs.protocol.channel import Channel
 from tests.jobd.node.conformance import (
     CHECKS,
     HOME,
@@ -278,6 +286,31 @@ def _is_alive(process: processes.Process) -> bool:
     return now is not None and now.start_ticks == process.start_ticks and not now.is_dead
 
 
+def test_a_sandbox_that_writes_without_an_end_is_kept_as_far_as_its_cap_and_goes_on(
+    tmp_path: Path, directories: tuple[Path, Path]
+) -> None:
+    kept_bytes = 128 * 1024
+
+    async def check() -> None:
+        runtime = SandboxRuntime(tmp_path / "state", output_bytes_max=kept_bytes)
+        bench = Bench(lambda: nullcontext(runtime), *directories, uid=OWNER, image=None)
+        lines = "seq 1 100000"
+        try:
+            await runtime.start(bench.launch("sh", "-c", f"{lines} && echo wrote all > done && {lines} && exit 3"))
+            assert await runtime.wait(TASK) == Exit(3)
+            assert (bench.home / "done").read_text() == "wrote all\n"
+            whole = "".join(f"{number}\n" for number in range(1, 100_001)).encode()
+            assert await read(runtime) == whole[:kept_bytes]
+        finally:
+            await runtime.remove(TASK)
+
+    async def main() -> None:
+        with trio.fail_after(LIMIT_S):
+            await check()
+
+    trio.run(main)
+
+
 def test_a_killed_supervisor_takes_its_sandbox_with_it_and_is_told(sandbox: Bench, tmp_path: Path) -> None:
     async def check(bench: Bench) -> None:
         async with bench.open() as runtime:
@@ -359,7 +392,9 @@ def test_a_container_killed_by_somebody_else_is_told(docker_bench: Bench, engine
     _run(check, docker_bench)
 
 
-def test_a_container_that_was_made_and_not_started_is_started(docker_bench: Bench, engine_url: str) -> None:
+def test_a_container_that_was_made_and_not_started_is_started(
+    docker_bench: Bench, engine_url: str, tmp_path: Path
+) -> None:
     """A daemon that was killed between the two leaves that behind."""
 
     async def check(bench: Bench) -> None:
@@ -370,6 +405,11 @@ def test_a_container_that_was_made_and_not_started_is_started(docker_bench: Benc
                 config = client.inspect_container(_container(client))["Config"]
                 labels = {**config["Labels"], "pfs.task": TASK}
                 client.create_container(config["Image"], ["sh", "-c", "echo late; exit 6"], name=name, labels=labels)
+                labels["pfs.task"] = "17.1.0.2"
+                client.create_container(config["Image"], ["true"], name=name.replace(TASK, "17.1.0.2"), labels=labels)
+            (tmp_path / "state/tasks" / TASK).mkdir()
+            (tmp_path / "state/tasks" / TASK / "container").touch()
+            # what nobody wrote down is what an engine made after its maker had gone
             assert await runtime.tasks() == [TASK, "17.1.0.1"]
             assert await runtime.wait(TASK) == Exit(6)
             assert await read(runtime) == b"late\n"
@@ -418,7 +458,138 @@ def test_what_ended_a_task_is_told_in_words(bench: Bench) -> None:
     _run(check, bench)
 
 
-def test_an_image_that_is_not_there_fails_the_start_with_the_engines_words(docker_bench: Bench) -> None:
+@dataclass
+class Server:
+    """A server's end of a channel for output: it keeps so much of a job's log."""
+
+    store: LogStore
+
+    async def ask(self, op: str, args: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        pieces = [(int(time_ns), int(length)) for time_ns, length in args["pieces"]]
+        offset = await self.store.append(17, 1, 0, int(args["offset"]), pieces=pieces, data=body)
+        return {"offset": offset}, b""
+
+
+def test_a_container_that_prints_thrice_what_is_kept_takes_no_more_of_the_disk_and_the_log_says_so(
+    engine_url: str, image: str, tmp_path: Path, directories: tuple[Path, Path]
+) -> None:
+    """Two daemons after one another: the first one sees the beginning, the second one how it becomes too much."""
+    server_bytes, kept_bytes, whole = 256 * 1024, 320 * 1024, "".join(f"{number}\n" for number in range(1, 180_001))
+    rest = "for i in $(seq 3 2 177); do seq ${i}001 $((i+2))000; sleep 0.01; done; seq 179001 180000; touch done"
+    text = f"seq 1 3000; while [ ! -e go ]; do sleep 0.02; done; {rest}; exit 3"
+    assert len(whole) > 3 * kept_bytes
+    (tmp_path / "jobs/17").mkdir(parents=True)
+    server = Server(LogStore(str(tmp_path / "jobs"), bytes_max=server_bytes))
+    name = f"cap{os.getpid()}"
+
+    def opened() -> AbstractAsyncContextManager[DockerRuntime]:
+        return open_docker(engine_url, tmp_path / "state", name, output_bytes_max=kept_bytes)
+
+    async def shipped(runtime: Runtime) -> int:
+        offset = await server.store.offset_of(17, 1, 0)
+        return await ship(cast("Channel", server), runtime, TASK, offset)
+
+    async def main() -> None:
+        bench = Bench(opened, *directories, uid=OWNER, image=image)
+        async with opened() as runtime, trio.open_nursery() as nursery:
+            await runtime.start(bench.launch("sh", "-c", text))
+            nursery.start_soon(shipped, runtime)
+            await read_until(runtime, b"\n3000\n")
+            nursery.cancel_scope.cancel()
+        async with opened() as runtime:
+            await runtime.tasks()
+            async with aclosing(runtime.output(TASK, len(whole[: whole.index("\n3000\n")]))) as chunks:
+                assert await anext(chunks)
+            (bench.home / "go").touch()
+            assert await shipped(runtime) == (tmp_path / "state/tasks" / TASK / "output").stat().st_size
+            assert await runtime.wait(TASK) == Exit(3)
+            assert (bench.home / "done").exists()
+            assert _size(tmp_path / "state/tasks") <= kept_bytes + 4096
+            with docker_client(engine_url) as client:
+                container = client.inspect_container(runtime.container(TASK))["Id"]
+                root = Path(client.info()["DockerRootDir"], "containers", container, "local-logs")
+            assert 0 < _size(root) <= 2.1 * kept_bytes
+            await runtime.remove(TASK)
+        logs = tmp_path / "jobs/17/logs"
+        own = (logs / "worker-0.log").read_text()
+        assert whole.startswith(own)
+        assert len(own) > 3000 * 4
+        assert (logs / "job.log").read_text().count("The log has reached its 256KiB") == 1
+
+    trio.run(_within_the_limit, main)
+
+
+async def _within_the_limit(main: Callable[[], Awaitable[None]]) -> None:
+    with trio.fail_after(LIMIT_S):
+        await main()
+
+
+def _size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def test_what_a_container_prints_beyond_the_engines_log_while_no_daemon_is_there_is_told_as_lost(
+    engine_url: str, image: str, tmp_path: Path, directories: tuple[Path, Path]
+) -> None:
+    text = "echo first; while [ ! -e go ]; do sleep 0.02; done; seq 1 50000; exit 3"
+
+    def opened() -> AbstractAsyncContextManager[DockerRuntime]:
+        return open_docker(engine_url, tmp_path / "state", f"lost{os.getpid()}", output_bytes_max=128 * 1024)
+
+    async def main() -> None:
+        bench = Bench(opened, *directories, uid=OWNER, image=image)
+        async with opened() as runtime:
+            await runtime.start(bench.launch("sh", "-c", text))
+            await read_until(runtime, b"first\n")
+        (bench.home / "go").touch()
+        with docker_client(engine_url) as client:
+            client.wait(f"pfs-{TASK}-lost{os.getpid()}", timeout=60)
+        async with opened() as runtime:
+            assert await runtime.wait(TASK) == Exit(3, LOST)
+            assert await read(runtime) == b"first\n"
+            await runtime.remove(TASK)
+
+    trio.run(_within_the_limit, main)
+
+
+def test_a_container_that_writes_more_than_it_may_outside_its_mounts_is_ended_with_the_numbers(
+    docker_bench: Bench, engine_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diskuse, "LOOK_EVERY_S", 0.2)
+    mib = 1 << 20
+
+    async def check(bench: Bench) -> None:
+        text = f"dd if=/dev/zero of={HOME}/own bs=1M count=40; echo own; while [ ! -e go ]; do sleep 0.02; done"
+        text += "; dd if=/dev/zero of=/tmp/big bs=1M count=64; echo all; sleep 600"
+        async with bench.open() as runtime:
+            # what it writes into its mounts and in memory does not count
+            memory = "dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2> /dev/null"
+            launch = bench.launch("sh", "-c", f"{memory}; {text}")
+            await runtime.start(replace(launch, disk_bytes=32 * mib))
+            await read_until(runtime, b"own\n")
+            await trio.sleep(1)
+            assert runtime.trouble == ""
+            with docker_client(engine_url) as client:
+                told = client.inspect_container(_container(client))
+            mounts = Path(f"/proc/{told['State']['Pid']}/mountinfo").read_text()
+            assert written_at(told) in ([], written_at({}, mounts))
+            (bench.home / "go").touch()
+        # the limit is the container's own: a daemon that comes later keeps it, too
+        async with bench.open() as runtime:
+            end = await runtime.wait(TASK)
+            assert end.code == 137
+            found = re.fullmatch(r"disk: ([0-9.]+) GiB written outside the mounts, 0.0312 GiB allowed", end.reason)
+            assert found is not None, end
+            assert 32 * mib <= float(found[1]) * 1024 * mib < 80 * mib
+
+    _run(check, docker_bench)
+
+
+def test_an_image_that_is_not_there_fails_the_start_with_the_engines_words(
+    docker_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobd.node.images.PAUSES_S", (0.01,))
+
     async def check(bench: Bench) -> None:
         async with bench.open() as runtime:
             launch = replace(bench.launch("true"), image="registry.invalid/no/such:image")
@@ -454,11 +625,39 @@ def _container(client: object) -> str:
 
 def test_no_engine_is_said(tmp_path: Path) -> None:
     async def main() -> None:
-        with pytest.raises(RuntimeAway, match="does not answer"):
+        with pytest.raises(RuntimeAway, match=r"does not answer \(No such file or directory\)$"):
             async with open_docker(f"unix://{tmp_path}/none", tmp_path / "state", "x"):
                 raise AssertionError
 
     trio.run(main)
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b'{"error": "x"}'), (200, b"[]"), (200, b"{}")])
+def test_what_is_no_engine_is_said(tmp_path: Path, status: int, body: bytes) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    async def main(url: str) -> None:
+        with pytest.raises(RuntimeAway, match=f"^what answers at {url} is no container engine$"):
+            async with open_docker(url, tmp_path / "state", "x"):
+                raise AssertionError
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            trio.run(main, f"tcp://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 # ---- an engine of its own that is stopped and killed
@@ -522,3 +721,121 @@ def test_a_task_that_ended_while_the_engine_was_dead_has_its_own_exit_code(
                 await runtime.remove(TASK)
 
     trio.run(main)
+
+
+@disturbed
+def test_an_engine_that_hangs_is_told_and_all_is_done_once_when_it_answers_again(
+    fragile: OwnEngine, tmp_path: Path, directories: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enginewatch, "KNOCK_EVERY_S", 0.2)
+    monkeypatch.setattr("jobd.node.engine.KNOCK_TIMEOUT_S", 1.0)
+    other, third, told = "17.1.0.1", "17.1.0.2", list[str]()
+
+    async def check(runtime: DockerRuntime) -> None:
+        bench = _bench_of(runtime, directories)
+        await runtime.start(bench.launch(*sleeps))
+        async with trio.open_nursery() as nursery:
+            fragile.signal(signal.SIGSTOP)
+            try:
+                # one is asked for before anybody knows, and one after
+                mark = ("sh", "-c", f"echo ran >> {HOME}/runs")
+                nursery.start_soon(runtime.start, bench.launch(*mark, task_id=other))
+                await eventually(lambda: "has not answered within" in runtime.trouble)
+                nursery.start_soon(runtime.start, bench.launch(*mark, task_id=third), told.append)
+                await eventually(lambda: told)
+                with pytest.raises(RuntimeAway, match="has not answered within"):
+                    await runtime.signal(TASK, signal.SIGTERM)
+            finally:
+                fragile.signal(signal.SIGCONT)
+        for task_id in (other, third):
+            assert await runtime.wait(task_id) == Exit(0)
+        assert (bench.home / "runs").read_text() == "ran\n" * 2
+        await eventually(lambda: not runtime.trouble)
+        await runtime.signal(TASK, signal.SIGTERM)
+        assert await runtime.wait(TASK) == Exit(143, "killed by SIGTERM")
+        for task_id in (TASK, other, third):
+            await runtime.remove(task_id)
+        assert "has not answered within" in told[0]
+
+    async def main() -> None:
+        async with open_docker(fragile.base_url, tmp_path / "state", "test-hangs") as runtime:
+            await check(runtime)
+
+    trio.run(_within_the_limit, main)
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """An engine whose containers outlive it, on a file system that may have quotas for projects."""
+
+    engine: OwnEngine
+    has_quotas: bool
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    image, place = tmp_path_factory.mktemp("xfs") / "image", tmp_path_factory.mktemp("data")
+    with open(image, "wb") as file:
+        file.truncate(1 << 30)
+    made = shutil.which("mkfs.xfs") is not None and not subprocess.call(["mkfs.xfs", "-q", str(image)])
+    mounted = [made and _mounts(image, place, options) for options in ("loop,pquota", "loop") if made]
+    try:
+        with own_engine("--live-restore", f"--data-root={place}") as engine:
+            with docker_client(engine.base_url) as client:
+                busybox_image(client)
+            yield Lasting(engine, bool(mounted) and mounted[0])
+    finally:
+        if any(mounted):
+            subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def _mounts(image: Path, place: Path, options: str) -> bool:
+    if os.path.ismount(place):
+        return False
+    return subprocess.run(["mount", "-o", options, str(image), str(place)], check=False).returncode == 0
+
+
+@disturbed
+def test_a_task_lives_on_through_a_restart_of_an_engine_that_lets_it(
+    lasting: Lasting, tmp_path: Path, directories: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enginewatch, "KNOCK_EVERY_S", 0.2)
+    text = f"i=0; while [ ! -e {HOME}/go ]; do i=$((i+1)); echo $i; sleep 0.01; done; kill -9 $$"
+    engine = lasting.engine
+
+    async def main() -> None:
+        async with open_docker(engine.base_url, tmp_path / "state", "test-lasts") as runtime:
+            await runtime.start(_bench_of(runtime, directories).launch("sh", "-c", text))
+            await read_until(runtime, b"\n5\n")
+            asked = runtime.times_renewed
+            await trio.to_thread.run_sync(engine.stop)
+            await eventually(lambda: "does not answer" in runtime.trouble)
+            await trio.to_thread.run_sync(engine.start)
+            await eventually(lambda: not runtime.trouble and runtime.times_renewed > asked)
+            seen = int((await read_until(runtime, b"5\n")).split()[-1])
+            await read_until(runtime, f"\n{seen + 200}\n".encode())
+            (directories[0] / "go").touch()
+            # its own end, not the engine's
+            assert await runtime.wait(TASK) == Exit(137, "killed by SIGKILL")
+            numbers = (await read(runtime)).decode().split()
+            assert numbers == [str(number + 1) for number in range(len(numbers))]
+            await runtime.remove(TASK)
+
+    trio.run(_within_the_limit, main)
+
+
+def test_an_engine_is_told_the_limit_of_the_disk_where_its_storage_can_keep_it(
+    lasting: Lasting, tmp_path: Path, directories: tuple[Path, Path]
+) -> None:
+    """One that is asked and cannot runs the container without."""
+
+    async def main() -> None:
+        async with open_docker(lasting.engine.base_url, tmp_path / "state", "test-quotas") as runtime:
+            launch = _bench_of(runtime, directories).launch(
+                "sh", "-c", "dd if=/dev/zero of=/tmp/big bs=1M count=64 2>&1 | grep -o 'No space left on device'"
+            )
+            await runtime.start(replace(launch, disk_bytes=16 << 20))
+            assert await read(runtime) == (b"No space left on device\n" if lasting.has_quotas else b"")
+            await runtime.remove(TASK)
+
+    trio.run(_within_the_limit, main)

@@ -66,15 +66,15 @@ def test_a_model_is_trained_on_a_real_data_set_through_the_mount(world: Box, doc
     home.mkdir()
     for name in ("train.py", "digits.csv.gz"):
         shutil.copy(DEMO_JOB / name, home)
-    job = {"command": f'cd "$USER_DIR/{runtime}" && exec python3 train.py'}
+    fewer = "import train; train.EPOCHS = 5; train.main()"  # those of the tour are all done by its own test
+    job = {"command": f"cd \"$USER_DIR/{runtime}\" && exec python3 -c '{fewer}'"}
     if runtime == "docker":
         job["image"] = docker[1]
     (world.root / "digits.yaml").write_text(json.dumps(job) + "\n")
     done = world.sh(f"cp {world.root}/digits.yaml jobs/{runtime}.yaml && cat jobs/{runtime}/log", timeout_s=90)
     assert done.returncode == 0, done.stderr
     epochs = re.findall(r"\[worker 0\] epoch +(\d+) +loss [\d.]+ +accuracy [\d.]+", done.stdout)
-    assert epochs, done.stdout
-    assert [int(epoch) for epoch in epochs] == list(range(1, len(epochs) + 1))
+    assert [int(epoch) for epoch in epochs] == [1, 2, 3, 4, 5], done.stdout
     assert "[worker 0] Worker 0 ended with exit code 0" in done.stdout
     assert (world.dc / "jobs" / runtime / "exit_code").read_text() == "0\n"
     assert json.loads((home / "metrics.json").read_text())["accuracy"] > 0.9
@@ -114,12 +114,6 @@ def test_a_job_runs_as_its_owner_and_sees_nothing_but_its_domains(world: Box, do
         assert [line for line in lines if line.isdigit() and line != "200001"] == [number]
         assert "Read-only file system" in text
         assert (world.dc / f"jobs/own-{runtime}/exit_code").read_text() != "0\n"
-
-
-def test_an_image_that_is_not_there_fails_the_job_with_the_reason(world: Box):
-    submit(world, "absent", spec_of("true", "absent.example.invalid/x:1"))
-    assert world.sh("cat jobs/absent/wait", timeout_s=60).stdout == "125\n"
-    assert "absent.example.invalid/x" in (world.dc / "jobs/absent/why").read_text()
 
 
 # ---- bad input
@@ -350,7 +344,16 @@ def test_a_drop_that_was_acknowledged_survives_a_kill_of_the_server_and_runs_onc
         assert len(job_numbers(made)) == 6
 
 
-COUNT = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i; sleep 0.01; done; exit 5"
+# until there is a file `enough`
+COUNT = 'i=0; while [ ! -e "$SRC_DIR/enough" ]; do i=$((i+1)); echo $i; sleep 0.01; done; exit 5'
+
+
+def numbers_of(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\[worker 0\] (\d+)$", text, re.MULTILINE)]
+
+
+def enough(world: Box, name: str) -> None:
+    (world.data / "jobs" / os.readlink(world.dc / "jobs" / name) / "data/src/enough").touch()
 
 
 @pytest.mark.parametrize("runtime", ["docker", "sandbox"])
@@ -364,9 +367,10 @@ def test_a_job_goes_on_when_its_nodes_daemon_is_killed(world: Box, docker, runti
         time.sleep(0.3)
         assert log.with_name("state").read_text() == "RUNNING\n"
         world.start_node(docker=docker[0])
-    text = world.sh(f"cat jobs/count-{runtime}/log").stdout
-    numbers = [int(n) for n in re.findall(r"\[worker 0\] (\d+)$", text, re.MULTILINE)]
-    assert numbers == list(range(1, 401))
+    enough(world, f"count-{runtime}")
+    numbers = numbers_of(world.sh(f"cat jobs/count-{runtime}/log").stdout)
+    assert len(numbers) > 40
+    assert numbers == list(range(1, len(numbers) + 1))
     assert log.with_name("exit_code").read_text() == "5\n"
 
 
@@ -378,11 +382,13 @@ def test_who_waits_for_a_log_goes_on_over_a_kill_of_the_server(world: Box):
         continue
     world.end("server", signal.SIGKILL)
     world.start_server()
+    enough(world, "over")
     rest = reader.stdout.read()  # communicate() would leave out what readline() has read ahead
     reader.stdout.close()
     assert reader.wait(timeout=60) == 0
-    numbers = [int(n) for n in re.findall(r"\[worker 0\] (\d+)$", rest, re.MULTILINE)]
-    assert numbers == list(range(51, 401))
+    numbers = numbers_of(rest)
+    assert numbers == list(range(51, 51 + len(numbers)))
+    assert numbers_of(world.sh("cat jobs/over/log").stdout) == list(range(1, 51 + len(numbers)))
     assert (world.dc / "jobs/over/exit_code").read_text() == "5\n"
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -48,6 +49,23 @@ def two(datacenter: Two, request: pytest.FixtureRequest) -> Two:
     (datacenter.first / name).mkdir()
     assert os.listdir(datacenter.second / name) == []
     return Two(datacenter.box, datacenter.first / name, datacenter.second / name)
+
+
+def test_closing_gives_the_server_what_was_written_through_a_mapping(two: Two) -> None:
+    # the kernel writes pages through one opening of the file, the one that was mapped last for the first time
+    (two.second / "f").write_bytes(bytes(100_000))
+    with open(two.second / "f", "r+b") as mapped, open(two.second / "f", "r+b") as other:
+        for file in (mapped, other):
+            mmap.mmap(file.fileno(), 0).close()
+        for turn in range(1, 20):
+            with mmap.mmap(mapped.fileno(), 0) as memory:
+                memory[70_000] = turn
+            os.close(os.dup(mapped.fileno()))
+            assert (two.first / "f").read_bytes()[70_000] == turn
+            with mmap.mmap(mapped.fileno(), 0) as memory:
+                memory[80_000] = turn
+            os.fsync(mapped.fileno())
+            assert (two.first / "f").read_bytes()[80_000] == turn
 
 
 def test_what_is_closed_on_one_is_seen_by_open_on_the_other(two: Two) -> None:

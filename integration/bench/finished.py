@@ -12,7 +12,7 @@ from jobd.spec.spec import parse_spec
 from jobd.store.db import JobStore
 from jobd.store.jobs import DAY_NS, LISTED_DAYS
 from jobd.store.tables import DraftRow
-from pfs.accounts import Accounts
+from pfs.accounts.store import Accounts
 from pfs.sql import Database
 
 SECOND_NS = 1_000_000_000
@@ -30,8 +30,9 @@ def fill(data_root: str | Path, count: int, *, recent: int = 0) -> None:
     listed_ns = LISTED_DAYS * DAY_NS
     first = trio.run(_finish_one, file, now_ns)
     database = sqlite3.connect(file, isolation_level=None)
-    database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-500000")
-    database.execute("BEGIN IMMEDIATE")
+    # what is written here is of no use where it is not whole: nothing is written twice for that
+    database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-500000")
+    database.execute("BEGIN EXCLUSIVE")
     last = database.execute("SELECT MAX(id) FROM job").fetchone()[0]
     # times of ends grow with the numbers, as they do in life
     old, new = count - 1 - recent, max(recent, 1)
@@ -58,7 +59,7 @@ def fill(data_root: str | Path, count: int, *, recent: int = 0) -> None:
     )
     database.execute("DROP TABLE made")
     database.execute("COMMIT")
-    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.execute("PRAGMA journal_mode=WAL")
     database.close()
 
 

@@ -2,9 +2,11 @@
 
     submissions        by HTTP on one connection and on four, and by `cp` into the mount, while nothing runs
     no-op jobs         from the first submission to the last exit code: `true` in the sandbox, `true` with Docker
-    docker run         the same number of `docker run --rm IMAGE true`, as many at once as our node starts
+    docker run         the same number of `docker run --rm IMAGE true`, on an engine as it comes: once where the node
+                       can put a wall around its containers, and once where it cannot, being elsewhere
     first byte         from a spec to the first byte of its log, against `docker run` (`integration.bench.start`)
-    a million over     `ls jobs/`, `status` and a submission beside as many finished jobs, and beside none
+    a million over     looks at `jobs/`, `status`, `queue` and an old job, and a submission, beside as many finished
+                       jobs and beside none; and a mount of a `jobs/` that lists all that it ever does
 
 Times are those of the whole machine; what is compared alternates or follows directly, since its speed drifts.
 """
@@ -19,17 +21,21 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
-from integration.bench.start import bare_s, ours_s
-from integration.box import Box, box, wait_until
-from integration.engine import busybox_image, docker_client, engine, python_image
+from integration.bench.finished import fill
+from integration.bench.start import bare_s, beside_an_engine, ours_s
+from integration.box import Box, box
+from integration.engine import busybox_image, python_image
+from jobd.store.jobs import JOBS_LISTED_MAX
 
 NOOP = "command: 'true'\n"
 AT_ONCE = 4
-DONE_S = 600.0
+DONE_S, LOOK_EVERY_S = 600.0, 0.05
 FIRST_BYTE_ROUNDS = 7
 LOOKS = 15
+ROUNDS = 3
 
 
 class Api:
@@ -96,9 +102,25 @@ def timed(work: Callable[[], object]) -> float:
 
 def active(made: Box) -> int:
     """Count the jobs that are not over, past the server."""
-    with closing(sqlite3.connect(f"file:{made.data}/server/pfs.sqlite?mode=ro", uri=True, timeout=60)) as database:
-        found = database.execute("select count(*) from job where ended_at_ns is null").fetchone()
-    return int(found[0])
+    with _database(made) as database:
+        return _active(database)
+
+
+def until_over(made: Box) -> None:
+    """Return once all jobs are over, seldom looking: what looks takes the processor from what is measured."""
+    give_up_at = time.monotonic() + DONE_S
+    with _database(made) as database:
+        while _active(database):
+            assert time.monotonic() < give_up_at, "they did not end in time"
+            time.sleep(LOOK_EVERY_S)
+
+
+def _database(made: Box) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(f"file:{made.data}/server/pfs.sqlite?mode=ro", uri=True, timeout=60))
+
+
+def _active(database: sqlite3.Connection) -> int:
+    return int(database.execute("select count(*) from job where ended_at_ns is null").fetchone()[0])
 
 
 def through(made: Box, prefix: str, count: int, text: str) -> float:
@@ -106,7 +128,7 @@ def through(made: Box, prefix: str, count: int, text: str) -> float:
 
     def work() -> None:
         submit_at_once(made, names(prefix, count), text)
-        wait_until(lambda: active(made) == 0, DONE_S)
+        until_over(made)
 
     return count / timed(work)
 
@@ -162,30 +184,31 @@ def sandboxed(count: int, rounds: int) -> None:
 
 def with_docker(count: int, rounds: int) -> None:
     """Measure no-op jobs from end to end with Docker, and bare `docker run`, in turns."""
-    with engine() as url, docker_client(url) as client, box() as made:
-        image = busybox_image(client)
-        text = f"image: {image}\ncommand: ['true']\n"
-        made.start_server()
-        made.start_node(docker=url)
-        through(made, "warm", AT_ONCE, text)
-        bare_through(url, image, AT_ONCE, AT_ONCE)
-        pairs = []
-        for number in range(rounds):
-            ours = through(made, f"d{number}x", count, text)
-            # what the bare engine reaches is its best: few at once or many
-            bare = max(bare_through(url, image, count, at_once) for at_once in (AT_ONCE, 2 * AT_ONCE))
-            pairs.append((ours, bare))
-    row("no-op jobs, Docker", statistics.median(ours for ours, _ in pairs), "jobs/s")
-    row("docker run, the better of 4 and 8 at once", statistics.median(bare for _, bare in pairs), "jobs/s")
-    row("ratio", statistics.median(ours / bare for ours, bare in pairs), "x", "(bar 0.85)")
+    for title, near in (("", True), (", without a wall", False)):
+        with beside_an_engine(busybox_image, near=near) as (made, url, image):
+            pairs = in_turns(made, url, image, count, rounds)
+        row(f"no-op jobs, Docker{title}", statistics.median(ours for ours, _ in pairs), "jobs/s")
+        row("docker run, the better of 4 and 8 at once", statistics.median(bare for _, bare in pairs), "jobs/s")
+        row("ratio", statistics.median(ours / bare for ours, bare in pairs), "x", "(bar 0.85)")
+
+
+def in_turns(made: Box, url: str, image: str, count: int, rounds: int) -> list[tuple[float, float]]:
+    """Return how many no-op jobs come through in a second, and how many bare `docker run`, of each round."""
+    text = f"image: {image}\ncommand: ['true']\n"
+    through(made, "warm", AT_ONCE, text)
+    bare_through(url, image, AT_ONCE, AT_ONCE)
+    pairs = []
+    for number in range(rounds):
+        ours = through(made, f"d{number}x", count, text)
+        # what the bare engine reaches is its best: few at once or many
+        bare = max(bare_through(url, image, count, at_once) for at_once in (AT_ONCE, 2 * AT_ONCE))
+        pairs.append((ours, bare))
+    return pairs
 
 
 def first_byte(rounds: int) -> None:
     """Measure from a spec to the first byte of its log, against `docker run`."""
-    with engine() as url, docker_client(url) as client, box() as made:
-        image = python_image(client)
-        made.start_server()
-        made.start_node(docker=url)
+    with beside_an_engine(python_image) as (made, url, image):
         made.mount()
         bare_s(url, image), ours_s(made, image, 0)
         pairs = [(ours_s(made, image, number), bare_s(url, image)) for number in range(1, rounds + 1)]
@@ -194,36 +217,62 @@ def first_byte(rounds: int) -> None:
     row("ratio", statistics.median(ours / bare for ours, bare in pairs), "x", "(bar 1.3)")
 
 
-def looks(made: Box) -> dict[str, float]:
-    """Return how long `ls jobs/`, `status` and a submission take, in milliseconds."""
+def looks(made: Sequence[Box], over: Sequence[int]) -> dict[str, list[float]]:
+    """Return how long each kind of look at each datacenter takes, in milliseconds; they take turns.
+
+    Args:
+        over: of each datacenter the number of a job that is over.
+    """
     stamp = f"look{os.getpid()}x{time.monotonic_ns()}x"
-    found = {}
-    with closing(Api(made)) as api:
-        for title, work in (
-            ("ls jobs/", lambda _: api.get("jobs/")),
-            ("cat status", lambda _: api.get("status")),
-            ("a submission", lambda n: api.put(f"jobs/{stamp}{n}.yaml", NOOP)),
-        ):
-            work(0)
-            times = []
-            for number in range(1, LOOKS + 1):
-                times.append(timed(lambda work=work, number=number: work(number)))  # type: ignore[misc]
-            found[title] = statistics.median(times) * 1e3
+    works: dict[str, Callable[[Api, int, int], object]] = {
+        "ls jobs/": lambda api, _old, _n: api.get("jobs/"),
+        "cat status": lambda api, _old, _n: api.get("status"),
+        "cat queue": lambda api, _old, _n: api.get("queue"),
+        "a submission": lambda api, _old, n: api.put(f"jobs/{stamp}{n}.yaml", NOOP),
+        "cat jobs/<id>/state": lambda api, old, _n: api.get(f"jobs/{old}/state"),
+        "ls jobs/<id>/": lambda api, old, _n: api.get(f"jobs/{old}/"),
+    }
+    with ExitStack() as stack:
+        pairs = [(stack.enter_context(closing(Api(each))), old) for each, old in zip(made, over, strict=True)]
+        found = {}
+        for title, work in works.items():
+            times: list[list[float]] = [[] for _ in pairs]
+            for number in range(LOOKS + 1):
+                for (api, old), mine in zip(pairs, times, strict=True):
+                    mine.append(timed(partial(work, api, old, number)))
+            found[title] = [statistics.median(mine[1:]) * 1e3 for mine in times]
     return found
 
 
 def a_million(finished: int) -> None:
     """Measure looking and submitting beside many finished jobs, and beside none."""
-    from integration.bench.finished import fill
-
     with box() as empty, box() as full:
-        fill(full.data, finished)
-        empty.start_server()
-        full.start_server()
-        without, beside = looks(empty), looks(full)
-    for title, ms in without.items():
-        row(f"{title}, beside none", ms, "ms")
-        row(f"{title}, beside {finished:,}", beside[title], "ms", f"{beside[title] / ms:.2f} x")
+        row("filling a database", timed(lambda: fill(full.data, finished)), "s")
+        for each in (empty, full):
+            each.start_server()
+        with closing(Api(empty)) as api:
+            api.put("jobs/over.yaml", NOOP)
+            api.put("jobs/1/ctl", "kill\n")
+        for title, (without, beside) in looks([empty, full], [1, finished // 2]).items():
+            row(f"{title}, beside none", without, "ms")
+            row(f"{title}, beside {finished:,}", beside, "ms", f"{beside / without:.2f} x")
+
+
+def many_listed() -> None:
+    """Measure a mount of as many jobs as `jobs/` lists at most, and one of none."""
+    with box() as empty, box() as full:
+        fill(full.data, 2 * JOBS_LISTED_MAX, recent=JOBS_LISTED_MAX)
+        for made, count in ((empty, 0), (full, JOBS_LISTED_MAX)):
+            made.start_server()
+            made.mount()
+            for command in ("ls", "ls -l"):
+                times = [timed(lambda command=command, made=made: _list(made, command)) for _ in range(ROUNDS)]  # type: ignore[misc]
+                row(f"{command} jobs/ in a mount, {count:,} listed", statistics.median(times), "s")
+            made.umount()
+
+
+def _list(made: Box, command: str) -> None:
+    subprocess.run([*command.split(), str(made.dc / "jobs")], stdout=subprocess.DEVNULL, check=True)
 
 
 def main() -> None:
@@ -243,6 +292,7 @@ def main() -> None:
         first_byte(FIRST_BYTE_ROUNDS)
     with table("Beside finished jobs"):
         a_million(told.finished)
+        many_listed()
 
 
 if __name__ == "__main__":

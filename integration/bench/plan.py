@@ -1,8 +1,9 @@
 """How long the scheduler takes to decide, on 1,000 nodes with 8 GPUs each, with ever more jobs that wait.
 
 The nodes are filled from the queue. Then, again and again, one running job ends, a new one is submitted, and `plan` is
-asked what starts: the first column says how long that takes, for each job that started. After that nothing can start,
-and `plan` is asked again, and why the youngest job waits. The jobs are drawn from 20 shapes (single
+asked what starts: the first column says how long that takes, the second how long for each job that started, which
+are fewer where large ones of higher priority wait. After that nothing can start, and `plan` is asked again, and why
+the youngest job waits. The jobs are drawn from 20 shapes (single
 GPUs, whole nodes, gangs of nodes, processes without GPUs; with and without time limits), 50 users and 4 priorities.
 """
 
@@ -19,7 +20,8 @@ from jobd.scheduling.scheduler import Scheduler
 NODES, GPUS = 1_000, 8
 WAITING = (1_000, 10_000, 100_000)
 ROUNDS, WARMING = 500, 50
-PLACEMENT, NOTHING, WHY, ADD = COLUMNS = ("one placement", "nothing starts", "why of one job", "submit and kill")
+COLUMNS = ("a plan with starts", "one placement", "nothing starts", "why of one job", "submit and kill")
+PLAN, PLACEMENT, NOTHING, WHY, ADD = COLUMNS
 SEED = 4
 NOW_S = 1_800_000_000.0
 GIB = 2**30
@@ -43,12 +45,12 @@ SHAPES: Sequence[tuple[int, tuple[Need, ...], float | None]] = (
     (2, (Need(4, gpus=((8, B),)),), 172800.0),
     (1, (Need(16, gpus=((8, A),)),), 86400.0),
     (2, (Need(4, gpus=((1, A),)),), 7200.0),
-    (3, (Need(gpus=((1, A),), cpus=4.0, memory_bytes=16 * GIB, image=True),), 14400.0),
-    (2, (Need(gpus=((4, B),), cpus=16.0, memory_bytes=64 * GIB, image=True),), 43200.0),
-    (3, (Need(cpus=8.0, memory_bytes=32 * GIB, image=True),), 3600.0),
-    (2, (Need(cpus=2.0, memory_bytes=4 * GIB, image=True),), None),
+    (3, (Need(gpus=((1, A),), cpus=4.0, memory_bytes=16 * GIB, image="x"),), 14400.0),
+    (2, (Need(gpus=((4, B),), cpus=16.0, memory_bytes=64 * GIB, image="x"),), 43200.0),
+    (3, (Need(cpus=8.0, memory_bytes=32 * GIB, image="x"),), 3600.0),
+    (2, (Need(cpus=2.0, memory_bytes=4 * GIB, image="x"),), None),
     (2, (Need(),), 600.0),
-    (1, (Need(2, gpus=((4, A),)), Need(1, cpus=4.0, memory_bytes=8 * GIB, image=True)), 14400.0),
+    (1, (Need(2, gpus=((4, A),)), Need(1, cpus=4.0, memory_bytes=8 * GIB, image="x")), 14400.0),
 )
 PRIORITIES = (10, 50, 50, 50, 50, 50, 60, 80)
 
@@ -121,11 +123,12 @@ class Bench:
         """Go through one round."""
         self.now_s += 1.0
         ended, job = self._draw.one_of(self._running), self._draw.job()
-        starts = self._time(PLACEMENT, lambda: self._turn(ended, job))
+        starts = self._time(PLAN, lambda: self._turn(ended, job))
+        took_ms = self.took_ms[PLAN][-1]
         if starts:
-            self.took_ms[PLACEMENT][-1] /= starts
+            self.took_ms[PLACEMENT].append(took_ms / starts)
         else:
-            self.took_ms[PLACEMENT].pop()
+            self.took_ms[PLAN].pop()
         self._time(NOTHING, self._start)
         last = next(reversed(self._waiting))
         self._scheduler.usage("nobody", self.now_s)  # so that nothing is known from before
@@ -163,7 +166,7 @@ class Bench:
 def main() -> None:
     """Measure and print."""
     print(f"{NODES:,} nodes with {GPUS} GPUs each, {ROUNDS} rounds; milliseconds, median and maximum")
-    print(f"{'waiting jobs':<14}" + "".join(f"{column:>28}" for column in COLUMNS))
+    print(f"{'waiting jobs':<14}" + "".join(f"{column:>22}" for column in COLUMNS))
     for waiting in WAITING:
         bench = Bench(waiting)
         gc.collect()
@@ -173,8 +176,8 @@ def main() -> None:
                 bench.took_ms = {column: [] for column in COLUMNS}
             bench.measure()
         gc.unfreeze()
-        found = [f"{statistics.median(ms):.3f} {max(ms):9.3f}" for ms in bench.took_ms.values()]
-        print(f"{waiting:<14,}" + "".join(f"{each:>28}" for each in found), flush=True)
+        found = [f"{statistics.median(ms):.3f} {max(ms):8.3f}" for ms in bench.took_ms.values()]
+        print(f"{waiting:<14,}" + "".join(f"{each:>22}" for each in found), flush=True)
 
 
 if __name__ == "__main__":

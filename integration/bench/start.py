@@ -9,15 +9,39 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import docker
 
 from integration.box import Box, box
-from integration.engine import docker_client, engine, python_image
+from integration.engine import docker_client, python_image
+from integration.hosts import hosts, on_network_of
 
 ROUNDS = 11
 LINES = 100
 PROGRAM = "import time; print('first', flush=True)"
 CLOCK = f"import time\nfor _ in range({LINES}):\n    time.sleep(0.05)\n    print(time.time_ns(), flush=True)\n"
+
+
+@contextmanager
+def beside_an_engine(image: Callable[[docker.APIClient], str], *, near: bool = True) -> Iterator[tuple[Box, str, str]]:
+    """Give a datacenter with a node, the URL of the node's engine and the name of an image there.
+
+    Args:
+        near: the node is on the network of its engine, as on every machine; else it can put up no wall there.
+    """
+    with ExitStack() as stack:
+        (host,) = stack.enter_context(hosts(1))
+        if near:
+            stack.enter_context(on_network_of(host))
+        url = host.engine.base_url
+        client = stack.enter_context(docker_client(url))
+        made = stack.enter_context(box())
+        name = image(client)
+        made.start_server()
+        made.start_node(docker=url)
+        yield made, url, name
 
 
 def bare_s(url: str, image: str) -> float:
@@ -72,10 +96,7 @@ def row(name: str, values: Sequence[float], unit: str) -> str:
 def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    with engine() as url, docker_client(url) as client, box() as made:
-        image = python_image(client)
-        made.start_server()
-        made.start_node(docker=url)
+    with beside_an_engine(python_image) as (made, url, image):
         made.mount()
         bare, ours = [bare_s(url, image)], [ours_s(made, image, 0)]  # not counted: caches are cold
         bare.clear()

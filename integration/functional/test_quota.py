@@ -1,13 +1,15 @@
-"""A home with limits: programs are told when they would pass one, and what was there stays."""
+"""A user and a group with limits: programs are told when they would pass one, and what was there stays."""
 
 import errno
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cli.jobd import jobd
 from integration.box import is_mounted, wait_until
 from integration.functional.places import Places, code_of, descriptor
 
@@ -21,7 +23,12 @@ def home(places: Places) -> Iterator[Path]:
     box = places.box
     point, config = box.root / "quota", box.root / "quota-config"
     config.write_text(box.run("jobd", "adduser", "--data-root", str(box.data), "ann").stdout.split("\n\n")[-1])
-    box.run("jobd", "quota", "--data-root", str(box.data), "ann", "--bytes", "8MiB", "--files", str(FILES_MAX))
+    for words in (
+        ("quota", "ann", "--bytes", "8MiB", "--files", str(FILES_MAX), "--jobs-waiting", "2", "--gpus", "1"),
+        ("group", "add", "ml", "ann"),
+        ("quota", "groups/ml", "--bytes", "1MiB"),
+    ):  # here, and not by processes, whose imports take a second
+        jobd.main([*words, "--data-root", str(box.data)], standalone_mode=False)
     point.mkdir()
     mounted = box.run("paddle", "mount", str(point), env={**box.env, "PADDLE_CONFIG": str(config)})
     assert mounted.returncode == 0, mounted.stderr
@@ -44,6 +51,12 @@ def _empty(home: Path) -> Iterator[None]:
 def room(path: Path) -> tuple[int, int, int, int]:
     told = os.statvfs(path)
     return told.f_blocks * told.f_frsize, told.f_bavail * told.f_frsize, told.f_files, told.f_favail
+
+
+def told(home: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return what `quota` says of use and limit, by whom and what it is about."""
+    rows = [re.split(" {2,}", line) for line in (home / "../../quota").read_text().splitlines()[1:]]
+    return {(of, what): (used, limit) for of, what, used, limit in rows}
 
 
 def sh(home: Path, script: str) -> subprocess.CompletedProcess[str]:
@@ -88,3 +101,43 @@ def test_what_is_full_can_be_changed_and_emptied(home: Path) -> None:
         assert room(home)[1:] == (0, FILES_MAX, 1)  # it is open
         assert os.pread(fd, 3, 5) == b"new"
     wait_until(lambda: room(home)[1] == BYTES_MAX)
+
+
+def test_who_write_at_once_reach_the_limit_and_no_more(home: Path) -> None:
+    def write(script: str) -> int:
+        """Have five write files, each until it is refused; return how many files were refused."""
+        loop = f"for i in 1 2 3 4 5 6 7 8 9; do {script} || {{ echo no; break; }}; done"
+        done = sh(home, f"for w in a b c d e; do ( {loop} ) & done; wait")
+        assert "Disk quota exceeded" in done.stderr
+        return done.stdout.count("no")
+
+    assert write("head -c 512K /dev/zero > $w$i") == 5
+    left = BYTES_MAX - sum(path.stat().st_size for path in home.iterdir())  # of what was refused a part may stand
+    assert 0 <= left < 512 * 1024
+    assert sh(home, f"head -c {left} /dev/zero >> a1").returncode == 0
+    assert "Disk quota exceeded" in sh(home, "printf x >> a1").stderr
+    assert told(home)["ann", "bytes"] == ("8MiB", "8MiB")
+    subprocess.run(f"rm -rf {home}/*", shell=True, check=True, timeout=60)
+    assert write("mkdir $w$i") == 5
+    assert len(list(home.iterdir())) == FILES_MAX
+    assert told(home)["ann", "files"] == (str(FILES_MAX), str(FILES_MAX))
+    group = home / "../../groups/ml"
+    done = sh(group, "head -c 1M /dev/zero > f; ls -l f; head -c 1 /dev/zero > g")
+    assert (done.returncode, "Disk quota exceeded" in done.stderr) == (1, True)
+    assert told(home)["groups/ml", "bytes"] == ("1MiB", "1MiB")
+
+
+def test_jobs_above_a_quota_are_refused_where_they_are_written(places: Places, home: Path) -> None:
+    jobs = home / "../../jobs"
+    for number in range(2):
+        (jobs / f"{number}a.yaml").write_text("command: echo hi\n")
+    assert code_of(lambda: (jobs / "more.yaml").write_text("command: echo hi\n")) == errno.EDQUOT
+    assert "ann's quota has 2 of 2 jobs waiting" in (jobs / "more.yaml.error").read_text()
+    assert told(home)["ann", "jobs waiting"] == ("2", "2")
+    env = {**places.box.env, "PADDLE_CONFIG": str(places.box.root / "quota-config")}
+    assert places.box.run("paddle", "get", "quota", env=env).stdout == (home / "../../quota").read_text()
+    for number in range(2):
+        (jobs / f"{number}a/ctl").write_text("kill\n")
+    large = "command: echo hi\nresources: '2:[any]'\n"
+    assert code_of(lambda: (jobs / "large.yaml").write_text(large)) == errno.EDQUOT
+    assert "needs 2 GPUs, but ann's quota is 1 at once" in (jobs / "large.yaml.error").read_text()

@@ -325,9 +325,10 @@ CHECKS: dict[str, Callable[[Seen], None]] = {
         f"{AWAY}::test_an_error_of_the_servers_disk_is_told_to_who_asks_for_fsync",
         f"{AWAY}::test_a_full_disk_is_told_and_what_was_there_stays",
     ),
-    "quotas of homes": made_elsewhere(
+    "quotas": made_elsewhere(
         f"{QUOTA}::test_programs_are_told_and_pass_no_limit",
         f"{QUOTA}::test_what_is_full_can_be_changed_and_emptied",
+        f"{QUOTA}::test_who_write_at_once_reach_the_limit_and_no_more",
         "tests/pfs/disk/test_counting.py::test_what_is_there_is_counted_each_file_once",
         "tests/pfs/disk/test_counting.py::test_a_removed_file_counts_until_it_is_closed",
     ),

@@ -98,6 +98,8 @@ def _one_of_a_crowd(where: World, number: int, examples: int, steps: int, said: 
 def _told(error: BaseException) -> str:
     """Return what failed, also where hypothesis complains that it did not fail again."""
     inner = [_told(each) for each in error.exceptions] if isinstance(error, BaseExceptionGroup) else []
+    if error.__context__ is not None:
+        inner.append(f"after {_told(error.__context__)}")
     return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", []), *inner])
 
 
