@@ -9,18 +9,36 @@ from typing import Any, cast
 
 import click
 import pytest
+from hypercorn.config import Config
 
 from cli.jobd import DEFAULT_PORT, jobd
-from cli.mountoptions import OPTIONS, Options, parse
+from cli.mount.options import OPTIONS, Options, parse
+from cli.node.options import OPTIONS as NODE_OPTIONS
+from cli.node.policyfile import DEFAULT_FILE
+from cli.node.policyfile import KEYS as POLICY_KEYS
+from cli.node.service import ENVIRONMENT_FILE
 from cli.paddle import paddle
 from cli.pit import pit
 from jobd.ctl import HELP
+from jobd.engine.blackholes import FAILURES, FAST_S, OF_ONE_USER_MAX
 from jobd.environment import Facts, GroupHosts, environment
 from jobd.files.cluster import tree as tree_of
-from jobd.files.job import ALWAYS, SOMETIMES
+from jobd.files.gpus import FILES as GPU_FILES
+from jobd.files.job import NAMES
+from jobd.identity import FIRST_CLUSTER
 from jobd.life.life import RULES
+from jobd.node.attrs import machine_attrs
+from jobd.node.gpus import Gpu, gpu_attrs
+from jobd.node.hostmounts import KEPT_BELOW, KEPT_TARGETS
+from jobd.node.telemetry import LOOK_EVERY_S
+from jobd.node.versions import ATTRIBUTES
+from jobd.nodectl import HELP as NODE_HELP
+from jobd.nodestate import NodeState
 from jobd.spec.groups import GROUP_KEYS, RESOURCE_KEYS
 from jobd.spec.spec import PADDLE_FIELDS, SUPPORTED, parse_spec
+from jobd.wire import ARTIFACTS, HOME, STORAGE, NodeGpu
+from pfs.protocol import sockets
+from pfs.server import bodies, crowd, entrance, guard, line, routes
 from tests.lifetable import table
 
 ROOT = Path(__file__).parent.parent
@@ -80,11 +98,30 @@ def test_the_table_of_commands_is_what_ctl_says():
     assert commands == [line.split("  ")[1] for line in HELP.splitlines()[1:]]
 
 
+def test_the_commands_files_and_numbers_of_nodes_are_those_of_the_code():
+    [said] = re.findall(r"`ctl` takes (`drain.*)", README)
+    assert re.findall(r"`([^`]+)`", said) == [line.split("  ")[1] for line in NODE_HELP.splitlines()[1:]]
+    text = section("Nodes and GPUs")
+    rows = re.findall(r"^\| (`.*?`) \| .* \|$", text, re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(GPU_FILES)
+    assert set(re.findall(r"`([A-Z]{4,})`", text)) == set(NodeState)
+    assert f"when {FAILURES} different jobs\nin a row fail there within {FAST_S:.0f} s" in text
+    assert f"at most {OF_ONE_USER_MAX} of them" in text
+    assert f"at most every {LOOK_EVERY_S:.0f} s" in text
+
+
 def test_the_picture_of_the_tree_names_what_is_at_its_top_and_in_a_job():
     picture = section("The tree").split("```")[1]
     tops = {line.split("/")[0].split()[0] for line in picture.strip().splitlines()}
-    assert tops == {"README.txt", "home", "shared", *tree_of(cast("Any", SimpleNamespace(engine=None, store=None)))}
-    for name in (*ALWAYS, *SOMETIMES):
+    assert tops == {
+        "README.txt",
+        "audit",
+        "groups",
+        "home",
+        "shared",
+        *tree_of(cast("Any", SimpleNamespace(engine=None, store=None))),
+    }
+    for name in NAMES:
         assert re.search(rf"\b{re.escape(name)}\b", section("The tree")), name
 
 
@@ -149,6 +186,42 @@ def test_the_line_for_fstab_and_the_unit_are_understood_and_mean_the_same():
     assert f"`/etc/systemd/system/{point.strip('/').replace('/', '-')}.mount`" in section("Mounting")
 
 
+def test_the_table_of_options_is_what_gradient_node_understands():
+    rows = re.findall(r"^\| (`--.*?) \| (.*?) ?\| (.*) \|$", section("Nodes").split("**Who")[0], re.MULTILINE)
+    named = []
+    for option in NODE_OPTIONS:
+        first = f"`--{option.name} {option.value}`".replace(" `", "`")
+        names = ", ".join([first, *(f"`--{name}`" for name in option.names)])
+        named.append((names, option.variable and f"`{option.variable}`", option.help))
+    assert rows == named
+
+
+def test_the_attributes_of_nodes_are_those_that_a_machine_tells():
+    gpu = Gpu(NodeGpu("GPU-0", 0, "GTX", 1), ("nvidia0",))
+    told = {*machine_attrs("1"), *gpu_attrs([gpu], "driver"), *ATTRIBUTES.values()}
+    groups = re.findall(r"`((?:[a-z]+[A-Z]\w*\s?)+)`", section("Nodes").split("| option")[0])
+    assert {name for group in groups for name in group.split()} - {"nodeAttrs"} == told
+    assert FIRST_CLUSTER in section("Nodes")
+
+
+def test_the_table_of_the_policy_file_is_what_its_reader_knows():
+    rows = re.findall(r"^\| `(\w+)` \| ", section("The rules of a node"), re.MULTILINE)
+    assert rows == list(POLICY_KEYS)
+    assert f"`{DEFAULT_FILE}`" in section("The rules of a node")
+
+
+def test_the_places_in_a_container_and_those_that_no_mount_can_have_are_told():
+    text = section("The rules of a node")
+    assert re.findall(r"^\| `(/\w+)` \| ", text, re.MULTILINE) == [HOME, ARTIFACTS, STORAGE]
+    refused, below = re.findall(r"one of the places (.*?), or\s+one at or below (.*?);", text, re.DOTALL)[0]
+    assert set(re.findall(r"`(.*?)`", refused)) == set(KEPT_TARGETS)
+    assert set(re.findall(r"`(.*?)`", below)) == set(KEPT_BELOW)
+
+
+def test_the_unit_and_its_file_are_told():
+    assert f"`{ENVIRONMENT_FILE}`" in section("The rules of a node")
+
+
 def test_the_helpers_of_mount_are_programs_of_the_distribution():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     helpers = set(re.findall(r"`(u?mount\.[a-z.]+)`", README))
@@ -182,3 +255,22 @@ def test_addresses_and_places_are_the_defaults():
     assert f"127.0.0.1:{DEFAULT_PORT}" in README
     for place in ("/var/lib/pfs", "/var/lib/pfs-node", "server/pfs.sqlite"):
         assert f"`{place}`" in README
+
+
+def test_the_limits_over_http_are_those_of_the_server() -> None:
+    mib, kib = 1 << 20, 1 << 10
+    for words in (
+        f"| a TLS handshake | {guard.HANDSHAKE_TIMEOUT_S:.0f} s |",
+        f"| the head of a request | {Config().h11_max_incomplete_size // kib} KiB, and {guard.HEAD_TIMEOUT_S:.0f} s |",
+        f"{entrance.BODY_BYTES_MAX // kib} KiB of what concerns accounts, {bodies.WHOLE_BYTES_MAX // mib} MiB of a",
+        f"{routes.FILE_BYTES_MAX >> 40} TiB of a file; {bodies.BODY_SILENCE_S:.0f} s of silence, or "
+        f"{bodies.BODY_RATE_MIN // kib} KiB a second",
+        f"| {sockets.WRITE_PIECE_BYTES // kib} KiB in {sockets.WRITE_TIMEOUT_S:.0f} s |",
+        f"| {guard.KEEP_ALIVE_S:.0f} s |",
+        f"| {crowd.MOST} in all, and {crowd.MOST_OF_ADDRESS} of one address",
+        f"| {routes.ASKED_AT_ONCE_MAX} of one account |",
+        f"| {routes.CHANNELS_MAX} of one account |",
+    ):
+        assert words in section("Over HTTP"), words
+    assert (line.BODY_SILENCE_S, line.BODY_RATE_MIN) == (bodies.BODY_SILENCE_S, bodies.BODY_RATE_MIN)
+    assert line.KEEP_ALIVE_S == guard.KEEP_ALIVE_S

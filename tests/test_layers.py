@@ -23,6 +23,12 @@ VIOLATIONS = [
     ("pfs/leasing/hub.py", "pfs.leasing.filesystem", "pfs.leasing.hub is not allowed to import pfs.leasing.filesystem"),
     ("pfs/tree/virtual.py", "pfs.tree.top", "pfs.tree.virtual is not allowed to import pfs.tree.top"),
     ("pfs/disk/system.py", "pfs.disk.root", "pfs.disk.system is not allowed to import pfs.disk.root"),
+    (
+        "pfs/accounts/keyring.py",
+        "pfs.accounts.groups",
+        "pfs.accounts.keyring is not allowed to import pfs.accounts.groups",
+    ),
+    ("pfs/audit/record.py", "pfs.audit.log", "pfs.audit.record is not allowed to import pfs.audit.log"),
     ("pfs/client/dial.py", "pfs.client.web", "pfs.client.dial is not allowed to import pfs.client.web"),
     ("pfs/protocol/wire.py", "pfs.protocol.steps", "pfs.protocol.wire is not allowed to import pfs.protocol.steps"),
     (
@@ -60,6 +66,7 @@ VIOLATIONS = [
     ("jobd/node/state.py", "jobd.store.db", "jobd.node is not allowed to import jobd.store:"),
     ("pfs/path.py", "time", "pfs.path is not allowed to import time"),
     ("jobd/store/logs.py", "pyfuse3", "jobd is not allowed to import pyfuse3"),
+    ("cli/submit/ship.py", "cli.snakepit.show", "cli.submit is not allowed to import cli.snakepit"),
 ]
 
 

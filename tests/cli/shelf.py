@@ -14,7 +14,7 @@ TREES = "/api/v1/trees/"
 
 
 class Shelf:
-    """Answers what `cli.ship` asks of a server.
+    """Answers what `cli.submit.ship` asks of a server.
 
     Attributes:
         asked: the requests so far.

@@ -2,6 +2,9 @@ import pytest
 
 from cli import config
 from cli.config import ConfigError
+from pfs.certificates import issue_user, make_authority
+from pfs.errors import PfsError
+from pfs.keys import Pair
 
 SEED = """
 dc1:
@@ -48,6 +51,8 @@ def test_without_a_word_the_first_is_current():
         ("dc1: 5", "dc1 has no fields"),
         ("..: {username: a, token: t, endpoint: x}", "'..' cannot be a directory's name"),
         ("a/b: {username: a, token: t, endpoint: x}", "'a/b' cannot be a directory's name"),
+        ("dc1: {username: a, endpoint: x, usercert: c}", "has usercert alone"),
+        ("dc1: {username: a, endpoint: x, userkey: c}", "has userkey alone"),
         ("datacenters: {a: 1}", "datacenters is a list"),
         (CLIENT.replace("current-datacenter: dc2", "current-datacenter: dc9"), "there are only: dc1, dc2"),
     ],
@@ -71,3 +76,38 @@ def test_the_environment_names_the_file_and_a_missing_one_is_told(monkeypatch, t
         config.load()
     (tmp_path / "none").write_text(SEED)
     assert config.load().current == "dc2"
+
+
+PADDLECLOUD = """
+dc1:
+  username: ann
+  usercert: ~/ann.pem
+  userkey: ~/ann-key.pem
+  endpoint: dc1.example.org:8470
+"""
+
+
+def test_a_certificate_stands_for_a_token(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    loaded = config.parse(PADDLECLOUD, "f").datacenter
+    assert (loaded.token, loaded.own) == ("", Pair(f"{tmp_path}/ann.pem", f"{tmp_path}/ann-key.pem"))
+    assert config.parse(f"{PADDLECLOUD}  token: t\n  ca: ~/ca.pem\n", "f").datacenter.ca == f"{tmp_path}/ca.pem"
+    assert config.parse(SEED, "f").datacenter.own is None
+
+
+def test_a_certificate_that_has_ended_is_told_before_it_is_shown(tmp_path):
+    authority = make_authority("dc1", 1_700_000_000 * 10**9)
+    own = Pair(str(tmp_path / "ann.pem"), "key")
+    assert config.lasting(None) is None
+    for days, ended in ((10_000, False), (7, True)):
+        (tmp_path / "ann.pem").write_bytes(issue_user(authority, "ann", 1_700_000_000 * 10**9, days).certificate)
+        if not ended:
+            assert config.lasting(own) == own
+    with pytest.raises(PfsError, match=r"ann\.pem ended on 2023-11-21; ask"):
+        config.lasting(own)
+    for text in ("", "nonsense"):
+        (tmp_path / "ann.pem").write_text(text)
+        with pytest.raises(PfsError, match=r"ann\.pem: there is no certificate"):
+            config.lasting(own)
+    with pytest.raises(PfsError, match="cannot be read: No such file"):
+        config.lasting(Pair("nowhere", "key"))

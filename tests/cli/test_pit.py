@@ -1,80 +1,47 @@
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+"""Every command of `pit`, as it is typed: what it prints where, and its exit status."""
 
-import click
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, BinaryIO
+
 import pytest
-from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from cli import pit as program
-from cli.pit import status_report
-from pfs.errors import PfsError
+from cli.snakepit import connection, copying, looking
+from cli.snakepit.transfer import Transfer
+from pfs.protocol.wire import FILES_PATH
 from tests.cli.repository import Repository, no_settings
 from tests.cli.shelf import Shelf
+from tests.cli.snakepit.pits import FILES, Tree
+from tests.golden import Step, check
+
+SCRIPTS = sorted((Path(__file__).parent / "snakepit" / "scripts").glob("*.txt"))
+NOW_S = 1767225661.0  # 2026-01-01T00:01:01Z
+
+Typed = Callable[..., tuple[int, str, str]]
 
 
-def job(number: int, state: str, **facts: str) -> dict[str, str]:
-    base = {"id": str(number), "user": "tilman", "title": "First light", "state": state, "request": "[2:gtx1070]"}
-    return {**base, "submitted": "2026-01-01T00:00:00Z", **facts}
-
-
-NOW_S = 1767225661.0  # 61 seconds after the jobs' submission
-
-
-def test_the_report_has_snakepits_columns_widths_and_captions():
-    jobs = [
-        job(3, "SUCCEEDED", place="n0[cuda 0-1]", changed="2026-01-01T00:01:00Z"),
-        job(4, "RUNNING", place="n0[]", changed="2026-01-01T00:00:01Z", title="a title that is longer than it may be"),
-        job(5, "WAITING", queue_place="2"),
-        job(6, "WAITING", queue_place="1"),
-        job(7, "PENDING"),
-    ]
-    assert status_report(jobs, NOW_S, 80) == (
-        "   JOB   S SINCE        UC% UM% USER       TITLE                RESOURCE\n"
-        "Running:\n"
-        "     4 RUN 00d 00:01:00   0   0 tilman     a title that is long n0[]\n"
-        "Waiting:\n"
-        "     6 WAI 00d 00:01:01   0   0 tilman     First light          [2:gtx1070]\n"
-        "     5 WAI 00d 00:01:01   0   0 tilman     First light          [2:gtx1070]\n"
-        "     7 NEW 00d 00:01:01   0   0 tilman     First light          [2:gtx1070]\n"
-        "Done:\n"
-        "     3 FIN 00d 00:00:01   0   0 tilman     First light          n0[cuda 0-1]\n"
-    )
-
-
-def test_without_jobs_there_is_the_header():
-    assert status_report([], NOW_S, 80).count("\n") == 1
-
-
-def test_at_most_twenty_ended_jobs_are_shown_newest_first():
-    lines = status_report([job(n, "FAILED", node="n0") for n in range(1, 30)], NOW_S, 80).splitlines()
-    assert len(lines) == 22
-    assert lines[2].split()[0] == "29"
-
-
-# ---- run
-
-
-class Pit:
-    """A pit that keeps trees and says of every spec that it is job 190."""
+class Pit(Tree):
+    """A pit that keeps trees, and says of every spec that it is job 190."""
 
     def __init__(self, shelf: Shelf) -> None:
+        super().__init__(FILES)
         self.shelf = shelf
         self.specs: dict[str, dict[str, Any]] = {}
 
     def call(self, method: str, url: str, content: Any) -> Any:
+        if url.startswith(FILES_PATH):
+            return super().call(method, url, content)
         return self.shelf.call(method, url, content)
 
     def put(self, path: str, data: bytes, _key: str) -> str:
         self.specs[path] = YAML(typ="safe", pure=True).load(data)
+        self.files["jobs/190/log"] = "[2018-12-14 17:04:58] [daemon] Pit daemon started\n"
         return "jobs/190"
-
-    @contextmanager
-    def stream(self, path: str) -> Iterator[Iterator[bytes]]:
-        assert path == "jobs/190/log"
-        yield iter([b"[2018-12-14 17:04:58] [daemon] Pit daemon started\n"])
 
 
 @pytest.fixture
@@ -87,20 +54,57 @@ def pit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pit]:
     def connected() -> Iterator[Pit]:
         yield made
 
-    monkeypatch.setattr(program, "connected", connected)
+    def send(client: Pit, path: str, source: BinaryIO, transfer: Transfer) -> None:
+        client.written.append((f"{path} from {transfer.done}", source.read() + b"\n"))
+
+    monkeypatch.setattr(connection, "connected", connected)
+    monkeypatch.setattr(copying, "send", send)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr(looking.time, "time", lambda: NOW_S)
+    monkeypatch.setenv("COLUMNS", "80")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     yield made
     shelf.disk.close()
 
 
-def run_pit(*words: str) -> Result:
-    return CliRunner().invoke(program.pit, ["run", *words], standalone_mode=False)
+def type_pit(*words: str) -> tuple[int, str, str]:
+    """Run pit, and return its status, and what it writes to stdout and stderr."""
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["pit", *words])
+        with pytest.raises(SystemExit) as ended:
+            program.main()
+    out.seek(0)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, out.read(), err.getvalue()
 
 
-def message(result: Result) -> str:
-    assert isinstance(result.exception, click.ClickException | PfsError)
-    return result.exception.message
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_commands_answer_as_the_scripts_say(script: Path, pit: Pit, request: pytest.FixtureRequest) -> None:
+    def handler(step: Step) -> str:
+        pit.written.clear()
+        status, out, err = type_pit(*(step.words[1:] if step.words[0] == "pit" else step.words))
+        said = "".join(f"stderr: {line}\n" for line in err.splitlines())
+        done = "".join(f"{path} <- {data.decode()}" for path, data in pit.written)
+        return out + said + done + (f"status {status}\n" if status else "")
+
+    check(script, handler, request.config.getoption("rewrite"))
+
+
+# ---- run
+
+
+def run_pit(*words: str) -> str:
+    status, out, err = type_pit("run", *words)
+    assert status == 0, err
+    return out
+
+
+def refusal(*words: str) -> str:
+    status, out, err = type_pit("run", *words)
+    assert (status, out, len(err.splitlines())) == (1, "", 1)
+    return err
 
 
 def test_run_ships_the_directory_and_prints_what_snakepit_prints(pit: Pit) -> None:
@@ -108,9 +112,7 @@ def test_run_ships_the_directory_and_prints_what_snakepit_prints(pit: Pit) -> No
     pushed = repository.commit(a="1\n")
     repository.track(url="https://ann:secret@example.org/x.git")
     repository.write(a="1\n2\n")
-    result = run_pit("First light", "[2:gtx1070]", "-d", "cat a", "-l")
-    lines = result.output.splitlines()
-    assert lines[-7:] == [
+    assert run_pit("First light", "[2:gtx1070]", "-d", "cat a", "-l").splitlines()[-7:] == [
         "Job number: 190",
         "Remote:     origin <https://***@example.org/x.git>",
         f"Hash:       {pushed}",
@@ -132,23 +134,20 @@ def test_run_ships_the_directory_and_prints_what_snakepit_prints(pit: Pit) -> No
 def test_run_takes_the_request_and_the_script_from_the_project(pit: Pit) -> None:
     Path(".compute").write_text("true\n")
     Path(".pitrequest.txt").write_text("\n2:[]\n")
-    result = run_pit("x", "-p", "-c", "17")
-    assert result.exception is None
-    assert result.output.splitlines()[-2:] == ["Job number: 190", 'Resources:  "2:[]"']
+    assert run_pit("x", "-p", "-c", "17").splitlines()[-2:] == ["Job number: 190", 'Resources:  "2:[]"']
     spec = pit.specs["jobs/x.yaml"]
     assert (spec["resources"], spec["private"], spec["continue"]) == ("2:[]", True, 17)
     assert "command" not in spec
 
 
 def test_put_is_another_word_for_run(pit: Pit) -> None:
-    result = CliRunner().invoke(program.pit, ["put", "x", "[]", "-e", "true"], standalone_mode=False)
-    assert result.exception is None
+    assert type_pit("put", "x", "[]", "-e", "true")[0] == 0
     assert "jobs/x.yaml" in pit.specs
 
 
 def test_what_run_refuses_before_anything_is_sent(pit: Pit) -> None:
-    assert message(run_pit("x" * 41, "[]", "-d", "true")) == "Job title too long (40 characters max)"
-    assert message(run_pit("x", "-d", "true")).startswith("No resources requested from cluster.")
+    assert "Job title too long (40 characters max)" in refusal("x" * 41, "[]", "-d", "true")
+    assert "No resources requested from cluster." in refusal("x", "-d", "true")
     assert pit.shelf.asked == []
-    assert ".compute is not there" in message(run_pit("x", "[]"))
+    assert ".compute is not there" in refusal("x", "[]")
     assert pit.specs == {}

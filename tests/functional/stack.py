@@ -18,7 +18,7 @@ from fuseclient.behind.making import MakingFileSystem
 from fuseclient.kernel import fuse, identity
 from fuseclient.kernel.ops import Ops
 from fuseclient.kernel.recall import Recall
-from pfs.accounts import Identity, KeyKind
+from pfs.accounts.store import Identity, KeyKind
 from pfs.api import Owner
 from pfs.client.connection import Connection
 from pfs.client.filesystem import RemoteFileSystem

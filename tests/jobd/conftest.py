@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import ClassVar
@@ -18,21 +18,25 @@ from jobd.engine.engine import Engine
 from jobd.engine.workshop import DiskWorkshop
 from jobd.files.cluster import tree
 from jobd.files.sources import Sources
+from jobd.identity import FIRST_CLUSTER, Cluster
 from jobd.store.db import JobStore
 from jobd.store.logs import LogStore
 from jobd.store.schema import upgrade
-from jobd.store.tables import NodeRow
+from jobd.store.secrets import Secrets
+from jobd.store.tables import ClusterRow, NodeRow
 from jobd.store.trees import TreeStore
 from jobd.wire import Assignment
-from pfs.accounts import Accounts
+from pfs.accounts.store import Accounts
 from pfs.disk.domains import Disk
 from pfs.perm import Subject
 from pfs.sql import Database
 from pfs.tree.service import TreeFileSystem
-from pfs.tree.top import DOMAIN_DIRECTORIES, HomesDirectory, make_home_now
+from pfs.tree.top import DOMAIN_DIRECTORIES, GroupsDirectory, HomesDirectory, make_home_now
 from pfs.tree.virtual import StaticDirectory
 
 SECOND_NS = 1_000_000_000
+CLUSTER = Cluster("cl1", "", FIRST_CLUSTER, is_default=True)
+PEOPLE = (Subject("ann", admin=False), Subject("bob", admin=False), Subject("root", admin=True))
 
 
 @dataclass
@@ -83,21 +87,24 @@ class Service:
         for name in (*DOMAIN_DIRECTORIES, "server"):
             (root / name).mkdir(exist_ok=True)
         file = root / "server/pfs.sqlite"
-        if not file.exists():
-            shutil.copy(migrated_database(), file)
+        is_new = not file.exists()
+        if is_new:
+            shutil.copy(furnished_database(), file)
         self.database = Database(f"sqlite:///{file}")
         self.disk = Disk(str(root))
         self.accounts = Accounts(self.database, numbered=False)
+        self.audit = self.accounts.audit
         self.store = JobStore(self.database)
+        self.secrets = Secrets(self.database, str(root / "server"))
         self.place = Place("dc1")
         self.trees = TreeStore(self.disk, lambda: (), lambda: self.now_ns / SECOND_NS)
         self.workshop = DiskWorkshop(
             self.disk, self.accounts.user, self.place, trees=self.trees, find_job=self.store.job
         )
-        if not (root / "home" / "ann").exists():
-            for name, admin in (("ann", False), ("bob", False), ("root", True)):
-                make_home_now(self.disk, self.accounts.add_user_now(name, admin=admin))
-        self.ann, self.bob, self.admin = (Subject(name, admin=name == "root") for name in ("ann", "bob", "root"))
+        self.ann, self.bob, self.admin = PEOPLE
+        if is_new:
+            for subject in PEOPLE:
+                make_home_now(self.disk, subject)
 
     @property
     def now_ns(self) -> int:
@@ -123,6 +130,7 @@ class Service:
             user=self.accounts.user,
             place=self.place,
             clock=lambda: self.now_ns,
+            secret=self.secrets.find,
             sleep_until=self.sleep_until,
         )
         async with trio.open_nursery() as nursery:
@@ -137,14 +145,17 @@ class Service:
     def files(self, engine: Engine, subject: Subject) -> TreeFileSystem:
         nodes = {
             "home": HomesDirectory(self.accounts, self.disk),
-            **tree(Sources(engine, self.store, self.disk, self.workshop)),
+            "groups": GroupsDirectory(self.accounts, self.disk),
+            **tree(Sources(engine, self.store, self.disk, self.workshop, self.secrets, self.audit)),
         }
-        return TreeFileSystem(StaticDirectory("", nodes), self.disk, subject)
+        return TreeFileSystem(StaticDirectory("", nodes), self.disk, subject, self.audit.reached)
 
     def node(self, name: str = "n0", *, runtimes: tuple[str, ...] = ("sandbox",), cpus: int = 4) -> NodeRow:
         return NodeRow(
             id=f"cm{name}",
+            entry_id=f"cm{name}",
             name=name,
+            cluster_id=CLUSTER.id,
             attrs={
                 "cpuCount": cpus,
                 "offerCpus": cpus,
@@ -168,6 +179,19 @@ def migrated_database() -> Path:
     atexit.register(directory.cleanup)
     file = Path(directory.name, "pfs.sqlite")
     upgrade(f"sqlite:///{file}")
+    return file
+
+
+@cache
+def furnished_database() -> Path:
+    """Return such a database with a cluster and accounts, which nearly every test wants."""
+    file = migrated_database().with_name("furnished.sqlite")
+    shutil.copy(migrated_database(), file)
+    database = Database(f"sqlite:///{file}")
+    database.write_now(lambda session: session.add(ClusterRow(**asdict(CLUSTER))))
+    for subject in PEOPLE:
+        Accounts(database, numbered=False).add_user_now(subject.user, admin=subject.admin)
+    database.close()
     return file
 
 

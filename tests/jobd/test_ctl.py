@@ -68,7 +68,7 @@ def test_the_help_names_every_command() -> None:
     with pytest.raises(PfsError) as raised:
         parse_ctl(b"?")
     commands = raised.value.message.partition("the commands are: ")[2].split(", ")
-    assert len(commands) == 8
+    assert len(commands) == 10
     assert [line.split("  ")[1] for line in HELP.splitlines()[1:]] == commands
 
 

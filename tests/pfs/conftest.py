@@ -8,7 +8,8 @@ import pytest
 
 from pfs.disk import quick
 from pfs.disk.domains import DiskDomain
-from tests.pfs.world import World
+from pfs.sql import Database
+from tests.pfs.world import World, make_tables
 
 
 @pytest.fixture
@@ -52,3 +53,12 @@ def open_files(tmp_path: Path) -> Callable[[], set[str]]:
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call to the disk is made in a worker thread, as on a file system that is not of this machine."""
     monkeypatch.setattr(quick, "LOCAL_TYPES", frozenset())
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A database with the tables of accounts, and nothing in them."""
+    made = Database(f"sqlite:///{tmp_path}/pfs.sqlite")
+    make_tables(made)
+    yield made
+    made.close()

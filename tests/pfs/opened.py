@@ -10,7 +10,7 @@ from typing import TypeVar
 import trio
 from starlette.applications import Starlette
 
-from pfs.accounts import Identity
+from pfs.accounts.store import Identity
 from pfs.api import Attr, Changes, Closing, NodeType, XattrCall
 from pfs.disk.file import Runner
 from pfs.errors import Kind, PfsError
@@ -134,7 +134,7 @@ async def opened(file: Held, subject: Subject = ANN, tls: Tls | None = None) -> 
     secret = sessions.register(subject, {HANDLE: file}.get)
     asked: list[str] = []
 
-    async def proved(headers: dict[str, str]) -> Identity:
+    async def proved(headers: dict[str, str], extensions: object) -> Identity:
         token = headers.get("authorization", "").removeprefix("Bearer ")
         asked.append(token)
         if not token:

@@ -11,7 +11,7 @@ import trio
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pfs.accounts import Identity, KeyKind
+from pfs.accounts.store import Identity, KeyKind
 from pfs.errors import Kind, PfsError
 from pfs.leasing.filesystem import LeasedTree
 from pfs.leasing.hub import LeaseHub

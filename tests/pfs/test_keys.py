@@ -1,9 +1,11 @@
 """Addresses, keys and tokens: what they look like, where they lead, and what is kept of them."""
 
+import hashlib
+
 import pytest
 
 from pfs.errors import Kind, PfsError
-from pfs.keys import Address, address_of, bearer, fingerprint, make_key, url_of_key
+from pfs.keys import Address, address_of, authority_of_key, bearer, fingerprint, make_key, url_of_key, where_of
 
 
 @pytest.mark.parametrize("url", ["http://h:1", "https://head.example:8470", "http://[::1]:80/x", "http://höst"])
@@ -12,6 +14,14 @@ def test_a_key_knows_its_server(url: str) -> None:
     assert key.startswith("pfs1.")
     assert "=" not in key
     assert url_of_key(key) == url
+
+
+def test_a_key_names_the_certificate_that_vouches_for_its_server() -> None:
+    key = make_key(where_of("https://h:1", b"the certificate"), "x")
+    assert url_of_key(key) == "https://h:1"
+    assert authority_of_key(key) == hashlib.sha256(b"the certificate").hexdigest()
+    for other in (make_key(where_of("https://h:1", None), "x"), make_key("http://h/#sha256:1", "x"), "ann-token", ""):
+        assert authority_of_key(other) == ""
 
 
 @pytest.mark.parametrize(

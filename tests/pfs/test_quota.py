@@ -27,13 +27,13 @@ def test_who_is_refused_is_told_the_use_the_limit_and_what_to_do() -> None:
     made = usage(10_000, 1_000)
     made.begin(ONE, 0, 0, 9_000)
     assert refused(made, 1_001) == (
-        "home/ann has 9,000 of 10,000 bytes, and 1,001 more do not fit its quota; "
+        "ann's quota has 9,000 of 10,000 bytes in use, and 1,001 more do not fit; "
         "remove something, or ask an administrator for more"
     )
     made.check(1_000, 0)
     for number in range(1_000):
         made.made((1, number))
-    assert "1,000 of 1,000 files, and one more" in refused(made, 0, 1)
+    assert "1,000 of 1,000 files in use, and one more does not fit" in refused(made, 0, 1)
 
 
 def test_a_limit_that_is_not_there_refuses_nothing() -> None:

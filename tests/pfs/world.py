@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import trio
+from sqlmodel import SQLModel
 
 from pfs.api import (
     Attr,
@@ -25,6 +26,7 @@ from pfs.api import (
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
+from pfs.sql import Database
 from pfs.tree.service import TreeFileSystem
 from pfs.tree.virtual import (
     Directory,
@@ -87,6 +89,13 @@ async def outcome(asked: Awaitable[object], path: str | None = None) -> tuple[Ki
     except PfsError as error:
         return error.kind, error.message, error.path == path
     return None
+
+
+def make_tables(database: Database) -> None:
+    """Make all tables that pfs has, in a database that has none."""
+    classes = (mapper.class_ for mapper in SQLModel._sa_registry.mappers)
+    tables = [each.__table__ for each in classes if each.__module__.startswith("pfs.")]
+    database.write_now(lambda session: SQLModel.metadata.create_all(session.connection(), tables=tables))
 
 
 async def kind_of(asked: Awaitable[object]) -> Kind | None:

@@ -1,17 +1,21 @@
 """What tests of the engine do again and again: people who submit, and nodes that obey and report."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from jobd.engine.engine import Engine
 from jobd.job import Job
+from jobd.life.events import Event
 from jobd.life.life import Life, State
+from jobd.scheduling.shares import Usage
 from jobd.store.tables import DraftRow
 from jobd.wire import Assignment, TaskStanding, parse_task_id
+from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 from tests.jobd.conftest import Link, Service
 
@@ -35,6 +39,22 @@ class Drive:
             user=user.user, name=f"{name}.yaml", content=content, submitted=True, born_ns=now, mtime_ns=now
         )
         return await self.engine.submit(user, draft, name, key)
+
+    async def one_runs(self, text: str = SPEC, **fields: Any) -> tuple[int, "Node", str]:
+        """Submit a job of one process, and return its number, the node on which it runs, and its task."""
+        job_id = await self.submit(text, **fields)
+        node = await self.attach()
+        (task,) = await node.starts()
+        await node.runs(task.task_id)
+        return job_id, node, task.task_id
+
+    async def gang_runs(self, text: str, count: int) -> tuple[int, "Node", list[str]]:
+        """Submit a job of `count` processes, and return its number, the node on which they run, and their tasks."""
+        job_id = await self.submit(text)
+        node = await self.attach()
+        tasks = [task.task_id for task in await node.starts(count)]
+        await node.runs(*tasks)
+        return job_id, node, tasks
 
     async def job(self, job_id: int) -> Job:
         job = await self.engine.ledger.job(job_id)
@@ -136,6 +156,27 @@ def any_in_threads() -> bool:
                 return True
             frame = frame.cr_await
     return False
+
+
+async def refusal(asked: Awaitable[object]) -> Kind:
+    """Return as what something is refused."""
+    with pytest.raises(PfsError) as caught:
+        await asked
+    return caught.value.kind
+
+
+def refuse_events(
+    service: Service, monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[int, Sequence[Event]], bool]
+) -> None:
+    """Let the database refuse to keep some events, told by their job and themselves."""
+    real = service.store.record
+
+    async def record(job_id: int, events: Sequence[Event], life: Life, usage: Usage | None = None) -> None:
+        if is_refused(job_id, events):
+            raise PfsError(Kind.IO, "the disk is full")
+        await real(job_id, events, life, usage)
+
+    monkeypatch.setattr(service.store, "record", record)
 
 
 @asynccontextmanager

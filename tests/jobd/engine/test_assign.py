@@ -13,6 +13,7 @@ from jobd.life import events as happened
 from jobd.life.actions import FETCH
 from jobd.life.life import fold
 from jobd.spec.model import Git, GroupSpec, JobSpec, Mount
+from jobd.wire import Credential
 from pfs.errors import PfsError
 from pfs.perm import Subject
 
@@ -39,6 +40,49 @@ def job_of(*nodes: str, image: str | None = None, number: int = 17, **fields: ob
 
 def task(job: Job, worker: int = 0, owner: Subject = ANN):
     return assignment(job, worker, owner, PLACE, MACHINES)
+
+
+def test_a_process_has_the_image_that_its_fellows_had_in_any_attempt():
+    digest = f"reg:5000/x@sha256:{'a' * 64}"
+    job = job_of("n0", "n0", image="reg:5000/x:1")
+    assert task(job, 1).pinned is None
+    for known, pinned in (
+        (digest, digest),
+        ("", None),
+        (f"sha256:{'b' * 64}", None),  # no registry has it
+        (f"reg:5000/other@sha256:{'a' * 64}", None),
+    ):
+        known_job = replace(job, life=replace(job.life, images=(known,)))
+        assert [task(known_job, worker).pinned for worker in (0, 1)] == [pinned, pinned]
+
+
+def test_only_processes_with_fellows_of_the_same_image_ask_for_it():
+    assert [task(job_of("n0", "n0", image="x"), worker).shares_image for worker in (0, 1)] == [True, True]
+    assert not task(job_of("n0", image="x")).shares_image
+    assert not task(job_of("n0", "n0")).shares_image
+    assert not task(job_of("n0", "n0", image="x", git=Git("u")), FETCH).shares_image
+
+
+def test_secrets_are_for_processes_and_not_for_what_fetches_files():
+    job = job_of("n0", git=Git("u"))
+
+    def given(worker: int) -> object:
+        return assignment(job, worker, ANN, PLACE, MACHINES, secrets={"x": b"token"}).secrets
+
+    assert (given(0), given(FETCH)) == ({"x": b"token"}, {})
+
+
+def test_a_credential_goes_along_for_its_own_registry_and_into_no_sandbox():
+    credential = Credential("reg:5000", "ann", "secret")
+
+    def given(job: Job, worker: int = 0) -> Credential | None:
+        return assignment(job, worker, ANN, PLACE, MACHINES, credential=credential).credential
+
+    assert given(job_of("n0", image="reg:5000/x")) == credential
+    assert given(job_of("n0", image="busybox")) is None
+    assert given(job_of("n0")) is None
+    assert given(job_of("n0", image="reg:5000/x", git=Git("u")), FETCH) is None
+    assert given(job_of("n1", image="reg:5000/x", git=Git("u")), FETCH) == credential
 
 
 def test_a_task_is_found_again_by_its_id():
@@ -79,6 +123,20 @@ def test_a_job_sees_the_groups_of_its_owner_and_what_its_spec_mounts():
     assert seen["/data"] == ("home/ann/data", False)
     assert seen["/x"] == ("shared/x", True)
     assert task(job).env["LAB_GROUP_DIR"] == "/pfs/dc1/groups/lab"
+
+
+def test_a_process_in_an_image_has_the_places_that_users_of_gradient_node_know():
+    job = job_of("n0", image="i", mounts=(Mount("data", "/artifacts", read_only=True),))
+    seen = {volume.target: (volume.source, volume.read_only) for volume in task(job).volumes}
+    assert seen["/paperspace"] == ("jobs/17/data/src", False)
+    assert seen["/storage"] == ("home/ann", False)
+    # what the spec mounts stays
+    assert seen["/artifacts"] == ("home/ann/data", True)
+    assert len(seen) == len(task(job).volumes)
+    assert (task(job).env["HOME"], task(job).workdir) == ("/paperspace", "/pfs/dc1/jobs/17/src")
+    plain = task(job_of("n0"))
+    assert plain.env["HOME"] == "/pfs/dc1/home/ann"
+    assert not {"/paperspace", "/artifacts", "/storage"} & {volume.target for volume in plain.volumes}
 
 
 def test_a_mount_that_the_owner_may_not_read_any_more_is_told():

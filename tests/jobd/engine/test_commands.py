@@ -1,26 +1,24 @@
 """kill, hold, release, requeue, priority, extend, giving up: who may, when, and what comes of it."""
 
-import pytest
+import trio
+import trio.testing
 
 from jobd.life.life import State
-from pfs.errors import Kind, PfsError
+from pfs.errors import Kind
 from tests.jobd.conftest import SECOND_NS
-from tests.jobd.engine.drive import driving
+from tests.jobd.engine.drive import driving, refusal
 
 
 def test_a_kill_that_was_acknowledged_is_kept_over_a_crash(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit()
-            node = await drive.attach()
-            (task,) = await node.starts()
-            await node.runs(task.task_id)
+            job, node, task = await drive.one_runs()
             node.leaves()
             await drive.engine.kill(service.ann, job)
         async with driving(service) as drive:
-            node = await drive.attach(tasks=[task.task_id])
-            await node.stops(task.task_id)
-            await node.ends(task.task_id)
+            node = await drive.attach(tasks=[task])
+            await node.stops(task)
+            await node.ends(task)
             life = await drive.until(job, State.CANCELLED)
             assert life.reason == "killed by ann"
 
@@ -41,6 +39,44 @@ def test_a_job_killed_while_its_start_is_on_its_way_is_stopped_after_it(service,
     run(main)
 
 
+def test_a_job_killed_while_its_start_is_made_ready_is_not_started(service, run, monkeypatch):
+    async def main():
+        async with driving(service) as drive:
+            making, let = trio.Event(), trio.Event()
+
+            async def make(_job):
+                making.set()
+                await let.wait()
+
+            monkeypatch.setattr(drive.engine._flow.workshop, "make", make)
+            job, node = await drive.submit(), await drive.attach()
+            await making.wait()
+            await drive.engine.kill(service.ann, job)
+            let.set()
+            await node.stops(f"{job}.1.0.0")
+            assert node.link.started == []
+
+    run(main)
+
+
+def test_a_job_held_in_the_moment_in_which_it_is_placed_waits_and_starts_once_it_is_released(service, run):
+    async def main():
+        async with driving(service) as drive, trio.open_nursery() as nursery:
+            job = await drive.submit()
+            async with drive.engine.ledger.get(job).lock:
+                nursery.start_soon(drive.engine.hold, service.ann, job)
+                await trio.testing.wait_all_tasks_blocked()
+                node = await drive.attach()
+                await trio.testing.wait_all_tasks_blocked()
+            await drive.quiet()
+            assert (await drive.life(job)).state is State.WAITING
+            await drive.engine.release(service.ann, job)
+            await drive.quiet()
+            assert len(node.link.started) == 1
+
+    run(main)
+
+
 def test_a_held_job_waits_until_it_is_released_and_says_who_holds_it(service, run):
     async def main():
         async with driving(service) as drive:
@@ -51,9 +87,7 @@ def test_a_held_job_waits_until_it_is_released_and_says_who_holds_it(service, ru
             assert "held by ann" in drive.engine.why(await drive.job(job))
             await drive.engine.release(service.ann, job)
             await node.starts()
-            with pytest.raises(PfsError) as caught:
-                await drive.engine.hold(service.ann, job)
-            assert caught.value.kind is Kind.BUSY
+            assert await refusal(drive.engine.hold(service.ann, job)) is Kind.BUSY
 
     run(main)
 
@@ -63,9 +97,7 @@ def test_what_an_admin_holds_only_an_admin_releases(service, run):
         async with driving(service) as drive:
             job = await drive.submit()
             await drive.engine.hold(service.admin, job)
-            with pytest.raises(PfsError) as caught:
-                await drive.engine.release(service.ann, job)
-            assert caught.value.kind is Kind.DENIED
+            assert await refusal(drive.engine.release(service.ann, job)) is Kind.DENIED
             await drive.engine.release(service.admin, job)
             assert (await drive.life(job)).held_by == ""
 
@@ -76,9 +108,7 @@ def test_a_job_that_nobody_holds_cannot_be_released(service, run):
     async def main():
         async with driving(service) as drive:
             job = await drive.submit()
-            with pytest.raises(PfsError) as caught:
-                await drive.engine.release(service.ann, job)
-            assert caught.value.kind is Kind.BUSY
+            assert await refusal(drive.engine.release(service.ann, job)) is Kind.BUSY
 
     run(main)
 
@@ -87,9 +117,7 @@ def test_a_requeued_job_runs_again_under_its_number(service, run):
     async def main():
         async with driving(service) as drive:
             job = await drive.submit()
-            with pytest.raises(PfsError) as caught:
-                await drive.engine.requeue(service.ann, job)
-            assert caught.value.kind is Kind.BUSY
+            assert await refusal(drive.engine.requeue(service.ann, job)) is Kind.BUSY
             node = await drive.attach()
             (first,) = await node.starts()
             await node.runs(first.task_id)
@@ -112,9 +140,7 @@ def test_a_higher_priority_goes_first_and_the_highest_are_for_admins(service, ru
             await drive.engine.set_priority(service.ann, first, 10)
             await drive.quiet()
             assert [job.id for job in drive.engine.queue()] == [second, first]
-            with pytest.raises(PfsError) as caught:
-                await drive.engine.set_priority(service.ann, first, 51)
-            assert caught.value.kind is Kind.DENIED
+            assert await refusal(drive.engine.set_priority(service.ann, first, 51)) is Kind.DENIED
             await drive.engine.set_priority(service.admin, first, 51)
             assert [job.id for job in drive.engine.queue()] == [first, second]
 
@@ -124,9 +150,7 @@ def test_a_higher_priority_goes_first_and_the_highest_are_for_admins(service, ru
 def test_a_job_without_a_limit_cannot_be_extended(service, run):
     async def main():
         async with driving(service) as drive:
-            with pytest.raises(PfsError) as caught:
-                await drive.engine.extend(service.ann, await drive.submit(), 60)
-            assert caught.value.kind is Kind.INVALID
+            assert await refusal(drive.engine.extend(service.ann, await drive.submit(), 60)) is Kind.INVALID
 
     run(main)
 
@@ -134,14 +158,9 @@ def test_a_job_without_a_limit_cannot_be_extended(service, run):
 def test_only_an_admin_gives_up_a_node_and_only_one_that_is_away(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit()
-            node = await drive.attach()
-            (task,) = await node.starts()
-            await node.runs(task.task_id)
+            job, node, _ = await drive.one_runs()
             for subject, kind in ((service.ann, Kind.DENIED), (service.admin, Kind.BUSY)):
-                with pytest.raises(PfsError) as caught:
-                    await drive.engine.give_up(subject, job)
-                assert caught.value.kind is kind
+                assert await refusal(drive.engine.give_up(subject, job)) is kind
             node.leaves()
             await drive.engine.give_up(service.admin, job)
             life = await drive.until(job, State.NODE_LOST)
@@ -153,17 +172,12 @@ def test_only_an_admin_gives_up_a_node_and_only_one_that_is_away(service, run):
 def test_a_signal_reaches_every_process_of_a_gang_that_runs(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit("groups: [{name: w, count: 3, command: x}]\n")
-            node = await drive.attach()
-            tasks = [task.task_id for task in await node.starts(3)]
-            await node.runs(*tasks)
+            job, node, tasks = await drive.gang_runs("groups: [{name: w, count: 3, command: x}]\n", 3)
             await node.ends(tasks[0])
             await drive.engine.signal(service.ann, job, 10)
             assert sorted(node.link.signals) == [(tasks[1], 10), (tasks[2], 10)]
             node.leaves()
-            with pytest.raises(PfsError) as caught:
-                await drive.engine.signal(service.ann, job, 10)
-            assert caught.value.kind is Kind.BUSY
+            assert await refusal(drive.engine.signal(service.ann, job, 10)) is Kind.BUSY
 
     run(main)
 
@@ -179,9 +193,7 @@ def test_nobody_commands_somebody_elses_job(service, run):
                 engine.set_priority(service.bob, job, 1),
                 engine.extend(service.bob, job, 1),
             ):
-                with pytest.raises(PfsError) as caught:
-                    await command
-                assert caught.value.kind is Kind.NOT_FOUND
+                assert await refusal(command) is Kind.NOT_FOUND
             service.now_ns += SECOND_NS
             assert (await drive.life(job)).state is State.WAITING
 

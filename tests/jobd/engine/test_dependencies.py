@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobd.engine.dependencies import Verdict, verdict
+from jobd.engine.dependencies import Verdict, never, verdict
 from jobd.life import events as happened
 from jobd.life.life import State, fold
 from jobd.spec.model import Dependency
@@ -16,6 +16,12 @@ ENDS = {
     "failed": [*RAN, happened.Ended(time_ns=4, code=1)],
     "cancelled": [happened.KillRequested(time_ns=1, by="ann")],
     "running": RAN,
+    "cancelled when it was to run again": [
+        *RAN,
+        happened.RequeueRequested(time_ns=4, by="ann"),
+        happened.Ended(time_ns=5, code=143),
+        happened.KillRequested(time_ns=6, by="ann"),
+    ],
 }
 
 
@@ -31,6 +37,7 @@ ENDS = {
         ("afternotok", "succeeded", Verdict.NEVER),
         ("afternotok", "failed", Verdict.MET),
         ("afternotok", "cancelled", Verdict.NEVER),
+        ("afternotok", "cancelled when it was to run again", Verdict.MET),
         ("afterok", "running", Verdict.OPEN),
         ("afterany", "running", Verdict.OPEN),
     ],
@@ -38,6 +45,11 @@ ENDS = {
 def test_what_an_end_means_to_who_waits_for_it(kind, end, means):
     life = fold([happened.Submitted(time_ns=0), *ENDS[end]])
     assert verdict(Dependency(1, kind), life) is means
+
+
+@pytest.mark.parametrize("kind", ["afterok", "afterany", "afternotok"])
+def test_what_was_removed_is_never_over_as_one_waits_for_it(kind):
+    assert "job 7" in str(never([Dependency(7, kind)], {}))
 
 
 def test_a_job_starts_when_what_it_waits_for_succeeded_and_says_so_before(service, run):

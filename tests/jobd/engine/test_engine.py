@@ -126,7 +126,7 @@ def test_a_node_that_comes_back_is_told_what_is_known_of_its_tasks(service, run)
         async with Service(service.root).running() as engine:
             standings = await engine.attach(service.node(), again, [task, f"{killed}.1.0.0", "99.1.0.0"])
             assert (standings[task].wanted, standings[task].offset) == (Wanted.RUN, 5)
-            assert standings[f"{killed}.1.0.0"].wanted is Wanted.STOP
+            assert standings[f"{killed}.1.0.0"].wanted is Wanted.RUN
             assert standings["99.1.0.0"].wanted is Wanted.FORGET
             await heard(again, "stopped")
             await wait_all_tasks_blocked()

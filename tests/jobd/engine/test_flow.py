@@ -4,9 +4,8 @@ import trio
 
 from jobd.life import events as happened
 from jobd.life.life import State, fold
-from pfs.errors import PfsError
 from tests.jobd.conftest import SECOND_NS, Service
-from tests.jobd.engine.drive import driving
+from tests.jobd.engine.drive import driving, refuse_events
 
 GANG = "groups: [{name: w, count: 3, command: echo hi}]\n"
 
@@ -49,10 +48,7 @@ def test_every_process_of_a_gang_has_its_own_environment_and_knows_the_hosts_of_
 def test_a_process_that_fails_ends_its_fellows_and_they_do_not_count_as_failed(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit(GANG)
-            node = await drive.attach()
-            tasks = [task.task_id for task in await node.starts(3)]
-            await node.runs(*tasks)
+            job, node, tasks = await drive.gang_runs(GANG, 3)
             await node.ends(tasks[1], code=7)
             await node.stops(tasks[0], tasks[2])
             await node.ends(tasks[0], tasks[2], code=143)
@@ -66,10 +62,7 @@ def test_a_process_that_fails_ends_its_fellows_and_they_do_not_count_as_failed(s
 def test_fellows_of_a_process_that_ends_a_pit_have_five_seconds_to_end_by_themselves(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit("end: any\n" + GANG)
-            node = await drive.attach()
-            tasks = [task.task_id for task in await node.starts(3)]
-            await node.runs(*tasks)
+            job, node, tasks = await drive.gang_runs("end: any\n" + GANG, 3)
             await node.ends(tasks[0])
             await drive.until(job, State.STOPPING)
             service.now_ns += 4 * SECOND_NS
@@ -127,16 +120,13 @@ def test_a_gang_that_fits_on_no_node_alone_is_spread_and_its_hosts_are_its_machi
 def test_a_job_that_failed_is_tried_again_under_its_number_as_often_as_it_wants(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit("command: x\nretry: {max: 1, on: [error]}\n")
-            node = await drive.attach()
-            (first,) = await node.starts()
-            await node.runs(first.task_id)
-            await node.ends(first.task_id, code=1)
+            job, node, first = await drive.one_runs("command: x\nretry: {max: 1, on: [error]}\n")
+            await node.ends(first, code=1)
             second = (await node.starts(2))[1]
             assert second.task_id == f"{job}.2.0.0"
             assert second.env["PFS_ATTEMPT"] == "2"
-            await node.runs(first.task_id, second.task_id)
-            await node.ends(first.task_id, code=0)  # of the attempt before: nobody wants to know
+            await node.runs(first, second.task_id)
+            await node.ends(first, code=0)  # of the attempt before: nobody wants to know
             assert (await drive.life(job)).state is State.RUNNING
             await node.ends(second.task_id, code=3)
             assert (await drive.until(job, State.FAILED)).exit_code == 3
@@ -169,19 +159,16 @@ def test_every_state_of_a_job_is_the_fold_of_its_events(service, run):
 def test_a_time_limit_survives_a_restart_and_an_extension_moves_it(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit("command: x\nmax_duration: 100s\n")
-            node = await drive.attach()
-            (task,) = await node.starts()
-            await node.runs(task.task_id)
+            job, node, task = await drive.one_runs("command: x\nmax_duration: 100s\n")
             await drive.engine.extend(service.ann, job, 50)
         service.now_ns += 120 * SECOND_NS
         async with driving(service) as drive:
-            node = await drive.attach(tasks=[task.task_id])
+            node = await drive.attach(tasks=[task])
             await drive.quiet()
             assert (await drive.life(job)).state is State.RUNNING
             service.now_ns += 31 * SECOND_NS
-            await node.stops(task.task_id)
-            await node.ends(task.task_id, code=143)
+            await node.stops(task)
+            await node.ends(task, code=143)
             await drive.until(job, State.TIMEOUT)
             assert "[daemon] The job reached its time limit" in await drive.texts(job)
 
@@ -235,10 +222,7 @@ def test_a_kill_ends_a_preparation_that_goes_on(service, run, monkeypatch):
 def test_a_reminder_that_an_extension_overtakes_ends_nothing(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit("command: x\nmax_duration: 100s\n")
-            node = await drive.attach()
-            (task,) = await node.starts()
-            await node.runs(task.task_id)
+            job, _, _ = await drive.one_runs("command: x\nmax_duration: 100s\n")
             await drive.engine._flow._meet_deadline(drive.engine.ledger.get(job))
             assert (await drive.life(job)).state is State.RUNNING
 
@@ -272,11 +256,8 @@ def test_git_is_fetched_on_the_node_first_and_its_words_are_not_those_of_the_she
 def test_git_that_fails_fails_the_job_with_the_reason(service, run):
     async def main():
         async with driving(service) as drive:
-            job = await drive.submit("command: make\ngit: {url: 'https://example.org/x'}\n")
-            node = await drive.attach()
-            (fetch,) = await node.starts()
-            await node.runs(fetch.task_id)
-            await node.ends(fetch.task_id, code=128)
+            job, node, fetch = await drive.one_runs("command: make\ngit: {url: 'https://example.org/x'}\n")
+            await node.ends(fetch, code=128)
             life = await drive.until(job, State.FAILED)
             assert "git" in life.reason
             assert (life.exit_code, len(node.link.started)) == (125, 1)
@@ -287,12 +268,9 @@ def test_git_that_fails_fails_the_job_with_the_reason(service, run):
 def test_who_used_less_of_late_comes_first_and_that_survives_a_restart(service, run):
     async def main():
         async with driving(service) as drive:
-            hog = await drive.submit(name="hog")
-            node = await drive.attach()
-            (task,) = await node.starts()
-            await node.runs(task.task_id)
+            hog, node, task = await drive.one_runs(name="hog")
             service.now_ns += 3600 * SECOND_NS
-            await node.ends(task.task_id)
+            await node.ends(task)
             await drive.until(hog, State.SUCCEEDED)
             node.leaves()
             mine = await drive.submit(name="mine")
@@ -345,18 +323,37 @@ def test_gpus_are_given_by_uuid_and_never_twice(service, run):
 def test_a_database_that_refuses_for_a_while_forgets_no_end_of_a_gang(service: Service, run, monkeypatch):
     async def main():
         monkeypatch.setattr("jobd.engine.chores.AGAIN_S", 0.01)
-        real, calls = service.store.record, []
+        refused = []
 
-        async def record(job_id, events, life, usage=None):
-            calls.append(events)
-            if any(isinstance(event, happened.Placed) for event in events) and len(calls) < 3:
-                raise PfsError("io", "the disk is full")
-            await real(job_id, events, life, usage)
+        def is_refused(_job_id, events):
+            if any(isinstance(event, happened.Placed) for event in events):
+                refused.append(events)
+                return len(refused) < 3
+            return False
 
-        monkeypatch.setattr(service.store, "record", record)
+        refuse_events(service, monkeypatch, is_refused)
         async with driving(service) as drive:
             await drive.submit(GANG)
             node = await drive.attach()
             assert len(await node.starts(3)) == 3
+
+    run(main)
+
+
+def test_a_job_that_was_placed_and_ended_while_somebody_waited_for_it_is_on_no_node(service: Service, run):
+    async def main():
+        async with driving(service) as drive:
+            job_id = await drive.submit()
+            flow = drive.engine._flow
+            active = flow.ledger.get(job_id)
+            placed = happened.Placed(time_ns=1, places=(happened.Place("cmn0"),))
+            lost = happened.NodeLost(time_ns=1, attempt=1, worker=0, text="gone")
+            async with trio.open_nursery() as nursery, active.lock:
+                nursery.start_soon(flow.apply, active, placed)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(flow.apply, active, lost)
+                await trio.testing.wait_all_tasks_blocked()
+            assert (await drive.life(job_id)).state is State.NODE_LOST
+            assert not flow._on_node
 
     run(main)

@@ -55,6 +55,29 @@ def test_no_task_starts_while_no_manager_is_there_to_make_the_network(service, r
     run(main)
 
 
+def test_a_task_that_a_crash_left_to_be_started_is_started_when_a_manager_comes(service, run):
+    async def main():
+        manager = {"runtimes": ["docker"], "attrs": MANAGER}
+        worker = {"runtimes": ["docker"], "attrs": WORKER}
+        async with driving(service) as drive:
+            job = await drive.submit(GANG)
+            await drive.attach("n2", **manager)
+            first = await drive.attach("n0", **worker)
+            await drive.attach("n1", **worker)
+            (task,) = await first.starts()
+            await first.runs(task.task_id)
+            await drive.until(job, State.RUNNING)
+        async with driving(service) as drive:
+            await drive.attach("n0", [task.task_id], **worker)
+            second = await drive.attach("n1", **worker)
+            await drive.quiet()
+            assert second.link.started == []
+            await drive.attach("n2", **manager)
+            await second.starts()
+
+    run(main)
+
+
 def test_a_network_left_by_a_crash_is_dropped_when_a_manager_comes(service, run):
     async def main():
         async with driving(service) as drive:

@@ -39,13 +39,44 @@ def test_jobs_that_ended_long_ago_lose_their_files(shop: Shop, run: Callable) ->
     run(main)
 
 
-def test_a_job_whose_end_nobody_tidied_loses_its_tmp(shop: Shop, run: Callable) -> None:
+def test_jobs_that_ended_under_a_server_that_was_killed_lose_their_tmp_when_the_next_one_starts(
+    shop: Shop, run: Callable
+) -> None:
     async def main() -> None:
         for number in (1, 2, 3):
             await shop.prepared(shop.job(number))
-        await retention(shop, None, {1: 100, 2: 9_950}).sweep()
-        assert sorted(await shop.workshop.on_disk("data/tmp")) == [2, 3]
+        await retention(shop, None, {1: 100, 2: 9_999}).sweep()
+        assert sorted(await shop.workshop.on_disk("data/tmp")) == [3]
         assert sorted(await shop.workshop.on_disk("data/keep")) == [1, 2, 3]
+
+    run(main)
+
+
+def test_who_ends_while_the_server_lives_is_not_tidied_by_the_sweep(shop: Shop, run: Callable) -> None:
+    async def main() -> None:
+        await shop.prepared(shop.job(1))
+        ended_at_s = {1: 10_000}
+        sweeper = retention(shop, None, ended_at_s)
+        await sweeper.sweep()
+        ended_at_s[1] = 9_999  # its node says so, whose clock is late
+        await sweeper.sweep()
+        assert await shop.workshop.on_disk("data/tmp") == [1]
+
+    run(main)
+
+
+def test_what_could_not_be_tidied_is_tried_again(shop: Shop, run: Callable, monkeypatch) -> None:
+    async def broken(_job_id: int) -> None:
+        raise PfsError(Kind.IO, "the disk is broken")
+
+    async def main() -> None:
+        await shop.prepared(shop.job(1))
+        sweeper = retention(shop, None, {1: 100})
+        with monkeypatch.context() as failing:
+            failing.setattr(shop.workshop, "remove_tmp", broken)
+            await sweeper.sweep()
+        await sweeper.sweep()
+        assert await shop.workshop.on_disk("data/tmp") == []
 
     run(main)
 

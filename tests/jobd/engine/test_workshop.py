@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from jobd.engine import workshop as module
+from jobd.engine.belongings import belongs, further
 from jobd.engine.workshop import TRASH_KEPT_S, DiskWorkshop
 from jobd.job import Job
 from jobd.life.events import Submitted
@@ -26,8 +28,12 @@ from jobd.manifest import (
     tree_id,
 )
 from jobd.spec.model import GroupSpec, JobSpec, Mount, Paddle
+from pfs.api import OpenFlags
 from pfs.disk.copytree import Limits
+from pfs.disk.counting import UNLIMITED, Count
 from pfs.errors import Kind, PfsError
+from pfs.quota import Amount
+from pfs.quota import Limits as FileLimits
 from tests.jobd.conftest import Service
 from tests.jobd.store.test_trees import hash_of
 
@@ -374,5 +380,82 @@ def test_a_removed_job_goes_at_once_and_its_files_after_two_weeks(shop: Shop, ru
         assert (moved / "data/src").is_dir()
         await shop.workshop.sweep(at_s + TRASH_KEPT_S)
         assert not moved.exists()
+
+    run(main)
+
+
+# ---- quotas
+
+
+def limited(shop: Shop, **limits: int) -> Count:
+    """Limit what ann may hold, count it, and return what counts it."""
+    counts = shop.service.disk.counts
+    counts.further = further(lambda user: [job.id for job in shop.jobs.values() if job.user == user])
+    counts.belongs = belongs(lambda number: shop.jobs[number].user if number in shop.jobs else None)
+    counts.limit({"home/ann": FileLimits(**limits)})
+    counts.count_in_thread("home/ann", lambda: True)
+    return counts.of("home/ann")
+
+
+def test_what_is_copied_for_a_job_counts_for_its_owner_and_is_refused_above_the_limit(
+    shop: Shop, run: Callable
+) -> None:
+    async def main() -> None:
+        home = shop.root / "home/ann/code"
+        home.mkdir()
+        (home / "a").write_bytes(bytes(400))
+        count = limited(shop, size_bytes=1000)
+        await shop.prepared(shop.job(src="/pfs/dc1/home/ann/code"))
+        assert count.used.size_bytes == 800
+        error = await refused(shop.prepared(shop.job(2, src="/pfs/dc1/home/ann/code")))
+        assert (error.kind, "800 of 1,000 bytes in use, and 400 more do not fit" in error.message) == (Kind.QUOTA, True)
+        await shop.prepared(shop.job(3, user="bob"))  # whose quota is not this one
+        shop.service.disk.counts.count_in_thread("home/ann", lambda: True)
+        hosts = sum(len((shop.root / f"jobs/{number}/data/tmp/hostfile").read_bytes()) for number in (1, 2))
+        assert count.used.size_bytes == 800 + hosts
+
+    run(main)
+
+
+def test_a_running_job_finds_in_its_own_folder_what_its_owner_has_left(shop: Shop, run: Callable) -> None:
+    async def main() -> None:
+        await shop.prepared(shop.job())
+        count = limited(shop, size_bytes=1000)
+        data = shop.service.disk.domain("jobs/1/data", None)
+        before = count.used
+        file = await data.open("out/model", OpenFlags.WRITE | OpenFlags.CREATE, 0o644)
+        await file.write(0, bytes(500))
+        assert (await refused(file.write(500, bytes(501)))).kind is Kind.QUOTA
+        await file.release()
+        assert count.used == Amount(before.size_bytes + 500, before.files + 1)
+        assert (await data.statfs()).bytes_free == 1000 - count.used.size_bytes
+        assert shop.service.disk.counts.of("jobs/99/data") is UNLIMITED
+        del shop.jobs[1]  # it is over, and nobody writes there; it was thrown away, and counts no more
+        shop.service.disk.counts.count_in_thread("home/ann", lambda: True)
+        assert count.used == Amount()
+
+    run(main)
+
+
+def test_above_a_limit_no_job_is_taken_in(shop: Shop, run: Callable) -> None:
+    async def main() -> None:
+        (shop.root / "home/ann/f").write_bytes(bytes(100))
+        spec, ann = shop.job().spec, shop.service.ann
+        limited(shop, size_bytes=100)
+        await shop.workshop.check(spec, ann)
+        (shop.root / "home/ann/f").write_bytes(bytes(101))  # a job did, past the service
+        limited(shop, size_bytes=100)
+        error = await refused(shop.workshop.check(spec, ann))
+        says = "ann's quota has 101 of 100 bytes in use; remove something, or ask an administrator for more"
+        assert (error.kind, error.message) == (Kind.QUOTA, says)
+        limited(shop, files=0)
+        assert "1 of 0 files in use" in (await refused(shop.workshop.check(spec, ann))).message
+        await shop.workshop.check(spec, shop.service.bob)
+        shop.service.disk.counts.limit({"groups/ml": FileLimits(files=0)})
+        (shop.root / "groups/ml").mkdir()
+        (shop.root / "groups/ml/f").touch()
+        shop.service.disk.counts.count_in_thread("groups/ml", lambda: True)
+        error = await refused(shop.workshop.check(spec, replace(ann, groups=frozenset({"ml"}))))
+        assert "the quota of group ml has 1 of 0 files in use" in error.message
 
     run(main)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobd.files.facts import flat, place_text, ranges, request_text, table, time_text
+from jobd.files.facts import flat, moment_text, place_text, ranges, request_text, table, time_text
 from jobd.life.model import Process
 from jobd.spec.spec import parse_spec
 
@@ -17,6 +17,11 @@ def test_facts_are_one_line_each_and_what_is_none_is_left_out():
 def test_moments_are_of_utc():
     assert time_text(1_700_000_000_000_000_000) == "2023-11-14T22:13:20Z"
     assert time_text(None) == ""
+
+
+def test_moments_of_a_history_are_told_apart():
+    assert moment_text(1_700_000_000_000_000_000) == "2023-11-14T22:13:20.000000Z"
+    assert moment_text(1_700_000_000_123_456_789) == "2023-11-14T22:13:20.123456Z"
 
 
 def test_a_table_can_be_read_by_people_and_programs():
@@ -55,8 +60,9 @@ def test_what_no_cluster_request_can_say_is_told_as_well():
 
 
 def test_a_place_names_each_node_once_with_its_gpus():
-    names, numbers = {"cm0": "n0", "cm1": "n1"}, {"a": 0, "b": 1, "c": 2, "d": 0}
+    names, numbers = {"cm0": "n0", "cm1": "n1"}, {"a": "0", "b": "1", "c": "2", "d": "0.1", "e": "0.0"}
     processes = [Process("cm1"), Process("cm0", ("a", "b")), Process("cm0", ("c",))]
     assert place_text(processes, names, numbers) == "n1[] + n0[cuda 0-2]"
+    assert place_text([Process("cm0", ("d", "c", "e"))], names, numbers) == "n0[cuda 2,0.0,0.1]"
     assert place_text([Process("cm9", ("gone",))], names, numbers) == "cm9[]"
     assert place_text([], names, numbers) == ""

@@ -1,12 +1,16 @@
 """What the tree shows of gangs, arrays, nodes and the whole cluster."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
-from cli.pit import jobs_of
+from cli.snakepit.status import jobs_of
+from jobd.files.gpus import FILES
 from jobd.life.life import State
+from jobd.nodectl import HELP
 from jobd.store.nodes import Policy
+from jobd.wire import GpuReading, NodeGpu, decode_gpus, encode_gpus
 from pfs.api import Closing, NodeType, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
@@ -61,13 +65,27 @@ async def all_paths(fs, path: str):
 
 
 async def command(fs, job_id: int, text: str) -> None:
-    file = await fs.open(f"jobs/{job_id}/ctl", OpenFlags.WRITE, 0)
+    await tell(fs, f"jobs/{job_id}/ctl", text)
+
+
+async def tell(fs, path: str, text: str) -> None:
+    file = await fs.open(path, OpenFlags.WRITE, 0)
     await file.write(0, text.encode())
     await file.flush(Closing.LAST)
     await file.release()
 
 
 # ---- processes
+
+
+def test_a_number_that_no_job_can_have_is_no_job(tree):
+    async def main(drive, fs):
+        for number in (1 << 63, 10**40):
+            with pytest.raises(PfsError) as caught:
+                await fs.getattr(f"jobs/{number}")
+            assert caught.value.kind is Kind.NOT_FOUND
+
+    tree(main)
 
 
 def test_every_process_of_a_gang_has_a_directory_with_what_is_known_of_it(tree):
@@ -324,10 +342,96 @@ def test_each_gpu_of_a_node_tells_what_it_is_and_which_job_has_it(tree, service)
     tree(main)
 
 
+def test_a_gpu_tells_what_it_does_while_its_node_is_there(tree):
+    async def main(drive, fs):
+        node = await drive.attach(gpus=GPUS)
+        there = decode_gpus(GPUS)
+        reading = GpuReading(37, 61, 3 << 30, {72: None, 71: 3 << 30})
+        ill = replace(there[1], ill="it is lost")
+        await drive.engine.gpus(node.id, (there[0], ill), {"GPU-0": reading})
+        at = "nodes/n0/gpus"
+        files = ("health", "util", "temperature", "memory_used", "processes")
+        assert [await said(fs, f"{at}/0/{name}") for name in files] == [
+            "ok\n",
+            "37%\n",
+            "61C\n",
+            "3GiB\n",
+            "71 3GiB\n72\n",
+        ]
+        assert [await said(fs, f"{at}/1/{name}") for name in files] == ["it is lost\n", "", "", "", ""]
+        assert await said(fs, f"{at}/2/health") == "its node does not tell of it any more\n"
+        assert sorted(await names(fs, f"{at}/0")) == sorted(FILES)
+        status = await facts(fs, "nodes/n0/status")
+        assert (status["gpus"], status["gpus_free"]) == ("3", "1")
+        assert "gpus 1 of 3 free" in await said(fs, "status")
+        node.leaves()
+        assert await said(fs, f"{at}/0/util") == ""
+
+    tree(main)
+
+
+def test_an_instance_of_a_divided_gpu_has_a_number_of_its_own(tree):
+    async def main(drive, fs):
+        parts = [NodeGpu(f"MIG-{number}", 0, "H200 MIG 1g.18gb", 1 << 30, number, "GPU-0") for number in range(2)]
+        node = await drive.attach(gpus=[*encode_gpus(parts), GPUS[1]])
+        assert await names(fs, "nodes/n0/gpus") == ["0.0", "0.1", "1"]
+        await drive.engine.set_policy(Policy(aliases={"slice": parts[0].model}))
+        job = await drive.submit("command: x\nresources: '[slice]'\n")
+        await node.starts(1)
+        assert "[cuda 0.0]" in await said(fs, f"jobs/{job}/status")
+        assert (await said(fs, f"jobs/{job}/processes/0.0/gpus")) == "0.0 MIG-0 H200 MIG 1g.18gb\n"
+
+    tree(main)
+
+
+def test_who_may_drains_a_node_by_its_ctl_and_all_see_why(tree, service):
+    async def main(drive, fs):
+        node = await drive.attach()
+        await drive.submit()
+        (task,) = await node.starts(1)
+        admin = service.files(drive.engine, service.admin)
+        assert await said(fs, "nodes/n0/ctl") == HELP
+        for text, kind in (("drain\n", Kind.FORBIDDEN), ("resume\n", Kind.FORBIDDEN), ("reboot\n", Kind.INVALID)):
+            with pytest.raises(PfsError) as caught:
+                await tell(fs, "nodes/n0/ctl", text)
+            assert caught.value.kind is kind
+        await tell(admin, "nodes/n0/ctl", "drain new disk\n")
+        assert await said(fs, "nodes/n0/state") == "DRAINING\n"
+        status = await facts(fs, "nodes/n0/status")
+        assert (status["closed"], status["closed_since"]) == ("drained by root: new disk", "2023-11-14T22:13:20Z")
+        await node.ends(task.task_id)
+        assert await said(fs, "nodes/n0/state") == "DRAINED\n"
+        assert " DRAINED " in await said(fs, "status")
+        await tell(admin, "nodes/n0/ctl", "resume\n")
+        assert await said(fs, "nodes/n0/state") == "ONLINE\n"
+        assert "closed" not in await facts(fs, "nodes/n0/status")
+
+    tree(main)
+
+
+def test_the_ctl_of_a_node_is_for_all_its_machines_and_that_of_a_further_one_for_it_alone(tree, service):
+    async def main(drive, fs):
+        await drive.attach()
+        await drive.attach(id="cmn0.2")
+        admin = service.files(drive.engine, service.admin)
+
+        async def states():
+            return await said(fs, "nodes/n0/state"), await said(fs, "nodes/n0/instances/2/state")
+
+        await tell(admin, "nodes/n0/instances/2/ctl", "drain\n")
+        assert await states() == ("ONLINE\n", "DRAINED\n")
+        await tell(admin, "nodes/n0/ctl", "drain\n")
+        assert await states() == ("DRAINED\n", "DRAINED\n")
+        await tell(admin, "nodes/n0/ctl", "resume\n")
+        assert await states() == ("ONLINE\n", "ONLINE\n")
+
+    tree(main)
+
+
 def test_a_node_without_gpus_has_no_directory_of_them(tree):
     async def main(drive, fs):
         await drive.attach()
-        assert await names(fs, "nodes/n0") == ["attrs", "state", "status"]
+        assert await names(fs, "nodes/n0") == ["attrs", "ctl", "state", "status"]
 
     tree(main)
 
@@ -360,9 +464,9 @@ def test_aliases_are_files(tree):
 
 def test_me_tells_who_one_is(tree, service):
     async def main(drive, fs):
-        assert await said(fs, "me") == "name ann\nadmin no\ngroups\n"
+        assert await said(fs, "me") == "name ann\nadmin no\ngroups\nautoshare\n"
         other = service.files(drive.engine, Subject("eve", admin=True, groups=frozenset({"b", "a"})))
-        assert await said(other, "me") == "name eve\nadmin yes\ngroups a b\n"
+        assert await said(other, "me") == "name eve\nadmin yes\ngroups a b\nautoshare\n"
 
     tree(main)
 
@@ -475,5 +579,45 @@ def test_time_alone_changes_no_text(tree, service):
             before = await texts()
             service.now_ns += 7 * 10**9
             assert await texts() == before
+
+    tree(main)
+
+
+def test_the_directory_of_a_job_that_is_over_need_not_be_asked_for_again_at_once(tree):
+    async def main(drive, fs):
+        live, over = await drive.submit(name="live"), await drive.submit(name="over")
+        await command(fs, over, "kill\n")
+        listed = {entry.name: entry.attr for entry in await fs.listdir("jobs")}
+        for job, holds in ((live, False), (over, True)):
+            attr = await fs.getattr(f"jobs/{job}")
+            assert (attr.valid_s > 0, attr.volatile) == (holds, not holds)
+            told = listed[str(job)]
+            # what a listing tells holds for the kernel, which asks for thousands right afterwards
+            assert (told.valid_s > 0, told.volatile) == (True, not holds)
+            assert replace(told, valid_s=attr.valid_s) == attr
+        names = await fs.getattr("jobs")
+        assert names.volatile  # new names are seen at once
+
+    tree(main)
+
+
+def test_a_walk_through_a_job_that_is_over_looks_it_up_once_and_never_after_its_removal(tree, service, monkeypatch):
+    async def main(drive, fs):
+        job = await drive.submit()
+        await command(fs, job, "kill\n")
+        real, looked_up = service.store.job, []
+
+        async def look_up(job_id):
+            looked_up.append(job_id)
+            return await real(job_id)
+
+        monkeypatch.setattr(service.store, "job", look_up)
+        for name in ("state", "status", "why"):
+            await said(fs, f"jobs/{job}/{name}")
+        assert looked_up == [job]
+        await fs.rmdir(f"jobs/{job}")
+        with pytest.raises(PfsError) as caught:
+            await fs.getattr(f"jobs/{job}")
+        assert caught.value.kind is Kind.NOT_FOUND
 
     tree(main)

@@ -35,6 +35,7 @@ later_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(happened.Placed, time_ns=times, places=places),
     st.builds(happened.Fetched, time_ns=times, attempt=attempts),
     st.builds(happened.FetchFailed, time_ns=times, attempt=attempts, text=texts),
+    st.builds(happened.ImageFound, time_ns=times, attempt=attempts, worker=workers, image=texts),
     st.builds(happened.Started, time_ns=times, attempt=attempts, worker=workers),
     st.builds(happened.StartFailed, time_ns=times, attempt=attempts, worker=workers, text=texts),
     st.builds(

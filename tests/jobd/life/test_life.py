@@ -246,7 +246,7 @@ def _some_event(dice: random.Random, life: Life) -> Event:
     fields = kind.__dataclass_fields__
     if "worker" in fields:
         value["worker"] = dice.randrange(max(1, len(life.processes)))
-    value |= {name: "x" for name in ("text", "by") if name in fields}
+    value |= {name: "x" for name in ("text", "by", "image") if name in fields}
     value |= (
         {"places": [{"node": dice.choice(NODES), "gpus": ()} for _ in life.terms.services]} if kind is Placed else {}
     )
@@ -295,6 +295,13 @@ def test_a_limit_of_another_attempt_is_none() -> None:
     retried = [*straight(State.RUNNING, Terms(retries=1, retry_on=("error",))), Ended(time_ns=5, code=1)]
     life = fold([*retried, Placed(time_ns=6, places=(Place("n1"),))])
     assert update(life, TimeLimitReached(time_ns=7)) is life
+
+
+def test_what_a_node_tells_of_another_attempt_changes_nothing() -> None:
+    retried = [*straight(State.RUNNING, Terms(retries=2, retry_on=("error",))), Ended(time_ns=5, code=1)]
+    life = fold([*retried, Placed(time_ns=6, places=(Place("n1"),)), Started(time_ns=7, attempt=2)])
+    for event in (Ended(time_ns=8, attempt=1, code=0), NodeLost(time_ns=8, attempt=1, text="gone")):
+        assert update(life, event) is life
 
 
 def test_what_a_process_wrote_is_kept() -> None:

@@ -7,12 +7,13 @@ async function that is found by the last word of `argv` (the text for `sh -c`) a
 import math
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import trio
 
 from jobd.node.ends import exit_of
-from jobd.node.runtime import Exit, Launch, RuntimeFailure
+from jobd.node.runtime import Consent, Exit, Launch, RuntimeFailure, Tell, granted, untold
 
 Program = Callable[["FakeProcess"], Awaitable[int]]
 
@@ -83,6 +84,7 @@ class FakeMachine:
         starts: what was started, in order.
         held: starts wait for this event, if there is one.
         failure: what every start fails with, if it shall.
+        waits_for: what every start says that it waits for.
     """
 
     def __init__(self, nursery: trio.Nursery, programs: Mapping[str, Program], images: Sequence[str] = ()) -> None:
@@ -93,6 +95,7 @@ class FakeMachine:
         self.starts: list[str] = []
         self.held: trio.Event | None = None
         self.failure = ""
+        self.waits_for: Sequence[str] = ()
 
     async def run(self, task: _Task) -> None:
         """Run one task to its end."""
@@ -114,19 +117,24 @@ class FakeRuntime:
 
     def __init__(self, machine: FakeMachine, name: str = "fake") -> None:
         self.name = name
+        self.trouble = ""
         self._machine = machine
 
-    async def start(self, launch: Launch) -> None:
+    async def start(self, launch: Launch, tell: Tell = untold, consent: Consent = granted) -> None:
         """Start the task; see `Runtime`."""
         await trio.lowlevel.checkpoint()
         if launch.task_id in self._machine.tasks:
             return
+        for text in self._machine.waits_for:
+            tell(text)
         if self._machine.held is not None:
             await self._machine.held.wait()
         if self._machine.failure:
             raise RuntimeFailure(self._machine.failure)
         if launch.image is not None and launch.image not in self._machine.images:
             raise RuntimeFailure(f"no image {launch.image!r}")
+        image = await consent(launch.image or "")
+        launch = replace(launch, image=image or None)
         for volume in launch.volumes:
             if not await trio.Path(volume.source).is_dir():
                 raise RuntimeFailure(f"no directory {volume.source}")
@@ -172,6 +180,14 @@ class FakeRuntime:
         elif number in _DEADLY:
             task.killed_by = number
             task.scope.cancel()
+
+    def image(self, task_id: str) -> str:
+        """Return the image of a task; see `Runtime`."""
+        return self._machine.tasks[task_id].process.launch.image or ""
+
+    async def inside(self, task_id: str) -> int | None:
+        """Return nothing: nobody looks into these tasks; see `Runtime`."""
+        return None
 
     def reach(self, task_id: str) -> Mapping[str, str]:
         """Return what nobody can use; see `Runtime`."""

@@ -27,6 +27,9 @@ class Seen:
     output: bytearray = field(default_factory=bytearray)
     pieces: list[tuple[int, int]] = field(default_factory=list)
     running: int = 0
+    image: str = ""
+    news: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
     ends: list[Json] = field(default_factory=list)
 
 
@@ -36,6 +39,7 @@ class Server:
     Attributes:
         wanted: what a hello is answered about a task; RUN for all others.
         refuse: questions that are answered with an error, once each.
+        image: what tasks that ask for an image are told to have; "" for what their node found.
         cut_after: operation after which the connection is cut before its answer goes out, once.
         deaf: beats are not answered.
     """
@@ -44,10 +48,12 @@ class Server:
         self.tasks: dict[str, Seen] = {}
         self.hellos: list[Json] = []
         self.beats = 0
+        self.troubles: Json = {}
+        self.gpus: list[Json] = []
         self.wanted: dict[str, Wanted] = {}
-        self.grace_s = 30.0
         self.mark = MARK
         self.refuse: set[str] = set()
+        self.image = ""
         self.cut_after = ""
         self.deaf = False
         self.channel: Channel | None = None
@@ -111,10 +117,19 @@ class Server:
                 return encode_welcome(self._welcome(args["tasks"]))
             case "node.beat":
                 self.beats += 1
+                self.troubles = args["troubles"]
                 if self.deaf:
                     await trio.sleep_forever()
+            case "node.gpus":
+                self.gpus.append(args)
+            case "task.news":
+                self.seen(args["task"]).news.append(args["text"])
+            case "task.image":
+                self.seen(args["task"]).found.append(args["image"])
+                return {"image": self.image or args["image"]}
             case "task.running":
                 self.seen(args["task"]).running += 1
+                self.seen(args["task"]).image = args["image"]
             case "task.output":
                 return {"offset": self._append(self.seen(args["task"]), args, body)}
             case "task.ended":
@@ -130,10 +145,9 @@ class Server:
 
     def _welcome(self, tasks: list[str]) -> Welcome:
         standings = {
-            task: TaskStanding(self.wanted.get(task, Wanted.RUN), len(self.seen(task).output), self.grace_s)
-            for task in tasks
+            task: TaskStanding(self.wanted.get(task, Wanted.RUN), len(self.seen(task).output)) for task in tasks
         }
-        return Welcome("cm1", "GradientNode Cluster", "cl1", "dc1", self.mark, standings)
+        return Welcome("cm1", "n0", "GradientNode Cluster", "cl1", "dc1", self.mark, standings)
 
     def _tell(self) -> None:
         self._changed.set()
@@ -160,6 +174,29 @@ class MemoryTransport(PlainTransport):
         self._incoming.close()
 
 
+class LogServer:
+    """The end of a second connection to the same server.
+
+    Attributes:
+        ops: what was asked there, without repetitions.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.ops: list[str] = []
+        self.channel: Channel | None = None
+
+    async def talk(self, transport: Transport) -> None:
+        """Talk with a node over one connection."""
+        self.channel = Channel(transport, self.handle)
+        await self.channel.run()
+
+    async def handle(self, op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+        if op not in self.ops:
+            self.ops.append(op)
+        return await self._server.handle(op, args, body)
+
+
 class MemoryNetwork:
     """Connects nodes to a server in the same process.
 
@@ -167,7 +204,7 @@ class MemoryNetwork:
         down: the error that connecting fails with, if it shall.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server | LogServer) -> None:
         self.server = server
         self.down: PfsError | None = None
         self.attempts = 0

@@ -34,7 +34,7 @@ def test_memory_is_told_as_the_kernel_writes_it() -> None:
 
 def test_this_machine_tells_everything() -> None:
     attrs = machine_attrs("6.7")
-    names = ["cpuHostname", "cpuCount", "cpuModel", "cpuFlags", "cpuMem", "gradientNodeVersion"]
+    names = ["cpuHostname", "cpuCount", "cpuModel", "cpuFlags", "cpuMem", "kernelVersion", "gradientNodeVersion"]
     assert list(attrs) == names
     assert attrs["cpuCount"] == len(os.sched_getaffinity(0))
     assert str(attrs["cpuMem"]).endswith(" kB")

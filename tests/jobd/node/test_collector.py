@@ -1,16 +1,22 @@
-"""Collecting: at once what comes after a silence, together what comes all the time, and each stream from its place."""
+"""Collecting: at once what comes after a silence, together what comes all the time, each stream from its place, all."""
 
-from contextlib import closing
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import pytest
 import trio
 import trio.testing
 
-from jobd.node.collector import GATHER_S, MANY, _copy
-from jobd.node.engine import Frames
-from jobd.node.spool import Spool
+from jobd.node import collector
+from jobd.node.collector import GATHER_S, LOST, MANY, Collector, _copy
+from jobd.node.engine import _FRAME, Frames
+from jobd.node.runtime import RuntimeAway
+from jobd.node.spool import LINE_BYTES, OUTPUT_BYTES_MAX, Spool
+from jobd.wire import OUT_OF_MEMORY
 
 Piece = tuple[int, bytes]
 
@@ -73,3 +79,113 @@ def test_of_each_stream_what_is_known_is_left_out(tmp_path: Path) -> None:
     spool = copied(tmp_path, Engine([(0.0, piece) for piece in pieces]), {1: 7, 2: 1})
     assert (tmp_path / "output").read_bytes() == b"it\nrrmore\nor\n"
     assert spool.counts == {1: 8, 2: 5}
+
+
+@dataclass
+class Attached:
+    """An engine with one container, which is over.
+
+    Attributes:
+        passed: what came to whoever was attached.
+        logged: what the engine has in its log.
+        is_seen_off: the engine that was asked before the start tells of the end.
+        asked: which logs were asked for.
+    """
+
+    passed: list[Piece]
+    logged: list[Piece]
+    is_seen_off: bool = True
+    asked: list[str] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def attach(self, container: str) -> AsyncIterator[Frames]:
+        yield frames_of(self.passed)
+
+    @asynccontextmanager
+    async def next_exit(self, container: str) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
+        async def answer() -> bytes:
+            if not self.is_seen_off:
+                raise RuntimeAway("another engine")
+            return b""
+
+        yield answer
+
+    @asynccontextmanager
+    async def logs(self, container: str, *, follow: bool = False, last: int | None = None) -> AsyncIterator[Frames]:
+        self.asked.append("follow" if follow else "all" if last is None else "last")
+        yield frames_of(self.logged[-last:] if last else self.logged)
+
+    async def wait(self, container: str) -> None:
+        """Say that it is over."""
+
+    async def state(self, container: str) -> dict[str, Any]:
+        return {"Status": "exited", "ExitCode": 3, "Error": "", "OOMKilled": False, "Id": "a container"}
+
+
+def frames_of(pieces: list[Piece]) -> Frames:
+    texts = [_FRAME.pack(stream, len(data)) + data for stream, data in pieces]
+
+    async def read() -> bytes:
+        return texts.pop(0) if texts else b""
+
+    return Frames(read)
+
+
+def collected(directory: Path, engine: Attached, bytes_max: int = OUTPUT_BYTES_MAX) -> bytes:
+    async def main() -> None:
+        await Collector(cast("Any", engine), "c", directory, bytes_max).run_attached(trio.TASK_STATUS_IGNORED)
+
+    trio.run(main)
+    assert json.loads((directory / "exit").read_text())["code"] == 3
+    return (directory / "output").read_bytes()
+
+
+def test_the_kernel_is_asked_what_its_engine_did_not_hear_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "ran_out_of_memory", lambda container_id: container_id == "a container")
+    collected(tmp_path, Attached([], []))
+    assert json.loads((tmp_path / "exit").read_text()) == {"code": 3, "reason": OUT_OF_MEMORY}
+
+
+OUT: list[Piece] = [(1, b"one\n"), (2, b"two\n"), (1, b"three")]
+
+
+@pytest.mark.parametrize("pieces", [OUT, []])
+def test_a_log_is_not_read_again_of_which_all_came(tmp_path: Path, pieces: list[Piece]) -> None:
+    engine = Attached(pieces, pieces)
+    assert collected(tmp_path, engine) == b"".join(data for _, data in pieces)
+    assert engine.asked == ["last"]
+
+
+@pytest.mark.parametrize("came", range(len(OUT)))
+def test_what_did_not_come_is_taken_from_the_log(tmp_path: Path, came: int) -> None:
+    engine = Attached(OUT[:came], OUT)
+    assert collected(tmp_path, engine) == b"one\ntwo\nthree"
+    assert engine.asked == ["last", "all"]
+
+
+def test_an_engine_that_did_not_see_the_start_is_asked_for_all(tmp_path: Path) -> None:
+    engine = Attached(OUT[:1], OUT, is_seen_off=False)
+    assert collected(tmp_path, engine) == b"one\ntwo\nthree"
+    assert engine.asked == ["follow", "all"]
+
+
+def test_of_a_log_nothing_more_is_read_than_is_kept(tmp_path: Path) -> None:
+    endless: list[Piece] = [(1, b"y\n")] * 40
+    few = 20 * (2 + LINE_BYTES)
+    engine = Attached(endless, endless)
+    assert collected(tmp_path, engine, few) == b"y\n" * 20
+    # all came, and the end of what was let go is the log's
+    assert engine.asked == ["last"]
+    (tmp_path / "again").mkdir()
+    engine = Attached(endless[:10], endless, is_seen_off=False)
+    assert collected(tmp_path / "again", engine, few) == b"y\n" * 20
+    assert engine.asked == ["follow"]
+
+
+def test_a_log_whose_beginning_the_engine_let_go_is_not_taken_for_what_comes_next(tmp_path: Path) -> None:
+    numbers: list[Piece] = [(1, f"{number}\n".encode()) for number in range(100)]
+    engine = Attached(numbers[:10], numbers[50:], is_seen_off=False)
+    assert collected(tmp_path, engine) == b"".join(data for _, data in numbers[:10])
+    assert json.loads((tmp_path / "exit").read_text()) == {"code": 3, "reason": LOST}

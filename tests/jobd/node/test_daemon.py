@@ -3,28 +3,37 @@
 import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from jobd.identity import Claim
 from jobd.node import daemon as daemon_module
 from jobd.node.daemon import Daemon
 from jobd.node.dataroot import DataRoot
+from jobd.node.gpus import Gpu, Look
 from jobd.node.runtime import RuntimeAway
 from jobd.node.state import StateDir
+from jobd.node.telemetry import GpuWatch, Told
 from jobd.node.watchdog import Watchdog
-from jobd.wire import CUT_OFF, Assignment, NodeGpu, TaskVolume, Wanted, Welcome, decode_gpus
+from jobd.wire import CUT_OFF, Assignment, Json, NodeGpu, TaskVolume, Wanted, Welcome, decode_gpus
 from pfs.errors import Kind, PfsError
+from pfs.protocol.channel import Channel, Handler
 from tests.jobd.node.fake import FakeMachine, FakeProcess, FakeRuntime, Program
-from tests.jobd.node.server import MARK, MemoryNetwork, Server, eventually
+from tests.jobd.node.server import MARK, LogServer, MemoryNetwork, Server, eventually
 
 TASK = "17.1.0.0"
 ASSIGNMENT = Assignment(
     TASK, ("sh", "-c", "count"), {}, "/", "h", uid=1, gid=1, volumes=(TaskVolume("home/ann", "/home", False),)
 )
+
+GPU = Gpu(NodeGpu("GPU-1", 0, "NVIDIA H200", 1 << 37), ("nvidia0",))
+LOST = Look(silent={0: "it is lost"})
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -70,10 +79,12 @@ class FakeOverlays:
     def __init__(self) -> None:
         self.networks: list[str] = []
         self.away = False
+        self.own_swarm = "s1"
+        self.times_renewed = 0
 
     async def swarm(self) -> tuple[str, bool]:
         self._knock()
-        return "s1", True
+        return self.own_swarm, True
 
     async def make_network(self, name: str) -> None:
         self._knock()
@@ -101,7 +112,12 @@ class World:
     said: list[str]
     welcomes: list[Welcome]
     overlays: "FakeOverlays | None" = None
+    beside: "LogServer | None" = None
     spawned: list[Path] = field(default_factory=list)
+    look: Look = field(default_factory=lambda: Look((GPU,)))
+
+    def __post_init__(self) -> None:
+        self.gpus = GpuWatch(self.said.append, lambda: self.look)
 
     async def address(self) -> str:
         return "10.0.0.7"
@@ -111,17 +127,20 @@ class World:
         return 1
 
     def make(self) -> Daemon:
+        beside = self.beside
+        self.runtime = FakeRuntime(self.machine, "sandbox")
         return Daemon(
             self.network.connect,
-            {"sandbox": FakeRuntime(self.machine, "sandbox")},
+            {"sandbox": self.runtime},
             self.state,
             DataRoot(self.directory / "root"),
-            name="n0",
+            claim=Claim("n0", token="t0"),
             attrs={"cpuCount": 2},
             address=self.address,
             watchdog=Watchdog(self.state.path, self.spawn),
-            gpus=[NodeGpu("GPU-1", 0, "NVIDIA H200", 1 << 37)],
+            gpus=self.gpus,
             overlays=self.overlays,
+            connect_logs=None if beside is None else MemoryNetwork(beside).connect,
             tell=self.said.append,
             welcomed=self.welcomes.append,
         )
@@ -129,6 +148,7 @@ class World:
     @asynccontextmanager
     async def daemon(self) -> AsyncIterator[Daemon]:
         with StateDir(self.directory / "state") as self.state:
+            await self.gpus.look()
             daemon = self.make()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(daemon.run)
@@ -180,7 +200,7 @@ def test_hello_tells_who_the_node_is_and_the_welcome_is_passed_on(run: Run, tmp_
         async with world.daemon():
             await world.server.until(lambda: world.server.hellos)
             hello = world.server.hellos[0]
-            assert (hello["name"], hello["attrs"]["cpuCount"], hello["runtimes"]) == ("n0", 2, ["sandbox"])
+            assert (hello["claim"]["name"], hello["attrs"]["cpuCount"], hello["runtimes"]) == ("n0", 2, ["sandbox"])
             assert hello["tasks"] == []
             assert len(hello["boot_id"]) == 36
             await eventually(lambda: world.welcomes)
@@ -234,6 +254,75 @@ def test_an_answer_that_was_lost_doubles_nothing(run: Run, tmp_path: Path, op: s
             await eventually(lambda: not world.machine.tasks)
         assert bytes(seen.output) == numbers(10)
         assert {(end["code"], end["offset"]) for end in seen.ends} == {(0, 21)}
+
+    in_world(run, tmp_path, test)
+
+
+def test_heartbeats_go_on_and_tell_what_takes_no_tasks_now(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "BEAT_EVERY_S", 0.001)
+
+    async def test(world: World) -> None:
+        server = world.server
+        async with world.daemon():
+            await server.until(lambda: server.beats > 2)
+            assert (server.hellos[0]["troubles"], server.troubles) == ({}, {})
+            world.runtime.trouble = "it does not answer"
+            await server.until(lambda: server.troubles == {"sandbox": "it does not answer"})
+            beats = server.beats
+            await server.until(lambda: server.beats > beats + 2)
+            await server.cut()
+            await server.greeted(2)
+            assert server.hellos[1]["troubles"] == {"sandbox": "it does not answer"}
+            world.runtime.trouble = ""
+            await server.until(lambda: server.troubles == {})
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_stop_that_finds_the_engine_away_is_kept_and_done_when_it_answers(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        asked: list[int] = []
+
+        async def away(task_id: str, number: int) -> None:
+            asked.append(number)
+            raise RuntimeAway("the engine does not answer")
+
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.counter.count(1)
+            signal_it = world.runtime.signal
+            monkeypatch.setattr(world.runtime, "signal", away)
+            await world.server.ask("task.stop", task=TASK, grace_s=30.0)
+            await eventually(lambda: len(asked) > 2)
+            assert not world.server.seen(TASK).ends
+            monkeypatch.setattr(world.runtime, "signal", signal_it)
+            assert (await world.server.ended(TASK))["reason"] == "killed by SIGTERM"
+            assert world.machine.starts == [TASK]
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_node_whose_engine_came_back_in_another_swarm_tells_who_it_is_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "BEAT_EVERY_S", 0.001)
+
+    async def test(world: World) -> None:
+        world.overlays = overlays = FakeOverlays()
+        server = world.server
+        async with world.daemon():
+            await server.until(lambda: server.beats > 1)
+            overlays.times_renewed = 1  # the same as before
+            beats = server.beats
+            await server.until(lambda: server.beats > beats + 2)
+            assert len(server.hellos) == 1
+            overlays.own_swarm, overlays.times_renewed = "s2", 2
+            await server.greeted(2)
+            assert [hello["attrs"]["swarm"] for hello in server.hellos] == ["s1", "s2"]
 
     in_world(run, tmp_path, test)
 
@@ -395,19 +484,63 @@ def test_a_stop_before_the_start_is_done_ends_the_start(run: Run, tmp_path: Path
     in_world(run, tmp_path, test)
 
 
-def test_the_welcome_can_stop_and_forget_tasks(run: Run, tmp_path: Path) -> None:
+def test_what_a_start_waits_for_is_told_before_it_is_done_and_again_to_a_new_server(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.machine.held, world.machine.waits_for = trio.Event(), ("pulling x", "pulling x: 1.0 MiB of 2.0 MiB")
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            seen = world.server.seen(TASK)
+            await world.server.until(lambda: seen.news == list(world.machine.waits_for))
+            assert seen.running == 0
+            await world.server.cut()
+            await world.server.until(lambda: seen.news == [*world.machine.waits_for, world.machine.waits_for[-1]])
+            world.machine.held.set()
+            await world.server.until(lambda: seen.running)
+            assert len(seen.news) == 3
+
+    in_world(run, tmp_path, test)
+
+
+def test_the_image_of_a_task_is_told_when_it_runs(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.machine.images = ["x@sha256:aa"]
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, image="x@sha256:aa"))
+            await world.server.until(lambda: world.server.seen(TASK).running)
+            assert world.server.seen(TASK).image == "x@sha256:aa"
+
+    in_world(run, tmp_path, test)
+
+
+def test_the_welcome_can_forget_tasks_and_keep_others(run: Run, tmp_path: Path) -> None:
     async def test(world: World) -> None:
         other = "18.1.0.0"
         async with world.daemon():
-            await world.server.start(replace(ASSIGNMENT, argv=("stubborn",)))
+            await world.server.start(ASSIGNMENT)
             await world.server.start(replace(ASSIGNMENT, task_id=other))
             await world.server.until(lambda: world.server.seen(other).running and world.server.seen(TASK).running)
-        world.server.wanted = {TASK: Wanted.STOP, other: Wanted.FORGET}
-        world.server.grace_s = 0.01
+        world.server.wanted = {other: Wanted.FORGET}
         async with world.daemon():
-            assert (await world.server.ended(TASK))["code"] == 128 + signal.SIGKILL
-            await eventually(lambda: not world.machine.tasks)
+            await eventually(lambda: list(world.machine.tasks) == [TASK])
         assert world.server.seen(other).ends == []
+
+    in_world(run, tmp_path, test)
+
+
+def test_what_is_to_be_forgotten_is_before_anything_else_is_waited_for(run: Run, tmp_path: Path) -> None:
+    class Silent(LogServer):
+        async def handle(self, op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.server.until(lambda: world.server.seen(TASK).running)
+        world.server.wanted = {TASK: Wanted.FORGET}
+        world.beside = Silent(world.server)
+        async with world.daemon():
+            await eventually(lambda: world.machine.tasks == {})
 
     in_world(run, tmp_path, test)
 
@@ -447,24 +580,33 @@ def test_a_start_that_fails_is_told_with_125_and_the_reason(run: Run, tmp_path: 
     in_world(run, tmp_path, test)
 
 
+def test_a_runtime_that_this_node_has_not_is_refused(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            with pytest.raises(PfsError, match="has no docker runtime") as caught:
+                await world.server.start(replace(ASSIGNMENT, image="python:3.11", runtime="docker"))
+            assert caught.value.kind is Kind.UNSUPPORTED
+        assert world.machine.starts == []
+
+    in_world(run, tmp_path, test)
+
+
 @pytest.mark.parametrize(
-    ("change", "kind", "words"),
+    ("source", "words"),
     [
-        ({"image": "python:3.11", "runtime": "docker"}, Kind.UNSUPPORTED, "has no docker runtime"),
-        ({"volumes": (TaskVolume("home/eve", "/home", False),)}, Kind.INVALID, "'home/eve' cannot be had"),
-        ({"volumes": (TaskVolume("../etc", "/home", False),)}, Kind.INVALID, "no path of the tree"),
-        ({"volumes": (TaskVolume("home/link", "/home", False),)}, Kind.INVALID, "'home/link' cannot be had"),
+        ("home/eve", "'home/eve' cannot be had"),
+        ("../etc", "no path of the tree"),
+        ("home/link", "'home/link' cannot be had"),
     ],
 )
-def test_what_this_node_cannot_do_is_refused(
-    run: Run, tmp_path: Path, change: dict[str, object], kind: Kind, words: str
-) -> None:
+def test_a_folder_that_cannot_be_had_is_told_with_125(run: Run, tmp_path: Path, source: str, words: str) -> None:
     async def test(world: World) -> None:
         (tmp_path / "root/home/link").symlink_to(tmp_path)
         async with world.daemon():
-            with pytest.raises(PfsError, match=words) as caught:
-                await world.server.start(replace(ASSIGNMENT, **change))  # type: ignore[arg-type]
-            assert caught.value.kind is kind
+            await world.server.start(replace(ASSIGNMENT, volumes=(TaskVolume(source, "/home", False),)))
+            end = await world.server.ended(TASK)
+        assert end["code"] == 125
+        assert words in end["reason"]
         assert world.machine.starts == []
 
     in_world(run, tmp_path, test)
@@ -501,9 +643,61 @@ def test_a_hello_tells_of_gpus_address_and_swarm(run: Run, tmp_path: Path) -> No
             await world.server.cut()
             await world.server.greeted(2)
         first, second = world.server.hellos
-        assert decode_gpus(first["gpus"]) == (NodeGpu("GPU-1", 0, "NVIDIA H200", 1 << 37),)
-        assert first["attrs"] == {"cpuCount": 2, "address": "10.0.0.7", "swarm": "s1", "swarmManager": True}
-        assert second["attrs"] == {"cpuCount": 2, "address": "10.0.0.7", "swarm": "", "swarmManager": False}
+        assert decode_gpus(first["gpus"]) == (GPU.told,)
+        same = {"cpuCount": 2, "address": "10.0.0.7", "mounts": False}
+        assert first["attrs"] == {**same, "swarm": "s1", "swarmManager": True}
+        assert second["attrs"] == {**same, "swarm": "", "swarmManager": False}
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_gpu_that_is_lost_is_told_and_not_given_until_it_is_well_again(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        wanted = replace(ASSIGNMENT, gpus=("GPU-1",))
+        async with world.daemon():
+            await world.server.until(lambda: world.server.gpus)
+            world.look = LOST
+            await world.gpus.look()
+            await world.server.until(lambda: len(world.server.gpus) == 2)
+            with pytest.raises(PfsError, match="GPU 0 of the node is not well: it is lost") as caught:
+                await world.server.start(wanted)
+            assert caught.value.kind is Kind.BUSY
+            world.look = Look((GPU,))
+            await world.gpus.look()
+            await world.server.until(lambda: len(world.server.gpus) == 3)
+            await world.server.start(wanted)
+        assert [decode_gpus(told["gpus"])[0].ill for told in world.server.gpus] == ["", "it is lost", ""]
+
+    in_world(run, tmp_path, test)
+
+
+def test_gpus_that_vanish_in_the_moment_of_the_hello_are_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(world: World) -> None:
+        welcome = world.server._welcome
+
+        def vanish(tasks: list[str]) -> Welcome:
+            world.gpus.told = Told()
+            return welcome(tasks)
+
+        monkeypatch.setattr(world.server, "_welcome", vanish)
+        async with world.daemon():
+            await world.server.until(lambda: world.server.gpus)
+        assert world.server.gpus == [{"gpus": [], "readings": {}}]
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_task_that_runs_keeps_the_gpu_that_is_not_well(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, gpus=("GPU-1",)))
+            world.look = LOST
+            await world.gpus.look()
+            await world.server.start(replace(ASSIGNMENT, gpus=("GPU-1",)))
+            await world.counter.exit(3)
+            assert (await world.server.ended(TASK))["code"] == 3
 
     in_world(run, tmp_path, test)
 
@@ -525,6 +719,47 @@ def test_networks_are_made_and_dropped_by_a_node_that_can(run: Run, tmp_path: Pa
             world.overlays.away = True
             with pytest.raises(PfsError, match="the engine does not answer"):
                 await world.server.ask("network.make", network="pfs-17-1")
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_task_has_the_image_that_the_server_says_and_waits_for_its_word(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.machine.images, world.server.image = ("x",), "x@sha256:aa"
+        world.server.cut_after = "task.image"
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, image="x", shares_image=True))
+            seen = world.server.seen(TASK)
+            await world.server.until(lambda: seen.running)
+            assert (seen.image, seen.found) == ("x@sha256:aa", ["x", "x"])
+            await world.server.start(replace(ASSIGNMENT, task_id="18.1.0.0", image="x"))
+            alone = world.server.seen("18.1.0.0")
+            await world.server.until(lambda: alone.running)
+            assert (alone.image, alone.found) == ("x", [])
+
+    in_world(run, tmp_path, test)
+
+
+def test_what_another_node_may_have_by_now_is_not_started_without_contact(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon_module, "BEAT_EVERY_S", 0.001)
+
+    async def test(world: World) -> None:
+        world.machine.held = trio.Event()
+        world.machine.images = ("x",)
+        contact = tmp_path / "state/watchdog/contact"
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, image="x", watchdog_s=60.0))
+            world.server.deaf = True
+            await trio.sleep(0.02)
+            boot, asked_s = contact.read_text().split()
+            contact.write_text(f"{boot} {float(asked_s) - 60.0}")
+            world.machine.held.set()
+            await trio.sleep(0.02)
+            assert world.machine.starts == []
+            contact.write_text(f"{boot} {asked_s}")
+            await eventually(lambda: world.machine.starts)
 
     in_world(run, tmp_path, test)
 
@@ -602,6 +837,30 @@ def test_a_server_that_cannot_be_reached_is_tried_again_and_told_of_once(run: Ru
     in_world(run, tmp_path, test)
 
 
+def test_a_server_that_stays_away_is_asked_less_and_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_module, "PAUSE_FIRST_S", 0.2)
+    monkeypatch.setattr(daemon_module.random, "uniform", lambda low, high: high)
+    times: list[float] = []
+
+    async def test(world: World) -> None:
+        connect, enough = world.network.connect, trio.Event()
+
+        def noted(handler: Handler) -> AbstractAsyncContextManager[Channel]:
+            times.append(trio.current_time())
+            if len(times) == 10:
+                enough.set()
+            return connect(handler)
+
+        monkeypatch.setattr(world.network, "connect", noted)
+        world.network.down = PfsError(Kind.UNREACHABLE, "no connection")
+        async with world.daemon():
+            await enough.wait()
+
+    in_world(lambda main: trio.run(main, clock=MockClock(autojump_threshold=0)), tmp_path, test)
+    pauses = [round(after - before, 3) for before, after in pairwise(times)]
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0]
+
+
 def test_a_server_that_answers_no_beat_is_connected_to_anew(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -613,5 +872,52 @@ def test_a_server_that_answers_no_beat_is_connected_to_anew(
             await world.server.until(lambda: world.server.beats > 3)
             world.server.deaf = True
             await world.server.until(lambda: len(world.server.hellos) == 2)
+
+    in_world(run, tmp_path, test)
+
+
+def test_output_goes_its_own_way_where_there_is_one_and_both_ways_are_lost_together(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.beside = LogServer(world.server)
+        async with world.daemon():
+            await world.server.start(ASSIGNMENT)
+            await world.counter.count(2)
+            await world.server.until(lambda: world.server.seen(TASK).output == numbers(2))
+            assert world.beside.ops == ["node.logs", "task.output"]
+            assert world.beside.channel is not None
+            await world.beside.channel.close()
+            await world.server.greeted(2)
+            await world.counter.count(1)
+            await world.counter.exit(0)
+            assert (await world.server.ended(TASK))["offset"] == len(numbers(3))
+            assert world.beside.ops == ["node.logs", "task.output"]
+            assert [hello["claim"]["again"] for hello in world.server.hellos] == [False, True]
+
+    in_world(run, tmp_path, test)
+
+
+def test_what_stays_wrong_is_said_again_now_and_then(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon_module, "SAY_AGAIN_S", 0.2)
+
+    async def test(world: World) -> None:
+        world.network.down = PfsError(Kind.UNREACHABLE, "no connection")
+        async with world.daemon():
+            await eventually(lambda: len(world.said) >= 2)
+            assert world.network.attempts > len(world.said)
+            assert set(world.said) == {"no connection; trying again"}
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_users_token_is_no_key_of_a_node(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async def files_only(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+            raise PfsError(Kind.UNSUPPORTED, f"the server does not know the operation {op!r}")
+
+        world.server.handle = files_only  # type: ignore[method-assign]
+        words = "this key is a user's token, and no node's key"
+        with StateDir(world.directory / "state") as world.state, pytest.raises(PfsError, match=words) as caught:
+            await world.make().run()
+        assert caught.value.kind is Kind.UNAUTHENTICATED
 
     in_world(run, tmp_path, test)

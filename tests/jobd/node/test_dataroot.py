@@ -47,7 +47,7 @@ def root(tmp_path: Path) -> Path:
 def test_every_field_is_passed_on_and_sources_become_paths(root: Path) -> None:
     launch = DataRoot(root).launch(ASSIGNMENT)
     assert launch.volumes == (Volume(f"{root}/home/ann", "/pfs/dc1/home/ann", True),)
-    for name in {field.name for field in fields(Launch)} - {"volumes", "env"}:
+    for name in {field.name for field in fields(Launch)} - {"volumes", "env", "processes", "disk_bytes", "ulimits"}:
         assert getattr(launch, name) == getattr(ASSIGNMENT, name)
 
 

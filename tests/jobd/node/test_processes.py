@@ -33,6 +33,8 @@ def test_descendants_come_with_their_depth(family: subprocess.Popen[bytes]) -> N
     assert (parent.parent, parent.name) == (os.getpid(), "sh")
     below = processes.descendants(parent)
     assert [process.depth for process in below] == [1, 2, 2]
+    assert list(processes.children(family.pid)) == [below[0].pid]
+    assert sorted(processes.children(below[0].pid)) == sorted(each.pid for each in below[1:])
 
 
 def test_a_process_that_was_another_gets_no_signal(family: subprocess.Popen[bytes]) -> None:
@@ -58,6 +60,7 @@ def test_only_those_far_enough_below_are_reached(family: subprocess.Popen[bytes]
 def test_one_that_is_gone_is_none() -> None:
     child = subprocess.Popen(["true"])
     found = _found(child.pid)
+    assert processes.children(child.pid) == []
     child.wait()
     assert processes.find(child.pid) is None
     assert not processes.send(found, signal.SIGTERM)

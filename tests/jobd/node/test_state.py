@@ -1,10 +1,13 @@
 """The daemon's own directory: one daemon at a time, and what it was asked survives it."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from jobd.node import state
 from jobd.node.state import StateDir, boottime
 from pfs.errors import Kind, PfsError
 
@@ -54,3 +57,15 @@ def test_a_place_that_cannot_hold_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(PfsError, match="cannot keep the node's state") as caught:
         StateDir(tmp_path / "file/state")
     assert caught.value.kind is Kind.IO
+
+
+def test_a_full_disk_is_said_and_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "replace_file", full)
+        with pytest.raises(PfsError, match=r"cannot keep the node's state in .*: No space left on device"):
+            StateDir(tmp_path)
+    with StateDir(tmp_path):
+        pass

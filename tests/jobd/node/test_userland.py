@@ -10,6 +10,7 @@ import pytest
 from jobd.node import userland
 from jobd.node.runtime import Launch, RuntimeFailure, Volume
 from jobd.node.userland import Sandbox
+from pfs.names import FIRST_GID
 
 LAUNCH = Launch("17.1.0.0", ("true",), {"PFS_USER": "ann", "HOME": "/pfs/dc1/home/ann"}, "/work", "host0")
 NASTY = 'it\'s $(id) `id` "x" \\ \n\t* ; exit 9 #é'
@@ -71,8 +72,10 @@ def test_devices_are_there_only_for_those_who_were_given_them() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to drop")
 def test_rights_are_dropped_before_anything_of_the_owners_runs() -> None:
-    words = userland.command(200001, 200002, 8)
+    words = userland.command(200001, 200002, (), 8)
     assert words[:4] == ["bwrap", "--args", "8", "--"]
     assert words[4:7] == ["setpriv", "--reuid=200001", "--regid=200002"]
     assert {"--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"} <= set(words)
     assert words[-3:] == ["sh", "-s", "--"]
+    assert "--clear-groups" not in (grouped := userland.command(200001, 200002, (FIRST_GID + 1, FIRST_GID + 2), 8))
+    assert f"--groups={FIRST_GID + 1},{FIRST_GID + 2}" in grouped

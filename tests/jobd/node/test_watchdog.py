@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobd.node import watchdog
-from jobd.node.watchdog import GRACE_S, Watchdog
+from jobd.node import record, watchdog
+from jobd.node.watchdog import AGAIN_S, GRACE_S, Standing, Watchdog
 
 TASK, OTHER = "17.1.0.0", "18.1.0.0"
 
@@ -20,9 +20,10 @@ class Machine:
         self.now_s = 1000.0
         self.sent: list[tuple[float, str, int]] = []
         self.over: set[str] = set()
+        self.there_from_s = 0.0
         self.ends_by = {TASK: signal.SIGKILL, OTHER: signal.SIGKILL}
         self.spawned = 0
-        monkeypatch.setattr(watchdog, "_is_over", lambda reach: reach["task"] in self.over)
+        monkeypatch.setattr(watchdog, "_standing", self._standing)
         monkeypatch.setattr(watchdog, "_send", self._send)
         monkeypatch.setattr(watchdog, "boottime", lambda: self.now_s)
         self.dog = Watchdog(directory, self._spawn)
@@ -30,6 +31,11 @@ class Machine:
     def _spawn(self, state: Path) -> int:
         self.spawned += 1
         return 1
+
+    def _standing(self, reach: dict[str, str]) -> Standing:
+        if self.now_s < self.there_from_s:
+            return Standing.NOT_YET
+        return Standing.OVER if reach["task"] in self.over else Standing.THERE
 
     def _send(self, reach: dict[str, str], number: int) -> None:
         self.sent.append((self.now_s, reach["task"], number))
@@ -68,6 +74,57 @@ def test_one_that_ends_at_term_is_left_alone_then(machine: Machine) -> None:
     machine.watch(TASK)
     machine.run()
     assert machine.sent == [(1060.0, TASK, signal.SIGTERM)]
+
+
+def test_one_that_begins_when_its_time_is_over_is_ended_at_once(machine: Machine) -> None:
+    machine.there_from_s = 1200.0
+    machine.watch(TASK)
+    machine.run()
+    [(time_s, task, number)] = machine.sent
+    assert (task, number) == (TASK, signal.SIGKILL)
+    assert 1200.0 <= time_s <= 1200.0 + AGAIN_S
+
+
+def test_a_task_is_overdue_as_long_as_there_is_no_contact(machine: Machine) -> None:
+    assert not machine.dog.is_overdue(TASK)
+    machine.watch(TASK)
+    machine.now_s += 59.0
+    assert not machine.dog.is_overdue(TASK)
+    machine.now_s += 1.0
+    assert machine.dog.is_overdue(TASK)
+    assert not machine.dog.is_overdue(OTHER)
+    machine.dog.contact(1030.0)
+    assert not machine.dog.is_overdue(TASK)
+
+
+@pytest.mark.parametrize(
+    ("answer", "standing"),
+    [
+        ((404, b"{}"), Standing.NOT_YET),
+        ((200, b'{"State": {"Status": "created", "Running": false}}'), Standing.NOT_YET),
+        ((200, b'{"State": {"Status": "running", "Running": true}}'), Standing.THERE),
+        ((200, b'{"State": {"Status": "exited", "Running": false}}'), Standing.OVER),
+        ((500, b"{}"), Standing.THERE),
+        (OSError(), Standing.THERE),
+    ],
+)
+def test_a_container_may_come_yet(
+    monkeypatch: pytest.MonkeyPatch, answer: tuple[int, bytes] | OSError, standing: Standing
+) -> None:
+    def ask(*args: str) -> tuple[int, bytes]:
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(watchdog, "_ask", ask)
+    assert watchdog._standing({"engine": "unix:///e", "container": "c"}) is standing
+
+
+def test_a_sandbox_may_come_yet(tmp_path: Path) -> None:
+    reach = {"directory": str(tmp_path)}
+    assert watchdog._standing(reach) is Standing.NOT_YET
+    (tmp_path / record.NAME).touch()
+    assert watchdog._standing(reach) is Standing.OVER
 
 
 def test_contact_gives_all_their_time_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

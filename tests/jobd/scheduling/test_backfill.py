@@ -15,7 +15,7 @@ one = st.builds(Need, gpus=named) | st.builds(
     gpus=named,
     cpus=st.sampled_from([None, 1.0, 2.5]),
     memory_bytes=st.sampled_from([None, GIB]),
-    image=st.just(True),
+    image=st.sampled_from(["x", "y"]),
 )
 
 
@@ -54,10 +54,10 @@ def test_a_gang_of_different_processes_is_kept_a_place_as_well() -> None:
         gpus=(Gpu("a", "A"), Gpu("b", "A")),
     )  # fmt: skip
     nodes = [view, replace(view, node_id="n1", name="n1", gpus=(Gpu("c", "A"), Gpu("d", "A")))]
-    first = Pending(1, "ann", 50, 1.0, (Need(gpus=((2, "A"),), image=True),), max_duration_s=100.0)
+    first = Pending(1, "ann", 50, 1.0, (Need(gpus=((2, "A"),), image="x"),), max_duration_s=100.0)
     second = replace(first, job_id=2, arrived=2.0, max_duration_s=300.0)
-    gang = replace(first, job_id=3, arrived=3.0, needs=(Need(2, gpus=((1, "A"),), image=True), Need(image=True)))
-    gang = replace(gang, needs=(*gang.needs, Need(gpus=((1, "A"),), memory_bytes=GIB, image=True)))
+    gang = replace(first, job_id=3, arrived=3.0, needs=(Need(2, gpus=((1, "A"),), image="x"), Need(image="x")))
+    gang = replace(gang, needs=(*gang.needs, Need(gpus=((1, "A"),), memory_bytes=GIB, image="x")))
     made = plan([first, second, gang], nodes, [], 0.0, aliases=ALIASES)
     assert [start.job_id for start in made.starts] == [1, 2]
     assert made.reasons[3].earliest_start_s == 300.0

@@ -128,7 +128,7 @@ def test_nothing_is_kept_of_jobs_that_are_gone() -> None:
         queue.set_past("user1", float(number % 7))
     for number in range(50):
         queue.remove(number)
-    assert [queue.jobs, queue.cohorts, queue._ranks._rows, queue._lines_of] == [{}, {}, {}, {}]
+    assert [queue.jobs, queue.cohorts, queue._ranks._rows, queue._line_of, queue._levels_of] == [{}, {}, {}, {}, {}]
 
 
 def test_a_users_share_that_goes_up_and_down_does_not_make_the_heap_grow() -> None:
@@ -139,4 +139,16 @@ def test_a_users_share_that_goes_up_and_down_does_not_make_the_heap_grow() -> No
     for number in range(1000):
         queue.set_past(f"user{number % 10}", float(number * 7919 % 1000))
         cohort.next()
-    assert len(cohort._heap) < 100
+    assert len(cohort.levels[0]._heap) < 100
+
+
+def test_the_jobs_of_who_has_own_nodes_are_not_equal_to_those_of_others() -> None:
+    queue = Queue()
+    for number, user in ((1, "ann"), (2, "bob"), (3, "ann")):
+        queue.add(job(number, user))
+    queue.set_owner("ann", has_nodes=True)
+    assert {cohort.owner: sorted(cohort.job_ids()) for cohort in queue.cohorts.values()} == {"": [2], "ann": [1, 3]}
+    queue.add(job(4, "ann"))
+    assert queue.ordered() == [1, 2, 3, 4]
+    queue.set_owner("ann", has_nodes=False)
+    assert [sorted(cohort.job_ids()) for cohort in queue.cohorts.values()] == [[1, 2, 3, 4]]

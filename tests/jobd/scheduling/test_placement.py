@@ -34,7 +34,7 @@ def test_equal_processes_are_placed_if_there_is_any_way_and_on_as_few_nodes_as_t
     placer = placer_of(cluster)
     for running in world.running.values():
         placer.cluster.start(running)
-    places = placer.place(gang_of(job.needs, job.groups, ALIASES), {})
+    places = placer.place(gang_of(job.needs, job.groups, ALIASES, job.user, job.cluster), {})
     best = fewest_nodes(job, cluster, list(world.running.values()))
     assert (None if places is None else len({place.node_id for place in places})) == best
 
@@ -54,7 +54,7 @@ def gpu_node(name: str, models: str, **changes: object) -> NodeView:
 
 
 def image(count: int = 1, *gpus: tuple[int, str | None]) -> Need:
-    return Need(count, gpus=gpus, image=True)
+    return Need(count, gpus=gpus, image="x")
 
 
 def test_what_can_take_any_gpu_leaves_those_that_others_name() -> None:
@@ -81,7 +81,7 @@ def test_the_domain_with_the_fewest_nodes_is_taken() -> None:
 
 def test_what_a_gang_has_of_each_node_is_summed() -> None:
     placer = placer_of([gpu_node("n0", "AA"), gpu_node("n1", "A")])
-    need = Need(3, cpus=0.1, memory_bytes=GIB, gpus=((1, "A"),), image=True)
+    need = Need(3, cpus=0.1, memory_bytes=GIB, gpus=((1, "A"),), image="x")
     gang = gang_of((need,), frozenset(), {})
     places = placer.place(gang, {})
     assert places is not None

@@ -6,9 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobd.scheduling.model import SANDBOX, Gpu, Need, NodeView, Pending, Running, Use
+from jobd.scheduling.model import SANDBOX, Gpu, IllGpu, Need, NodeView, Pending, Running, Use
 from jobd.scheduling.scheduler import Scheduler, plan
-from tests.jobd.scheduling.worlds import ALIASES, World, alone, check_room, check_start, clusters, jobs, node, queues
+from tests.jobd.scheduling.worlds import (
+    ALIASES,
+    World,
+    alone,
+    check_limits,
+    check_room,
+    check_start,
+    clusters,
+    is_there,
+    jobs,
+    limits,
+    node,
+    queues,
+)
 
 NODE_NAMES = ("n0", "n1", "n2", "n3")
 
@@ -27,11 +40,27 @@ steps = st.lists(
         st.tuples(st.just("end"), st.integers(0, 9)),
         st.tuples(st.just("extend"), st.integers(0, 9)),
         st.tuples(st.just("usage"), st.integers(0, 4)),
+        st.tuples(st.just("limits"), limits()),
         st.tuples(st.just("plan"), st.integers(0, 100)),
         st.tuples(st.just("plan"), st.integers(0, 100)),
     ),
     max_size=40,
 )
+
+
+def other_than_before(old: NodeView, new: NodeView) -> NodeView:
+    """Return a node that has the same GPUs as before; other ones of them are well."""
+    ill = {each.gpu.uuid for each in new.ill}
+    gpus = old.at_its_best().gpus
+    return replace(
+        old,
+        online=new.online,
+        closed=new.closed,
+        groups=new.groups,
+        owner=new.owner,
+        gpus=tuple(gpu for gpu in gpus if gpu.uuid not in ill),
+        ill=tuple(IllGpu(gpu, "it is lost") for gpu in gpus if gpu.uuid in ill),
+    )
 
 
 def do(world: World, word: str, what: object) -> None:
@@ -41,7 +70,7 @@ def do(world: World, word: str, what: object) -> None:
         case "node", NodeView():
             # a node that loses GPUs or room under a running job is no plan of the scheduler's
             old = world.nodes.get(what.node_id)
-            world.set_node(what if old is None else replace(old, online=what.online, groups=what.groups))
+            world.set_node(what if old is None else other_than_before(old, what))
         case "forget", str() if not any(
             use.node_id == f"id-{what}" for job in world.running.values() for use in job.uses
         ):
@@ -52,6 +81,8 @@ def do(world: World, word: str, what: object) -> None:
             world.end(sorted(world.running)[what % len(world.running)])
         case "extend", int() if world.running:
             world.extend(sorted(world.running)[what % len(world.running)], [None, 300.0, 50.0][what % 3])
+        case "limits", (dict() as limits, dict() as members):
+            world.set_limits(limits, members)
         case "usage", int():
             world.set_usage(("ann", "bob")[what % 2], what * 10_000.0)
 
@@ -76,6 +107,7 @@ def test_whatever_happened_a_plan_gives_away_only_what_is_there_and_forgets_noth
         for start in starts:
             check_start(waited[start.job_id], start, world.nodes)
         check_room(world.nodes, world.running.values())
+        check_limits(world, {start.job_id for start in starts})
         assert world.scheduler.queue(now_s) == fresh.queue(now_s)
         assert sorted(world.scheduler.queue(now_s)) == sorted(world.pending)
         for place, job_id in enumerate(world.scheduler.queue(now_s), 1):
@@ -121,10 +153,12 @@ def test_what_is_not_refused_starts_once_all_nodes_are_there_and_idle(job: Pendi
         scheduler.node(view)
     if scheduler.refuse(job) is None:
         for view in cluster:
-            scheduler.node(replace(view, online=True))
+            scheduler.node(view.at_its_best())
         scheduler.add(job)
         able = [
-            view for view in cluster if all(("docker" if n.image else "sandbox") in view.runtimes for n in job.needs)
+            view
+            for view in cluster
+            if is_there(view, job) and all(("docker" if n.image else "sandbox") in view.runtimes for n in job.needs)
         ]
         assert scheduler.plan(0.0) or not able
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jobd.scheduling.cluster import Cluster
 from jobd.scheduling.model import Need, NodeView, Running, Use
 from jobd.scheduling.room import ask_of
-from jobd.scheduling.shelf import Bundle, Shelf
+from jobd.scheduling.shelf import Bundle, Enough, Shelf
 from tests.jobd.scheduling.worlds import ALIASES, alone, node
 
 NAMES = ("n0", "n1", "n2")
@@ -53,13 +53,13 @@ def test_a_shelf_that_was_kept_says_what_a_new_one_says(
     parts = tuple((ask_of(need, frozenset(), ALIASES), count) for need, count in needs)
     cluster = Cluster()
     kept = Shelf(cluster, Bundle(parts), lambda view: view.swarm or None)
-    other = Shelf(cluster, Bundle(((ask_of(Need(image=True), frozenset(), {}), 1),)), lambda view: "")
+    other = Shelf(cluster, Bundle(((ask_of(Need(image="x"), frozenset(), {}), 1),)), lambda view: "")
     for event in events:
         happen(cluster, event)
         other.refresh()
         if data.draw(st.booleans()):
             kept.refresh()
-            kept.gains()
+            kept.enough(data.draw(st.integers(1, 4)))
             kept.meets(other)
     kept.refresh()
     made = Shelf(cluster, Bundle(parts), lambda view: view.swarm or None)
@@ -67,12 +67,55 @@ def test_a_shelf_that_was_kept_says_what_a_new_one_says(
     assert kept.spots == made.spots
     assert kept.totals == made.totals
     assert kept.gains() == made.gains() == sorted(kept.gains())
+    for count in (1, 2, 3, 4):
+        assert _told(kept.enough(count)) == _told(made.enough(count))
+        assert kept.holds(count) == any(
+            spot.copies >= count or (spot.domain is not None and kept.totals.get(spot.domain, 0) >= count)
+            for spot in kept.spots.values()
+        )
     assert kept.meets(other) == bool(kept.spots.keys() & other.spots.keys())
     for domain in (None, "s", "t"):
         assert list(kept.roomiest(domain, {})) == list(made.roomiest(domain, {}))
         for least in (1, 2):
             fitting = [spot.fullness for spot in made.spots.values() if spot.domain == domain and spot.copies >= least]
             assert kept.fullest(domain, least, {}) == min(fitting, default=None)
+
+
+def _told(enough: Enough | None) -> object:
+    return None if enough is None else (enough.until, enough.nodes)
+
+
+@given(events, alone, st.integers(1, 2))
+def test_what_will_fit_is_counted_as_it_is_once_jobs_are_over(events: list[object], need: Need, count: int) -> None:
+    bundle = Bundle(((ask_of(need, frozenset({"ml"}), ALIASES), count),))
+    cluster = Cluster()
+    for event in events:
+        happen(cluster, event)
+    for node_id in cluster.views:
+        later = [(time_s, bundle.copies(room)) for time_s, room in cluster.rooms_later(node_id)]
+        assert list(bundle.copies_later(cluster, node_id)) == later
+
+
+def test_when_enough_will_fit_is_remembered_while_nothing_changes_that_comes_before() -> None:
+    cluster = Cluster()
+    shelf = Shelf(cluster, Bundle(((ask_of(Need(), frozenset(), {}), 1),)), lambda view: "")
+    for name, ends_at_s in (("a", 10.0), ("b", 20.0), ("c", 30.0)):
+        cluster.set_node(NodeView(name, name, True, frozenset({"sandbox"}), 4, 2**30, max_processes=1))
+        cluster.start(Running(ord(name), "ann", (Use(name),), ends_at_s))
+    shelf.refresh()
+    two = shelf.enough(2)
+    assert two is not None
+    assert _told(two) == ((20.0, "b", 1), {"a", "b"})
+    cluster.start(Running(ord("c"), "ann", (Use("c"),), 25.0))
+    shelf.refresh()
+    assert shelf.enough(2) is two
+    cluster.start(Running(ord("c"), "ann", (Use("c"),), 15.0))
+    shelf.refresh()
+    assert _told(shelf.enough(2)) == ((15.0, "c", 1), {"a", "c"})
+    assert shelf.enough(4) is None
+    cluster.set_node(NodeView("d", "d", True, frozenset({"sandbox"}), 4, 2**30, max_processes=1))
+    shelf.refresh()
+    assert _told(shelf.enough(4)) == ((20.0, "b", 1), {"a", "b", "c"})
 
 
 def test_nobody_is_told_any_more_once_a_shelf_is_closed() -> None:
@@ -86,7 +129,7 @@ def test_shelves_meet_as_soon_as_a_node_comes_onto_the_other_one() -> None:
     cluster = Cluster()
     images, plain = (
         Shelf(cluster, Bundle(((ask_of(Need(image=image), frozenset(), {}), 1),)), lambda view: "")
-        for image in (True, False)
+        for image in ("x", "")
     )
     view = NodeView("n", "n", True, frozenset({"docker"}), 4, 2**30)
     for runtimes, meets in (({"docker"}, False), ({"docker", "sandbox"}, True), ({"docker"}, False)):

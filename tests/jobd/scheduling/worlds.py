@@ -12,11 +12,13 @@ from itertools import chain, combinations_with_replacement
 
 from hypothesis import strategies as st
 
+from jobd.imagerules import ImageRules
 from jobd.scheduling.model import (
     CPUS_OVERCOMMIT,
     DOCKER,
     SANDBOX,
     Gpu,
+    IllGpu,
     Need,
     NodeView,
     Pending,
@@ -24,13 +26,16 @@ from jobd.scheduling.model import (
     Start,
     Use,
 )
+from jobd.scheduling.quotas import JobLimits
 from jobd.scheduling.scheduler import Scheduler
+from pfs.quota import GROUP
 
 GIB = 2**30
 ALIASES = {"gtx": "A"}
 MODELS: Sequence[str | None] = ("A", "B", "gtx", None)
 GROUPS = ("ml", "nlp")
 USERS = ("ann", "bob", "eve")
+ONLY_X = ImageRules(images=("x",))
 groups = st.sets(st.sampled_from(GROUPS), max_size=1).map(frozenset)
 
 items = st.lists(st.tuples(st.integers(1, 3), st.sampled_from(MODELS)), max_size=2).map(tuple)
@@ -41,7 +46,8 @@ dockered = st.builds(
     gpus=items,
     cpus=st.none() | st.sampled_from([0.1, 1.0, 2.5]),
     memory_bytes=st.none() | st.sampled_from([GIB, 3 * GIB]),
-    image=st.just(True),
+    shm_bytes=st.none() | st.just(2 * GIB),
+    image=st.sampled_from(["x", "y"]),
 )
 needs = st.lists(sandboxed, min_size=1, max_size=2).map(tuple) | st.lists(dockered, min_size=1, max_size=2).map(tuple)
 alone = st.builds(Need, gpus=items) | st.builds(
@@ -49,7 +55,7 @@ alone = st.builds(Need, gpus=items) | st.builds(
     gpus=items,
     cpus=st.sampled_from([1.0, 2.5]),
     memory_bytes=st.sampled_from([GIB, 3 * GIB]),
-    image=st.just(True),
+    image=st.sampled_from(["x", "y"]),
 )
 
 
@@ -64,6 +70,7 @@ def jobs(needs: st.SearchStrategy[tuple[Need, ...]] = needs) -> st.SearchStrateg
         groups=groups,
         max_duration_s=st.sampled_from([None, None, 50.0, 100.0, 400.0]),
         array=st.none() | st.none() | st.sampled_from([(1, 1), (2, 2), (3, None)]),
+        cluster=st.sampled_from(["", "", "", "lab"]),
     ).map(own_array)
 
 
@@ -81,6 +88,11 @@ def queues(needs: st.SearchStrategy[tuple[Need, ...]] = needs, size: int = 8) ->
 @st.composite
 def node(draw: st.DrawFn, name: str) -> NodeView:
     models = draw(st.lists(st.sampled_from(["A", "A", "B"]), max_size=4))
+    gpus = [
+        Gpu(f"{name}.{index}", model, draw(st.sampled_from([frozenset(), frozenset(), frozenset({"ml"})])))
+        for index, model in enumerate(models)
+    ]
+    ill = draw(st.sampled_from([0, 0, 1]))
     return NodeView(
         node_id=f"id-{name}",
         name=name,
@@ -90,12 +102,15 @@ def node(draw: st.DrawFn, name: str) -> NodeView:
         memory_bytes=draw(st.sampled_from([2 * GIB, 8 * GIB])),
         max_processes=draw(st.sampled_from([1, 3, 64])),
         attrs={"address": "10.0.0.1"} if draw(st.booleans()) else {},
-        gpus=tuple(
-            Gpu(f"{name}.{index}", model, draw(st.sampled_from([frozenset(), frozenset(), frozenset({"ml"})])))
-            for index, model in enumerate(models)
-        ),
+        gpus=tuple(gpus[ill:]),
         groups=draw(st.sampled_from([frozenset(), frozenset(), frozenset({"nlp"})])),
         swarm=draw(st.sampled_from(["", "s", "s", "t"])),
+        closed=draw(st.sampled_from(["", "", "", "drained by ann"])),
+        ill=tuple(IllGpu(gpu, "it is lost") for gpu in gpus[:ill]),
+        cluster=draw(st.sampled_from(["", "lab", "lab", "den"])),
+        owner=draw(st.sampled_from(["", "", "", "", "ann"])),
+        images=draw(st.sampled_from([ImageRules(), ImageRules(), ImageRules(), ONLY_X])),
+        most_shm_bytes=draw(st.sampled_from([None, None, 2 * GIB, GIB])),
     )
 
 
@@ -114,6 +129,8 @@ class World:
     running: dict[int, Running] = field(default_factory=dict)
     usage: dict[str, float] = field(default_factory=dict)
     asked: dict[int, Pending] = field(default_factory=dict)
+    limits: dict[str, JobLimits] = field(default_factory=dict)
+    members: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.scheduler.aliases(ALIASES)
@@ -143,6 +160,10 @@ class World:
         self.usage[user] = value
         self.scheduler.usage(user, value)
 
+    def set_limits(self, limits: dict[str, JobLimits], members: dict[str, frozenset[str]]) -> None:
+        self.limits, self.members = limits, members
+        self.scheduler.limits(limits, members)
+
     def extend(self, job_id: int, ends_at_s: float | None) -> None:
         old = self.running[job_id]
         self.running[job_id] = Running(job_id, old.user, old.uses, ends_at_s, old.array)
@@ -158,6 +179,7 @@ class World:
     def fresh(self) -> Scheduler:
         """Return a scheduler that is told the same in another order."""
         made = Scheduler()
+        made.limits(self.limits, self.members)
         for job in reversed(self.pending.values()):
             made.add(job)
         for running in reversed(self.running.values()):
@@ -192,8 +214,10 @@ def check_start(job: Pending, start: Start, nodes: Mapping[str, NodeView]) -> No
     assert len(start.places) == len(needs)
     for need, place in zip(needs, start.places, strict=True):
         view = nodes[place.node_id]
-        assert view.online
+        assert view.is_open
         assert (DOCKER if need.image else SANDBOX) in view.runtimes
+        assert is_there(view, job)
+        assert takes(view, need)
         assert not view.groups or view.groups & job.groups
         assert (need.cpus or 0) <= view.cpus
         gpus = {gpu.uuid: gpu for gpu in view.gpus}
@@ -226,6 +250,31 @@ def check_room(nodes: Mapping[str, NodeView], running: Iterable[Running]) -> Non
         assert sum(use.processes for use in here) <= view.max_processes
 
 
+def limits() -> st.SearchStrategy[tuple[dict[str, JobLimits], dict[str, frozenset[str]]]]:
+    """Draw what users and groups may have at once, and who is in which group."""
+    most = st.none() | st.integers(0, 3)
+    each = st.builds(JobLimits, running=most, gpus=most)
+    holders = st.sampled_from([*USERS, *(GROUP + name for name in GROUPS)])
+    members = st.dictionaries(st.sampled_from(USERS), st.sets(st.sampled_from(GROUPS)).map(frozenset))
+    return st.tuples(st.dictionaries(holders, each, max_size=3), members)
+
+
+def check_limits(world: World, started: set[int]) -> None:
+    """Check that nobody has more than they may by what has just started."""
+    for holder, most in world.limits.items():
+        group = holder.removeprefix(GROUP)
+        mine = [
+            job
+            for job in world.running.values()
+            if job.user == holder or (group != holder and group in world.members.get(job.user, ()))
+        ]
+        new = [job for job in mine if job.job_id in started]
+        if new and most.running is not None:
+            assert len(mine) <= most.running
+        if most.gpus is not None and any(use.gpus for job in new for use in job.uses):
+            assert sum(len(use.gpus) for job in mine for use in job.uses) <= most.gpus
+
+
 @dataclass
 class Left:
     """What is left of a node, counted by hand: GPUs by model."""
@@ -245,6 +294,7 @@ class Left:
             self.slots >= 1
             and (need.cpus or 0) <= min(self.view.cpus, round(self.cpus, 6))
             and (need.memory_bytes or 0) <= self.memory_bytes
+            and (need.shm_bytes or 0) <= (self.view.most_shm_bytes or math.inf)
             and self.gpus >= wanted
             and self.gpus.total() >= sum(count for count, _ in need.gpus)
         )
@@ -276,16 +326,27 @@ def left_of(view: NodeView, running: Iterable[Running], groups: frozenset[str], 
     )
 
 
-def can(view: NodeView, need: Need, groups: frozenset[str]) -> bool:
-    """Tell whether a node may run such a process, whatever its size."""
+def is_there(view: NodeView, job: Pending) -> bool:
+    """Tell whether there is a node for a job: in its cluster, and nobody else's own."""
+    return job.cluster in ("", view.cluster) and view.owner in ("", job.user)
+
+
+def takes(view: NodeView, need: Need) -> bool:
+    """Tell whether the owner of a node lets an image run there."""
+    return view.images != ONLY_X or need.image in ("", "x")
+
+
+def can(view: NodeView, need: Need, job: Pending) -> bool:
+    """Tell whether a node may run such a process of a job, whatever its size."""
     runtime = DOCKER if need.image else SANDBOX
-    return view.online and runtime in view.runtimes and (not view.groups or bool(view.groups & groups))
+    is_allowed = is_there(view, job) and (not view.groups or bool(view.groups & job.groups))
+    return view.is_open and runtime in view.runtimes and is_allowed and takes(view, need)
 
 
 def fewest_nodes(job: Pending, nodes: Iterable[NodeView], running: Sequence[Running]) -> int | None:
     """Return on how few nodes a job of equal processes could start, by trying every way; None for none."""
     (need,) = job.needs
-    views = [view for view in nodes if can(view, need, job.groups)]
+    views = [view for view in nodes if can(view, need, job)]
     best: int | None = None
     for chosen in combinations_with_replacement(range(len(views)), need.count):
         used = {views[index].node_id: views[index] for index in chosen}
@@ -307,6 +368,7 @@ def _holds(view: NodeView, need: Need, count: int, running: Sequence[Running], g
     total = Need(
         gpus=tuple((each * count, model) for each, model in need.gpus),
         memory_bytes=(need.memory_bytes or 0) * count,
+        shm_bytes=need.shm_bytes,
     )
     cpus = need.cpus or 0
     return (
@@ -368,7 +430,7 @@ class NaivePlanner:
 
     def able(self, job: Pending) -> list[NodeView]:
         (need,) = job.needs
-        return [v for v in self.nodes if can(v, need, job.groups) and left_of(v, [], job.groups).fits(need)]
+        return [v for v in self.nodes if can(v, need, job) and left_of(v, [], job.groups).fits(need)]
 
     def choose(self, job: Pending) -> NodeView | None:
         """Return the fullest node that the job may have now."""
@@ -391,11 +453,11 @@ class NaivePlanner:
     def fullness(self, view: NodeView, need: Need) -> tuple[object, ...]:
         left = left_of(view, self.running, frozenset(GROUPS))
         if need.gpus:
-            return left.gpus.total(), view.name
+            return not view.owner, left.gpus.total(), view.name
         if need.cpus or need.memory_bytes:
             cpus, memory = left.cpus if need.cpus else 0, left.memory_bytes if need.memory_bytes else 0
-            return bool(view.gpus), left.gpus.total(), round(cpus, 6), memory, view.name
-        return bool(view.gpus), view.max_processes - left.slots, view.name
+            return not view.owner, bool(view.gpus), left.gpus.total(), round(cpus, 6), memory, view.name
+        return not view.owner, bool(view.gpus), view.max_processes - left.slots, view.name
 
     def keep(self, job: Pending) -> None:
         """Keep the fullest of the nodes that have room first, if nothing is kept of those that the job could use."""

@@ -5,23 +5,28 @@ and when the server dies, in the middle of a call too, nothing that it does afte
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, NoReturn, TypeVar
 
 import trio
 
+from jobd.identity import Cluster
 from jobd.job import Job
 from jobd.life.events import Event
 from jobd.life.life import Life, decode_life, encode_life
+from jobd.nodestate import Closed
 from jobd.spec.model import JobSpec
 from jobd.store.jobs import Listed
+from jobd.store.logs import Note
 from jobd.store.nodes import Policy
 from jobd.store.tables import DraftRow, NodeRow
 from pfs.errors import Kind, PfsError
+from tests.jobd.simulation.clock import Signal, sleep
 
 T = TypeVar("T")
+CLUSTER = Cluster("cl1", "", "cluster", is_default=True)
 
 
 class Dead(BaseException):
@@ -64,7 +69,9 @@ class Disk:
         self.networks: dict[str, str] = {}
         self.usage: dict[str, float] = {}
         self.policy = Policy()
-        self.changed = trio.Event()
+        self.clusters = [CLUSTER]
+        self.closed: dict[str, Closed] = {}
+        self.changed = Signal()
         self._committed = committed
 
     def submit(
@@ -107,7 +114,7 @@ class Disk:
 
     def _tell(self) -> None:
         self.changed.set()
-        self.changed = trio.Event()
+        self.changed = Signal()
 
 
 def _read_back(job: Job) -> Job:
@@ -137,7 +144,7 @@ class Door:
 
     async def _wait(self) -> None:
         if self._dice.random() < 0.2:
-            await trio.sleep(self._dice.random() * 0.05)
+            await sleep(self._dice.random() * 0.05)
         else:
             await trio.lowlevel.checkpoint()
         if self._line.dead:
@@ -162,6 +169,9 @@ class Door:
     ) -> tuple[list[Job], bool]:
         return await self._do(lambda: self._disk.submit(draft.user, spec, events, life, key, tasks))
 
+    async def job_of_key(self, user: str, key: str) -> int | None:
+        return await self._do(lambda: self._disk.keys.get((user, key)))
+
     async def record(self, job_id: int, events: Sequence[Event], life: Life, usage: Any = None) -> None:
         def work() -> None:
             self._disk.record(job_id, events, life)
@@ -182,8 +192,11 @@ class Door:
     async def tasks(self, array_id: int) -> dict[int, Job]:
         return await self._do(lambda: self._disk.tasks(array_id))
 
-    async def listed(self, user: str | None, now_ns: int) -> list[Listed]:
+    async def listed(self, user: str | None, now_ns: int, groups: Collection[str] = ()) -> list[Listed]:
         return await self._do(list)
+
+    async def share(self, job_id: int, groups: Collection[str]) -> None:
+        raise AssertionError(job_id)
 
     async def history(self, job_id: int) -> list[Event]:
         return await self._do(lambda: list(self._disk.histories[job_id]))
@@ -197,7 +210,33 @@ class Door:
         return await self._do(lambda: list(self._disk.nodes.values()))
 
     async def save_node(self, node: NodeRow) -> None:
-        await self._do(lambda: self._disk.nodes.__setitem__(node.id, node))
+        await self.save_nodes([node])
+
+    async def save_nodes(self, nodes: Sequence[NodeRow], made: Cluster | None = None) -> None:
+        assert made is None
+        await self._do(lambda: self._disk.nodes.update({node.id: node for node in nodes}))
+
+    async def closed(self) -> dict[str, Closed]:
+        return await self._do(lambda: dict(self._disk.closed))
+
+    async def close_nodes(self, node_ids: Iterable[str], closed: Closed) -> None:
+        await self._do(lambda: self._disk.closed.update(dict.fromkeys(node_ids, closed)))
+
+    async def open_nodes(self, node_ids: Iterable[str]) -> None:
+        def work() -> None:
+            for node_id in node_ids:
+                self._disk.closed.pop(node_id, None)
+
+        await self._do(work)
+
+    async def clusters(self) -> list[Cluster]:
+        return await self._do(lambda: list(self._disk.clusters))
+
+    async def rename_cluster(self, cluster_id: str, name: str) -> None:
+        raise NotImplementedError("clusters stay as they are here")
+
+    async def make_default(self, cluster_id: str) -> None:
+        raise NotImplementedError("clusters stay as they are here")
 
     async def usages(self) -> dict[str, float]:
         return await self._do(lambda: dict(self._disk.usage))
@@ -223,7 +262,7 @@ class Logs:
         self._line = line
         self._dice = dice
 
-    async def note(self, job_id: int, source: int, text: str, time_ns: int, attempt: int = 0) -> None:
+    async def notes(self, job_id: int, notes: Sequence[Note]) -> None:
         await self._wait()
 
     async def end(self, job_id: int) -> None:
@@ -251,7 +290,7 @@ class Logs:
 
     async def _wait(self) -> None:
         if self._dice.random() < 0.3:
-            await trio.lowlevel.checkpoint()
+            await sleep(self._dice.random() * 0.05)
         if self._line.dead:
             raise Dead
 
@@ -267,7 +306,7 @@ class Workshop:
         await self._wait(0.0)
 
     async def make(self, job: Job) -> None:
-        await self._wait(0.0)
+        await self._wait(0.05 if self._dice.random() < 0.2 else 0.0)
 
     async def fill(self, job: Job) -> str:
         await self._wait(3.0)
@@ -276,7 +315,7 @@ class Workshop:
         return "Copied 3 files"
 
     async def read_result(self, job: Job, group: int, process: int) -> str:
-        await self._wait(0.0)
+        await self._wait(0.5 if self._dice.random() < 0.1 else 0.0)
         return ""
 
     async def tidy(self, job: Job) -> None:
@@ -289,6 +328,6 @@ class Workshop:
         await self._wait(0.0)
 
     async def _wait(self, most_s: float) -> None:
-        await trio.sleep(self._dice.random() * most_s)
+        await sleep(self._dice.random() * most_s)
         if self._line.dead:
             raise Dead

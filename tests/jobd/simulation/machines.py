@@ -6,11 +6,14 @@ and one end may know long before the other. A machine may restart with or withou
 """
 
 from collections.abc import Awaitable, Callable
+from math import inf
 from random import Random
 from typing import Any, Protocol
 
 import trio
 
+from jobd.identity import Claim
+from jobd.life.life import Life
 from jobd.wire import (
     CUT_OFF,
     Assignment,
@@ -18,11 +21,13 @@ from jobd.wire import (
     Wanted,
     decode_assignment,
     decode_welcome,
+    encode_claim,
     encode_gpus,
     parse_task_id,
 )
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import ChannelClosed
+from tests.jobd.simulation.clock import Signal, sleep, until
 
 Json = dict[str, Any]
 BEAT_EVERY_S = 5.0
@@ -45,6 +50,9 @@ class Server(Protocol):
     def conversation(self, channel: Callable[[], Any]) -> Any:
         """Talk with a node, as `NodeSessions.conversation`."""
 
+    def knows(self, job_id: int) -> Life | None:
+        """Return how a job stands, by what the server knows; None where it knows nothing of it."""
+
 
 class Surroundings(Protocol):
     """What machines see of the world, and tell it."""
@@ -57,7 +65,11 @@ class Surroundings(Protocol):
 
     def now_ns(self) -> int: ...
 
-    def note(self, text: str) -> None: ...
+    def asked(self, server: Server, task_id: str) -> None: ...
+
+    def welcomed(self, machine: "Machine") -> None: ...
+
+    def note(self, *words: object) -> None: ...
 
     def began(self, machine: "Machine", task: "Task") -> None: ...
 
@@ -73,9 +85,9 @@ class Task:
         self.job_id, self.attempt, self.group, self.process = parse_task_id(assignment.task_id)
         self.machine = machine
         self.life = trio.CancelScope()
-        self.began = trio.Event()
-        self.ended = trio.Event()
-        self.stop_asked = trio.Event()
+        self.began = Signal()
+        self.ended = Signal()
+        self.stop_asked = Signal()
         self.grace_s = 0.0
         self.ran = True
         self.code, self.reason = 0, ""
@@ -103,12 +115,11 @@ class Task:
                 failed = {"fail": 0.7, "serve": 1.0}.get(word, 0.05 if world.trouble else 0.0)
                 return self._end(1 if dice.random() < failed else 0)
             deaf = word == "deaf"
-            await trio.sleep(self.grace_s if deaf else min(self.grace_s, dice.random() * 3.0))
+            await sleep(self.grace_s if deaf else min(self.grace_s, dice.random() * 3.0))
             self._end(KILLED if deaf else STOPPED, "killed by SIGKILL" if deaf else "killed by SIGTERM")
 
     async def _until_stopped(self, seconds: float) -> None:
-        with trio.move_on_after(seconds):
-            await self.stop_asked.wait()
+        await until(trio.current_time() + seconds, self.stop_asked)
 
     def _end(self, code: int, reason: str = "", *, ran: bool = True) -> None:
         self.code, self.reason, self.ran = code, reason, ran
@@ -139,8 +150,7 @@ class Task:
             if trio.current_time() >= at:
                 self.life.cancel()
                 return self._end(KILLED, CUT_OFF)
-            with trio.move_on_at(at):
-                await self.ended.wait()
+            await until(at, self.ended)
 
 
 class Machine:
@@ -152,6 +162,7 @@ class Machine:
     Attributes:
         away_until: it does not connect before that.
         heard_at: when the server answered last.
+        comes: it is about to connect.
     """
 
     def __init__(self, world: Surroundings, name: str, gpus: tuple[tuple[str, str], ...], places: int) -> None:
@@ -159,6 +170,8 @@ class Machine:
         self.name = name
         self.gpus = gpus
         self.places = places
+        self.lost_gpus: set[str] = set()
+        self.gpu_news = Signal()
         self.boot = 1
         # how far its clock is ahead of the server's
         self.skew_ns = int(world.dice.choice((0, 0, -30, 30)) * 1e9)
@@ -166,6 +179,7 @@ class Machine:
         self.heard_at = 0.0
         self.connection: Connection | None = None
         self.away_until = 0.0
+        self.comes = Signal()
         self._nursery: trio.Nursery
 
     @property
@@ -182,6 +196,14 @@ class Machine:
             "offerMemory": 8_000_000 * 1024,
         }
 
+    def told_gpus(self) -> list[Json]:
+        """Return how its GPUs are."""
+        found = [
+            NodeGpu(uuid, i, model, 1 << 33, ill="it is lost" if uuid in self.lost_gpus else "")
+            for i, (uuid, model) in enumerate(self.gpus)
+        ]
+        return encode_gpus(found)
+
     def running(self) -> list[Task]:
         """Return the tasks that have a process, or are about to have one."""
         return [task for task in self.tasks.values() if task.alive]
@@ -190,10 +212,12 @@ class Machine:
         """Connect again and again."""
         async with trio.open_nursery() as self._nursery:
             while True:
-                await trio.sleep(0.2 + self.world.dice.random())
+                await sleep(0.2 + self.world.dice.random())
                 if self.away_until > trio.current_time() or self.world.server is None:
                     continue
                 self.connection = Connection(self, self.world.server)
+                comes, self.comes = self.comes, Signal()
+                comes.set()
                 try:
                     await self.connection.run()
                 except (ChannelClosed, Gone):
@@ -230,6 +254,8 @@ class Machine:
     def _start(self, assignment: Assignment) -> None:
         if assignment.task_id in self.tasks:
             return
+        if not self.lost_gpus.isdisjoint(assignment.gpus):
+            raise PfsError(Kind.BUSY, "a GPU of the node is lost")
         if self.world.trouble and self.world.dice.random() < 0.03:
             raise PfsError(Kind.INVALID, "the node cannot make the folder")
         task = self.tasks[assignment.task_id] = Task(assignment, self)
@@ -269,6 +295,22 @@ class Machine:
             self.remove(task)
         self.be_away(away_s, unnoticed_s)
 
+    def lose_gpu(self, away_s: float) -> None:
+        """Have a GPU fall off the bus, and be there again."""
+        uuid = self.world.dice.choice(self.gpus)[0]
+        self._nursery.start_soon(self._lose_gpu, uuid, away_s)
+
+    async def _lose_gpu(self, uuid: str, away_s: float) -> None:
+        self.lost_gpus.add(uuid)
+        self._gpus_changed()
+        await sleep(away_s)
+        self.lost_gpus.discard(uuid)
+        self._gpus_changed()
+
+    def _gpus_changed(self) -> None:
+        news, self.gpu_news = self.gpu_news, Signal()
+        news.set()
+
     def lose_task(self) -> None:
         """Have somebody remove a container, and then the daemon restart."""
         if self.tasks:
@@ -287,11 +329,11 @@ class Connection:
     def __init__(self, machine: Machine, server: Server) -> None:
         self.machine = machine
         self.world = machine.world
-        self.closed = trio.Event()
-        self.closed_there = trio.Event()
+        self.closed = Signal()
+        self.closed_there = Signal()
         self._server = server
         self._handle: Callable[[str, Json, bytes], Awaitable[tuple[Json, bytes]]]
-        self._served, self._ready = trio.Event(), trio.Event()
+        self._served, self._ready = Signal(), Signal()
         self._last_at = {True: 0.0, False: 0.0}
         self._reports: trio.Nursery | None = None
 
@@ -301,10 +343,10 @@ class Connection:
         await self._until(self._served, self.closed)
         machine = self.machine
         hello = {
-            "name": machine.name,
+            "claim": encode_claim(Claim(machine.name, token=machine.name)),
             "attrs": machine.attrs,
             "runtimes": ["docker", "sandbox"],
-            "gpus": encode_gpus([NodeGpu(uuid, i, model, 1 << 33) for i, (uuid, model) in enumerate(machine.gpus)]),
+            "gpus": machine.told_gpus(),
             "boot_id": f"boot-{machine.boot}",
             "tasks": list(machine.tasks),
         }
@@ -317,12 +359,12 @@ class Connection:
                     continue
                 if standing.wanted is Wanted.FORGET:
                     machine.remove(task)
-                elif standing.wanted is Wanted.STOP:
-                    task.stop(standing.grace_s)
+            self.world.welcomed(machine)
             self._reports = nursery
             for task in list(machine.tasks.values()):
                 self.report(task)
             self._ready.set()
+            nursery.start_soon(self._tell_gpus)
             nursery.start_soon(self._beat)
             await self.closed.wait()
             nursery.cancel_scope.cancel()
@@ -348,7 +390,7 @@ class Connection:
             self.closed_there.set()
 
     async def _notice(self, after_s: float) -> None:
-        await trio.sleep(after_s)
+        await sleep(after_s)
         self.closed_there.set()
 
     # ---- the machine asks
@@ -368,12 +410,24 @@ class Connection:
         if self._reports is not None and not self.closed.is_set():
             self._reports.start_soon(self._report, task)
 
+    async def _tell_gpus(self) -> None:
+        """Tell the server how the GPUs are, now and whenever they changed; the last that it hears is true."""
+        while True:
+            news = self.machine.gpu_news
+            try:
+                await self._say("node.gpus", {"gpus": self.machine.told_gpus(), "readings": {}})
+            except (ChannelClosed, Gone):
+                return self.break_off(0.0)
+            except PfsError as error:
+                self.world.note(f"{self.machine.name}: what is told of its GPUs is refused: {error}")
+            await news.wait()
+
     async def _report(self, task: Task) -> None:
         await task.began.wait()
         while task.id in self.machine.tasks:
             try:
                 if task.ran:
-                    await self._say("task.running", {"task": task.id, "time_ns": task.began_ns})
+                    await self._say("task.running", {"task": task.id, "time_ns": task.began_ns, "image": ""})
                 await task.ended.wait()
                 end = {"code": task.code, "reason": task.reason, "time_ns": task.ended_ns, "offset": 0}
                 await self._say("task.ended", {"task": task.id, **end})
@@ -384,7 +438,7 @@ class Connection:
                 return
             except PfsError as error:
                 self.world.note(f"{self.machine.name}: the report of {task.id} is refused: {error}")
-            await trio.sleep(1.0)
+            await sleep(1.0)
 
     async def _say(self, op: str, args: Json) -> None:
         await self.tell(op, args)
@@ -394,41 +448,34 @@ class Connection:
     async def _beat(self) -> None:
         """Tell that the machine is there; that takes no time here, since nothing waits for it."""
         while True:
-            await trio.sleep(BEAT_EVERY_S)
+            await sleep(BEAT_EVERY_S)
             if not self.closed_there.is_set():
                 await self._handle("node.beat", {}, b"")
                 self.machine.heard_at = trio.current_time()
 
     # ---- the way
 
-    async def travel(self, closed: trio.Event, *, up: bool) -> None:
+    async def travel(self, closed: Signal, *, up: bool) -> None:
         """Wait as long as a message takes, which overtakes none before it."""
         dice = self.world.dice
         took_s = dice.random() * (0.5 if self.world.trouble and dice.random() < 0.1 else 0.005)
         at = self._last_at[up] = max(self._last_at[up] + 1e-6, trio.current_time() + took_s)
-        with trio.move_on_at(at):
-            await closed.wait()
+        await until(at, closed)
         if closed.is_set():
             raise ChannelClosed
 
-    async def _until(self, event: trio.Event, closed: trio.Event) -> None:
+    async def _until(self, event: Signal, closed: Signal) -> None:
         """Wait for an event, or for the end of the connection."""
         if event.is_set():
             return
-        async with trio.open_nursery() as nursery:
-
-            async def watch() -> None:
-                await closed.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
-            await event.wait()
-            nursery.cancel_scope.cancel()
+        await until(inf, event, closed)
         if not event.is_set():
             raise ChannelClosed
 
     async def asked(self, op: str, args: Json) -> None:
         """Let the machine do what the server asks."""
+        if op == "task.start":
+            self.world.asked(self._server, decode_assignment(args["assignment"]).task_id)
         await self.travel(self.closed_there, up=False)
         if self.closed.is_set():
             await self.closed_there.wait()
@@ -454,7 +501,7 @@ class ServersEnd:
         self._connection = connection
 
     @property
-    def closed(self) -> trio.Event:
+    def closed(self) -> Signal:
         """Set when the server knows that the connection is gone."""
         return self._connection.closed_there
 

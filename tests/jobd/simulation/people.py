@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ import trio
 from jobd.engine.engine import Engine
 from jobd.job import Job
 from jobd.life.life import State
+from jobd.scheduling.quotas import JobLimits
 from jobd.store.nodes import Policy
 from jobd.store.tables import DraftRow
 from pfs.errors import PfsError
 from pfs.perm import Subject
+from tests.jobd.simulation.clock import sleep, until
 from tests.jobd.simulation.machines import Machine
-from tests.jobd.simulation.story import AFTERWARDS, USERS, Deed
+from tests.jobd.simulation.story import AFTERWARDS, TROUBLE_S, USERS, Deed
 
 if TYPE_CHECKING:
     from tests.jobd.simulation.world import World
@@ -35,8 +38,8 @@ class People:
         """Do everything at its time; return when all of it is done."""
         async with trio.open_nursery() as nursery:
             for number, deed in enumerate(self._deeds):
-                await trio.sleep_until(deed.at_s)
-                self._world.note(f"--- {deed}")
+                await until(deed.at_s)
+                self._world.note("---", deed)
                 nursery.start_soon(self._do, number, deed)
 
     async def _do(self, number: int, deed: Deed) -> None:
@@ -60,8 +63,12 @@ class People:
                 await self._world.ask(self._look)
             case "reserve":
                 await self._reserve(self._machine(deed), deed)
+            case "limit":
+                await self._limit(deed)
+            case "drain":
+                await self._drain(self._machine(deed), deed)
             case "give-up":
-                await self._give_up(self._machine(deed))
+                await self._give_up(self._machine(deed), deed)
             case _:
                 self._trouble(self._machine(deed), deed)
 
@@ -82,6 +89,8 @@ class People:
                 machine.reboot(away_s, unnoticed_s)
             case "lose-task":
                 machine.lose_task()
+            case "lose-gpu":
+                machine.lose_gpu(away_s)
 
     # ---- people
 
@@ -97,12 +106,10 @@ class People:
     async def submit(self, user: str, number: int, spec: Mapping[str, Any]) -> int | None:
         """Submit a job until it is acknowledged; return its number, None where it is refused."""
         text = json.dumps(spec).encode()
-        row = DraftRow(user=user, name=f"j{number}", content=text, submitted=True, born_ns=0, mtime_ns=0, kept_at_ns=0)
+        row = DraftRow(user=user, name="j", content=text, submitted=True, born_ns=0, mtime_ns=0, kept_at_ns=0)
         key = f"key-{number}"
         try:
-            job_id: int = await self._world.ask(
-                lambda engine: engine.submit(Subject(user, admin=False), row, f"j{number}", key)
-            )
+            job_id: int = await self._world.ask(lambda engine: engine.submit(Subject(user, admin=False), row, "j", key))
         except PfsError as error:
             self._world.note(f"deed {number} is refused: {error}")
             return None
@@ -144,21 +151,39 @@ class People:
 
     async def _reserve(self, machine: Machine, deed: Deed) -> None:
         """An administrator keeps a machine for a group that only bob is in, until there is peace."""
-        policy = Policy(
-            node_groups={self._world.id_of(machine): frozenset({"lab"})}, members={"bob": frozenset({"lab"})}
-        )
-        await self.decide(policy)
-        await trio.sleep(deed.amount * 20.0)
-        await self.decide(Policy())
+        kept = {self._world.id_of(machine): frozenset({"lab"})}
+        await self.decide(replace(self._world.disk.policy, node_groups=kept, members={"bob": frozenset({"lab"})}))
+        await sleep(deed.amount * 20.0)
+        await self.decide(replace(self._world.disk.policy, node_groups={}, members={}))
+
+    async def _limit(self, deed: Deed) -> None:
+        """An administrator limits what the jobs of ann, or of a group that only bob may be in, have at once."""
+        holder = "ann" if deed.which < 0.7 else "groups/lab"
+        limits = JobLimits(running=1) if deed.amount < 0.5 else JobLimits(running=2, gpus=1)
+        await self.decide(replace(self._world.disk.policy, quotas={holder: limits}))
+        await sleep(10.0 + deed.amount * 20.0)
+        await self.decide(replace(self._world.disk.policy, quotas={}))
+
+    async def _drain(self, machine: Machine, deed: Deed) -> None:
+        """An administrator keeps new work from a machine for a while."""
+        node_id = self._world.id_of(machine)
+        await self._world.ask(lambda engine: engine.drain(ROOT, [node_id], "new disk"))
+        await sleep(deed.amount * 20.0)
+        await self._world.ask(lambda engine: engine.resume(ROOT, [node_id]))
 
     async def decide(self, policy: Policy) -> None:
         """Have the server go by another policy."""
-        self._world.disk.policy = policy
-        await self._world.ask(lambda engine: engine.set_policy(policy))
+        self._world.disk.policy, self._world.decided_at_ns = policy, None
+        # as the server does it: whoever comes second brings what stands there by then
+        await self._world.ask(lambda engine: engine.set_policy(self._world.disk.policy))
+        self._world.decided_at_ns = self._world.now_ns()
 
-    async def _give_up(self, machine: Machine) -> None:
-        """An administrator says that a machine that is away is gone for good."""
-        if machine.connection is not None:
+    async def _give_up(self, machine: Machine, deed: Deed) -> None:
+        """An administrator says that a machine that is away is gone for good; some do when it is just coming back."""
+        if deed.amount < 0.5:
+            await until(TROUBLE_S, machine.comes)
+            await sleep(deed.amount * 0.2)
+        elif machine.connection is not None:
             return
         node_id = self._world.id_of(machine)
         for job in list(self._world.disk.jobs.values()):

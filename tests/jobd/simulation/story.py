@@ -5,13 +5,15 @@ most about why.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 TROUBLE_S = 40.0
 USERS = ("ann", "bob")
+# how much of what happens does so at a moment of its own, and how close together the rest is
+ALONE, CLOSE_S = 0.7, 0.1
 
 # what jobs are like; the last word of a command says how its processes behave (`machines.Task`)
 SHAPES: tuple[tuple[int, Mapping[str, Any]], ...] = (
@@ -19,6 +21,7 @@ SHAPES: tuple[tuple[int, Mapping[str, Any]], ...] = (
     (3, {"command": "work", "resources": "[a]"}),
     (2, {"command": "work", "resources": "2:[a]", "image": "busybox"}),
     (2, {"command": "work", "resources": "[2:a]"}),
+    (2, {"command": "work", "resources": "[2:a]", "priority": 40}),
     (2, {"command": "work", "resources": "2:[a]"}),
     (1, {"command": "work", "resources": "4:[]"}),
     (2, {"command": "fail", "retry": {"max": 2, "on": ["error"]}}),
@@ -39,6 +42,15 @@ SHAPES: tuple[tuple[int, Mapping[str, Any]], ...] = (
             "groups": [
                 {"name": "server", "count": 1, "command": "serve", "service": True},
                 {"name": "worker", "count": 2, "command": "work", "resources": {"gpu": 1}},
+            ]
+        },
+    ),
+    (
+        2,
+        {
+            "groups": [
+                {"name": "first", "count": 1, "command": "work", "resources": {"gpu": {"a": 1}}},
+                {"name": "rest", "count": 1, "command": "work", "resources": {"gpu": 1}},
             ]
         },
     ),
@@ -81,7 +93,18 @@ class Story:
     peaceful: bool = False
 
 
-_WISHES = {"kill": 5, "hold": 2, "release": 2, "requeue": 3, "priority": 1, "extend": 1, "look": 1, "reserve": 1}
+_WISHES = {
+    "kill": 5,
+    "hold": 2,
+    "release": 2,
+    "requeue": 3,
+    "priority": 1,
+    "extend": 1,
+    "look": 1,
+    "reserve": 1,
+    "drain": 1,
+    "limit": 2,
+}
 _MISFORTUNE = {
     "crash": 4,
     "crash-in-call": 4,
@@ -92,6 +115,7 @@ _MISFORTUNE = {
     "reboot": 2,
     "lose-task": 1,
     "give-up": 2,
+    "lose-gpu": 3,
 }
 
 
@@ -102,7 +126,15 @@ def draw(seed: int) -> Story:
     deeds = [_submission(dice) for _ in range(dice.randint(4, 9))]
     deeds += [_deed(dice, _WISHES) for _ in range(dice.randint(1, 8))]
     deeds += [_deed(dice, _MISFORTUNE) for _ in range(dice.randint(0, 8))]
+    deeds = [_beside(dice, deed, deeds) for deed in deeds]
     return Story(machines, tuple(sorted(deeds, key=lambda deed: deed.at_s)))
+
+
+def _beside(dice: Random, deed: Deed, others: Sequence[Deed]) -> Deed:
+    """Have some of what happens happen while something else is being done."""
+    if dice.random() < ALONE:
+        return deed
+    return replace(deed, at_s=dice.choice(others).at_s + dice.random() * CLOSE_S)
 
 
 def crowd(seed: int, users: int = 1) -> Story:
@@ -113,6 +145,14 @@ def crowd(seed: int, users: int = 1) -> Story:
     deeds = [Deed(number * 1.3, "submit", number % users / len(USERS), small) for number in range(60)]
     deeds.append(Deed(10.0 + dice.random() * 10.0, "submit", 0.0, {"command": "work", "resources": "2:[2:a]"}))
     return Story(machines, tuple(sorted(deeds, key=lambda deed: deed.at_s)), peaceful=True)
+
+
+def rationed(seed: int) -> Story:
+    """Return a story in which small jobs never cease to come, and may have one GPU at once for a while."""
+    story = crowd(seed)
+    return replace(
+        story, deeds=tuple(sorted((*story.deeds, Deed(5.0, "limit", amount=0.9)), key=lambda each: each.at_s))
+    )
 
 
 def silence(seed: int) -> Story:

@@ -1,22 +1,28 @@
 """Simulated worlds: a thousand of them go well, and what is broken on purpose goes wrong in some of them."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import trio
 
 from jobd.engine import queueing
+from jobd.engine.alarms import Alarms
 from jobd.engine.commands import Commands
 from jobd.engine.demands import running_of
+from jobd.engine.fleet import Fleet
 from jobd.engine.flow import Flow
-from jobd.engine.ledger import Ledger
+from jobd.engine.ledger import Active, Ledger
 from jobd.engine.reports import Reports
 from jobd.engine.tasks import TaskMaster
 from jobd.life.actions import StopTask
 from jobd.life.events import KillRequested
-from jobd.life.life import State
-from tests.jobd.simulation.story import Story, crowd, draw, silence
+from jobd.life.life import Life, State
+from jobd.scheduling import order, quotas
+from jobd.scheduling.quotas import use_of
+from tests.jobd.simulation.story import Story, crowd, draw, rationed, silence
 from tests.jobd.simulation.world import Outcome, shrink, simulate
 
 SEEDS, CHUNK = 1000, 20
@@ -62,6 +68,14 @@ def test_a_job_of_a_machine_that_is_silent_begins_anew_once_it_is_over_there(see
     assert max(job.life.attempt for job in outcome.jobs) == 2
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_a_quota_that_is_lowered_ends_nothing_and_once_it_is_lifted_all_goes_on(seed: int) -> None:
+    outcome = simulate(seed, told=rationed)
+    assert outcome.problem is None, story_of(outcome)
+    assert {job.life.state for job in outcome.jobs} <= {State.SUCCEEDED, State.TIMEOUT}  # its own time limit
+    assert all(job.life.attempt == 1 and job.life.placed_at_ns is not None for job in outcome.jobs)
+
+
 # ---- what is broken on purpose is found
 
 
@@ -85,9 +99,9 @@ def test_a_kill_that_is_acknowledged_and_not_kept_is_found(monkeypatch: pytest.M
 def test_a_kill_that_is_acknowledged_before_it_is_kept_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Ledger.apply
 
-    async def apply(self: Ledger, active: Any, *events: Any, **more: Any) -> bool:
+    async def apply(self: Ledger, active: Any, *events: Any, **more: Any) -> Life | None:
         if any(isinstance(event, KillRequested) for event in events):
-            return False
+            return None
         return await kept(self, active, *events, **more)
 
     monkeypatch.setattr(Ledger, "apply", apply)
@@ -120,22 +134,32 @@ def test_a_stop_that_is_never_asked_for_is_found(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_attempt_that_begins_while_the_last_one_runs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobd.engine.reports.LOST_AFTER_S", 20.0)
+    for module in ("fleet", "reports"):
+        monkeypatch.setattr(f"jobd.engine.{module}.LOST_AFTER_S", 20.0)
     assert "runs: NodeLost" in str(found(silence).problem)
 
 
 def test_a_server_that_does_not_take_up_what_it_left_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def load(self: Flow) -> None:
-        for row in await self.store.nodes():
-            self.fleet.register(row)
+    async def load(self: Ledger) -> list[Active]:
+        return []
 
-    monkeypatch.setattr(Flow, "load", load)
-    assert "never over" in str(found().problem)
+    monkeypatch.setattr(Ledger, "load", load)
+    # what is forgotten never ends, and its GPUs are given again
+    assert re.search("never over|both have GPU", str(found().problem))
 
 
 def test_a_time_limit_that_nobody_watches_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Flow, "_ring", lambda self, job_id: None)
     assert "never over" in str(found().problem)
+
+
+def test_what_goes_on_for_ever_at_one_moment_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(self: Alarms[int]) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Alarms, "run", run)
+    assert "time stands still" in str(found().problem)
 
 
 def test_a_submission_that_is_not_known_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +170,40 @@ def test_a_submission_that_is_not_known_again_is_found(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Ledger, "add", forgetful)
     assert "was acknowledged, but" in str(found().problem)
+
+
+def test_a_job_that_starts_although_the_one_before_it_failed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobd.engine.flow.never", lambda dependencies, lives: None)
+    assert "is placed before it may" in str(found().problem)
+
+
+def test_more_tasks_at_once_than_an_array_wants_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobd.engine.flow.at_once_of", lambda spec: None)
+    assert "more tasks of its array" in str(found().problem)
+
+
+def test_a_drained_node_that_is_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = Fleet.view
+    monkeypatch.setattr(Fleet, "view", lambda self, node_id: replace(view(self, node_id), closed=""))
+    assert "which is drained by" in str(found().problem)
+
+
+def test_a_node_that_is_kept_for_others_and_used_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = Fleet.view
+    monkeypatch.setattr(Fleet, "view", lambda self, node_id: replace(view(self, node_id), groups=frozenset()))
+    assert "which is kept for" in str(found().problem)
+
+
+@pytest.mark.parametrize(
+    ("what", "told", "says"),
+    [("jobs", draw, "run than may at once"), ("gpus", rationed, "has more GPUs than they may")],
+)
+def test_a_quota_that_is_not_kept_is_found(
+    monkeypatch: pytest.MonkeyPatch, what: str, told: Callable[[int], Story], says: str
+) -> None:
+    monkeypatch.setattr(quotas, "use_of", lambda job: replace(use_of(job), **{what: 0}))
+    monkeypatch.setattr(order, "use_of", quotas.use_of)
+    assert says in str(found(told).problem)
 
 
 def test_a_story_that_goes_wrong_is_cut_down_to_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

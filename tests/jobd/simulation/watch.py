@@ -9,6 +9,7 @@ from jobd.life.life import ON_NODES, Life, update
 from pfs.errors import PfsError
 from tests.jobd.simulation.disk import Disk
 from tests.jobd.simulation.machines import Machine, Task
+from tests.jobd.simulation.rules import Rules
 
 # in what is told of a node that an administrator gave up: whatever runs there counts no more
 GIVEN_UP = "will not come back"
@@ -21,8 +22,11 @@ class Seen(Protocol):
     """A world."""
 
     disk: Disk
+    decided_at_ns: int | None
 
     def fail(self, text: str) -> None: ...
+
+    def now_ns(self) -> int: ...
 
 
 class Watch:
@@ -36,6 +40,7 @@ class Watch:
         self.machines: dict[str, Machine] = {}
         self.unfinished = 0
         self.written_off: set[Task] = set()
+        self.rules = Rules(seen, self._code)
         self._seen = seen
         self._fail = seen.fail
         self._claims: dict[Claim, int] = {}
@@ -65,6 +70,7 @@ class Watch:
             for task in self._alive(after.id):
                 self._fail(f"job {after.id} is {after.life.state}, but {task.id} runs on {task.machine.name}")
         self._count(after)
+        self.rules.committed(before, events, after)
 
     def _count(self, job: Job) -> None:
         """Keep what a job has, and see that nobody else has it."""
@@ -107,12 +113,25 @@ class Watch:
         group, process = job.spec.workers()[event.worker]
         return f"{job.id}.{event.attempt or life.attempt}.{group}.{process}"
 
+    def _code(self, job: Job, worker: int) -> int | None:
+        group, process = job.spec.workers()[worker]
+        task = self._tasks.get(f"{job.id}.{job.life.attempt}.{group}.{process}")
+        return None if task is None or task.alive else task.code
+
     # ---- what happens on machines
 
     def add(self, node_id: str, machine: Machine) -> None:
         """Watch a machine."""
         self.machines[node_id] = machine
         self._placed[node_id] = {}
+
+    def welcomed(self, machine: Machine) -> None:
+        """A machine is back, and did what the server said of each of its tasks: what runs there counts again."""
+        for task in machine.running():
+            self.written_off.discard(task)
+            job = self._seen.disk.jobs[task.job_id]
+            if job.life.state not in ON_NODES or job.life.attempt != task.attempt:
+                self._fail(f"{task.id} runs on {machine.name}, which is back, and nobody wants it")
 
     def began(self, machine: Machine, task: Task) -> None:
         """Look at a task that is being started."""

@@ -5,6 +5,7 @@ Nothing but the seed decides what happens: the clock jumps to the next moment at
 that can go on at one moment are taken in an order that is drawn from the seed.
 """
 
+import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -16,21 +17,22 @@ from unittest.mock import patch
 
 import trio
 from trio._core import _run as trio_run
-from trio.testing import MockClock
 
 from jobd.engine import submitting
 from jobd.engine.assign import Place
 from jobd.engine.engine import Engine
 from jobd.engine.sessions import Datacenter, NodeSessions
 from jobd.job import Job
-from jobd.life.life import State
+from jobd.life.life import Life, State
 from jobd.spec.spec import parse_spec
 from jobd.store.tables import NodeRow
-from pfs.accounts import Identity, KeyKind
+from jobd.wire import parse_task_id
+from pfs.accounts.store import Identity, KeyKind
 from pfs.errors import PfsError
 from pfs.perm import Subject
-from tests.jobd.simulation.disk import Dead, Disk, Door, Line, Logs, Workshop
-from tests.jobd.simulation.machines import Gone, Machine, Task
+from tests.jobd.simulation.clock import Leaps, Signal, sleep, until
+from tests.jobd.simulation.disk import CLUSTER, Dead, Disk, Door, Line, Logs, Workshop
+from tests.jobd.simulation.machines import Gone, Machine, Server, Task
 from tests.jobd.simulation.people import People
 from tests.jobd.simulation.story import TROUBLE_S, Story, draw
 from tests.jobd.simulation.watch import Watch
@@ -38,7 +40,7 @@ from tests.jobd.simulation.watch import Watch
 EPOCH_NS = 1_700_000_000 * 1_000_000_000
 PEACE_S, ANSWER_S = 300.0, 120.0
 # how long a machine that may connect takes for it, and how long the last job
-BACK_S, QUIET_S = 5.0, 30.0
+BACK_S, QUIET_S = 5.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,20 @@ class Outcome:
 
     Attributes:
         problem: what must not be; None where all was well.
-        trace: what happened, line by line.
+        happened: when, and what, word by word.
         jobs: all jobs, as they ended.
     """
 
     seed: int
     story: Story
     problem: str | None
-    trace: tuple[str, ...]
+    happened: tuple[tuple[float, tuple[object, ...]], ...]
     jobs: tuple[Job, ...]
+
+    @property
+    def trace(self) -> list[str]:
+        """What happened, line by line."""
+        return [f"{time_s:9.3f} {' '.join(map(str, words))}" for time_s, words in self.happened]
 
 
 class LiveServer:
@@ -65,7 +72,7 @@ class LiveServer:
         self._world = world
         self.line = line
         self.nursery = nursery
-        self.killed = trio.Event()
+        self.killed = Signal()
         door = Door(world.disk, line, world.dice, self.die)
         workshop = Workshop(world.dice, line)
         logs = Logs(world.offsets, line, world.dice)
@@ -77,9 +84,9 @@ class LiveServer:
             place=Place("dc1"),
             clock=world.now_ns,
         )
-        datacenter = Datacenter("dc1", "root", "cluster", "clabc")
+        datacenter = Datacenter("dc1", "root")
         self._sessions = NodeSessions(self.engine, datacenter, world.now_ns)
-        self._waiting: set[trio.Event] = set()
+        self._waiting: set[Signal] = set()
 
     def die(self) -> None:
         """Be killed, now: nothing that any of its tasks does later reaches anything."""
@@ -98,7 +105,7 @@ class LiveServer:
         """Have something done by the server; raises `Gone` where it dies meanwhile."""
         if self.line.dead:
             raise Gone
-        done = trio.Event()
+        done = Signal()
         outcome: list[tuple[Any, PfsError | None]] = []
         self._waiting.add(done)
 
@@ -119,6 +126,11 @@ class LiveServer:
             raise error
         return value
 
+    def knows(self, job_id: int) -> Life | None:
+        """Return how a job stands, by what this server knows."""
+        active = self.engine.ledger.get(job_id)
+        return None if active is None else active.job.life
+
     def conversation(self, channel: Callable[[], Any]) -> AbstractAsyncContextManager[Any]:
         """Talk with a node."""
         return self._sessions.conversation(Identity(KeyKind.NODE, subject("root")), channel)
@@ -132,20 +144,24 @@ class World:
         self.trouble = not story.peaceful
         self.doom: int | None = None
         self.server: LiveServer | None = None
-        self.trace: list[tuple[float, str]] = []
+        self.trace: list[tuple[float, tuple[object, ...]]] = []
         self.offsets: dict[tuple[int, int, int], int] = {}
-        self.watch = Watch(self)
+        self.decided_at_ns: int | None = None
         self.disk: Disk = Disk(self._committed)
+        self.watch = Watch(self)
         self.story = story
         self.people = People(self, story.deeds)
-        self.server_up = trio.Event()
+        self.server_up = Signal()
         self._scope = trio.CancelScope()
         self.problem: str | None = None
         for number, (gpus, places) in enumerate(story.machines):
             machine = Machine(self, f"n{number}", gpus, places)
             row = NodeRow(
                 id=f"cm{number}",
+                entry_id=f"cm{number}",
                 name=machine.name,
+                cluster_id=CLUSTER.id,
+                instance=machine.name,
                 attrs=machine.attrs,
                 runtimes=["docker", "sandbox"],
                 gpus=[{"uuid": u, "index": i, "model": m, "memory_bytes": 1 << 33} for i, (u, m) in enumerate(gpus)],
@@ -173,9 +189,9 @@ class World:
         """Return an account."""
         return subject(name)
 
-    def note(self, text: str) -> None:
-        """Note what happens."""
-        self.trace.append((trio.current_time(), text))
+    def note(self, *words: object) -> None:
+        """Note what happens; it is put into words when somebody wants to read it."""
+        self.trace.append((trio.current_time(), words))
 
     def fail(self, text: str) -> None:
         """Something must not be: the end of the world."""
@@ -186,16 +202,25 @@ class World:
 
     def began(self, machine: Machine, task: Task) -> None:
         """A task is being started."""
-        self.note(f"{machine.name} starts {task.id} {' '.join(task.assignment.gpus)}")
+        self.note(machine.name, "starts", task.id, *task.assignment.gpus)
         self.watch.began(machine, task)
+
+    def asked(self, server: Server, task_id: str) -> None:
+        """A server asks for the start of a task."""
+        job_id, attempt, _, _ = parse_task_id(task_id)
+        self.watch.rules.asked(task_id, attempt, server.knows(job_id))
+
+    def welcomed(self, machine: Machine) -> None:
+        """A machine did what it was told when it came."""
+        self.watch.welcomed(machine)
 
     def over(self, task: Task) -> None:
         """A task is over."""
-        self.note(f"{task.machine.name}: {task.id} is over: {task.code} {task.reason}")
+        self.note(task.id, "is over on", task.machine.name, task.code, task.reason)
 
     def _committed(self, before: Any, events: Any, after: Any) -> None:
         for event in events:
-            self.note(f"job {after.id} {after.life.state}: {event}")
+            self.note("job", after.id, after.life.state, event)
         self.watch.committed(before, events, after)
 
     async def live(self) -> None:
@@ -209,7 +234,7 @@ class World:
                     await self.people.act()
                 if patience.cancelled_caught:
                     self.fail("a question was never answered")
-                await trio.sleep_until(TROUBLE_S)
+                await until(TROUBLE_S)
                 await self._make_peace()
                 await self._see_the_end()
                 nursery.cancel_scope.cancel()
@@ -228,12 +253,13 @@ class World:
             except* Dead:
                 pass
             self.note("the server was killed")
+            self.watch.rules.server_died()
             self.server = None
             if self.server_up.is_set():
-                self.server_up = trio.Event()
+                self.server_up = Signal()
             for machine in self.machines:
                 machine.lose_connection(0.0)
-            await trio.sleep(self.dice.random() * (5.0 if self.trouble else 0.1))
+            await sleep(self.dice.random() * (5.0 if self.trouble else 0.1))
 
     async def ask(self, work: Callable[[Engine], Awaitable[Any]]) -> Any:
         """Have the server do something, however often it dies meanwhile."""
@@ -244,7 +270,7 @@ class World:
             try:
                 return await server.call(partial(work, server.engine))
             except Gone:
-                await trio.sleep(0.5)
+                await sleep(0.5)
 
     async def _make_peace(self) -> None:
         self.trouble, self.doom = False, None
@@ -255,7 +281,7 @@ class World:
 
     async def _see_the_end(self) -> None:
         await self._await_ends(PEACE_S)
-        await trio.sleep_until(max(machine.away_until for machine in self.machines) + BACK_S)
+        await until(max(machine.away_until for machine in self.machines) + BACK_S)
         # whatever was given to jobs is there again: one that needs all of it runs at once
         groups = [
             {"count": 1, "command": "work", "nodes": [machine.name], "resources": {"gpu": len(machine.gpus)}}
@@ -265,7 +291,7 @@ class World:
         await self._await_ends(QUIET_S)
         if last is None or self.disk.jobs[last].life.state is not State.SUCCEEDED:
             self.fail(f"the last job: {last and self.disk.jobs[last].life}")
-        await trio.sleep(BACK_S)
+        await sleep(BACK_S)
         for machine in self.machines:
             if machine.tasks:
                 self.fail(f"{machine.name} keeps {list(machine.tasks)}")
@@ -274,9 +300,9 @@ class World:
                 self.fail(f"job {job.id} has no exit code")
 
     async def _await_ends(self, most_s: float) -> None:
-        with trio.move_on_after(most_s):
-            while self.watch.unfinished:
-                await self.disk.changed.wait()
+        at = trio.current_time() + most_s
+        while self.watch.unfinished and trio.current_time() < at:
+            await until(at, self.disk.changed)
         if self.watch.unfinished:
             left = [job for job in self.disk.jobs.values() if not job.life.state.over]
             self.fail(f"never over: { ({job.id: await self._why(job) for job in left}) }")
@@ -317,15 +343,14 @@ def simulate(seed: int, deeds: int | None = None, *, told: Callable[[int], Story
         listener = Listener(world.fail)
         logging.getLogger("jobd").addHandler(listener)
         try:
-            trio.run(world.live, clock=MockClock(autojump_threshold=0))
+            trio.run(world.live, clock=Leaps(partial(world.fail, "time stands still: something goes on for ever")))
         except BaseExceptionGroup as errors:
             if errors.subgroup((KeyboardInterrupt, SystemExit)):
                 raise
             problem = f"the server has a defect: {_innermost(errors)!r}"
         finally:
             logging.getLogger("jobd").removeHandler(listener)
-    trace = tuple(f"{time_s:9.3f} {text}" for time_s, text in world.trace)
-    return Outcome(seed, story, world.problem or problem, trace, tuple(world.disk.jobs.values()))
+    return Outcome(seed, story, world.problem or problem, tuple(world.trace), tuple(world.disk.jobs.values()))
 
 
 @contextmanager
@@ -334,8 +359,13 @@ def _deterministic() -> Iterator[None]:
     with (
         patch.object(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
         patch.object(submitting, "parse_spec", _parse_once),
+        patch.object(trio, "sleep", sleep),
     ):
-        yield
+        gc.disable()  # a world is small; it is cleared away as a whole, rather than be searched again and again
+        try:
+            yield
+        finally:
+            gc.enable()
 
 
 _parse_once = cache(parse_spec)

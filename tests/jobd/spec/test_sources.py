@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from jobd.spec.model import Git
 from jobd.spec.sources import git, image, mounts, src
-from jobd.spec.text import Mapping, Scalar, Sequence
+from jobd.spec.spec import parse_spec
+from jobd.spec.text import Mapping, Scalar, Sequence, SpecError
 from jobd.spec.values import Report
 
 
@@ -175,3 +176,25 @@ def test_mounts_are_refused_or_name_a_folder_and_another_place_once(texts: list[
     targets = [mount.target for mount in read or ()]
     assert report.problems or len(set(targets)) == len(texts)
     assert all(target.startswith("/") and not target.endswith("/") and ".." not in target for target in targets)
+
+
+@pytest.mark.parametrize(("text", "name"), [("corp", "corp"), ("'2'", "2"), ("Corp-1.x_y", "Corp-1.x_y"), ("''", None)])
+def test_a_registry_is_the_name_of_a_secret(text: str, name: str | None) -> None:
+    assert parse_spec(f"command: x\nimage: x\nregistry: {text}\n".encode(), "a").registry == name
+
+
+@pytest.mark.parametrize("text", [".x", "a/b", "'a b'", "[a]", "x" * 64, "-x"])
+def test_no_other_text_is_one(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^line 2, column 11: .*secret"):
+        parse_spec(f"command: x\nregistry: {text}\n".encode(), "a")
+
+
+@pytest.mark.parametrize(("text", "names"), [("wandb", ("wandb",)), ("[b, a, b]", ("b", "a"))])
+def test_secrets_are_named_in_a_list_or_alone(text: str, names: tuple[str, ...]) -> None:
+    assert parse_spec(f"command: x\nsecrets: {text}\n".encode(), "a").secrets == names
+
+
+@pytest.mark.parametrize("text", ["[]", "{a: b}", "[../x]", "[[a]]", str([f"s{n}" for n in range(17)])])
+def test_what_names_no_secret_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^line 2, column 1.: .*secret"):
+        parse_spec(f"command: x\nsecrets: {text}\n".encode(), "a")

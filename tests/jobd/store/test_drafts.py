@@ -21,9 +21,9 @@ def test_a_text_is_kept_under_its_name_and_replaced_by_the_next(store, run):
     async def main():
         await store.save_draft(row())
         await store.save_draft(row(content=b"longer text", born_ns=5))
-        kept = await store.draft("ann", "a.yaml")
+        kept = await store.standing("ann", "a.yaml")
         assert (kept.content, kept.born_ns, kept.submitted) == (b"longer text", 5, False)
-        assert await store.draft("bob", "a.yaml") is None
+        assert await store.standing("bob", "a.yaml") is None
         assert await store.drafts("ann", 0) == [ListedDraft("ann", "a.yaml", 11, False, 5, 2)]
 
     run(main)
@@ -35,7 +35,7 @@ def test_what_is_kept_is_what_it_was_when_it_was_given(store, run):
         waiting = store.save_draft(text)
         await waiting
         text.content = b"written to meanwhile"
-        assert (await store.draft("ann", "a.yaml")).content == b"text"
+        assert (await store.standing("ann", "a.yaml")).content == b"text"
 
     run(main)
 
@@ -46,10 +46,10 @@ def test_a_text_takes_the_place_of_the_one_under_its_new_name(store, run):
         await store.save_draft(row("b.yaml", b"b"))
         await store.rename_draft("ann", "a.yaml", "b.yaml")
         assert [text.name for text in await store.drafts("ann", 0)] == ["b.yaml"]
-        assert (await store.draft("ann", "b.yaml")).content == b"a"
+        assert (await store.standing("ann", "b.yaml")).content == b"a"
         await store.set_error("ann", "b.yaml", "wrong", 1)
         await store.delete_draft("ann", "b.yaml")
-        assert (await store.draft("ann", "b.yaml"), await store.errors("ann")) == (None, {})
+        assert (await store.standing("ann", "b.yaml"), await store.errors("ann")) == (None, {})
 
     run(main)
 

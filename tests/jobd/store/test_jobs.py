@@ -54,8 +54,8 @@ def test_a_job_is_kept_with_what_was_written_and_what_happened(store, run):
         assert await store.active() == [job]
         assert await store.spec_text(1) == b"the text"
         assert await store.history(1) == begun()
-        assert await store.named("ann", "a") == 1
-        assert (await store.draft("ann", "a.yaml")).submitted
+        assert await store.standing("ann", "a") == 1
+        assert (await store.standing("ann", "a.yaml")).submitted
         await end(store, job, 5)
         over = await store.job(1)
         assert (over.life.state, over.life.ended_at_ns) == (State.CANCELLED, 5)
@@ -70,7 +70,7 @@ def test_the_same_key_of_the_same_user_is_the_same_job(store, run):
     async def main():
         jobs, _ = await add(store, spec=ARRAY, key="k", tasks=(0, 1))
         assert await add(store, name="b", key="k") == (jobs, False)
-        assert await store.named("ann", "b") is None
+        assert await store.standing("ann", "b") is None
         assert (await add(store, user="bob", key="k"))[1]
         assert (await add(store, key="l"))[1]
 
@@ -107,7 +107,7 @@ def test_a_listing_shows_what_is_active_and_what_ended_of_late(store, run):
         await end(store, jobs[3], now - 13 * DAY_NS)
         assert [job.id for job in await store.listed("ann", now)] == [5, 4, 3, 1]
         assert [job.id for job in await store.listed(None, now)] == [theirs.id, 5, 4, 3, 1]
-        assert (await store.listed("ann", now))[1] == Listed(4, "ann", 4, now - 13 * DAY_NS)
+        assert (await store.listed("ann", now))[1] == Listed(4, "ann", 4, now - 13 * DAY_NS, over=True)
         assert await store.names("ann", [1, 4, 6]) == {"n0": 1, "n3": 4}
         assert await store.names("ann", range(2000)) == {f"n{n}": n + 1 for n in range(5)}
         assert [job.id for job in await store.newest_ended(5)] == [4, 2]
@@ -215,7 +215,7 @@ def test_no_question_of_every_day_looks_at_all_jobs(store, run):
         await store.listed_tasks(job.id)
         await store.task_states(job.id)
         await store.names("ann", [job.id])
-        await store.named("ann", "a")
+        await store.standing("ann", "a")
         await store.drafts("ann", 1)
         await store.history(job.id)
         await store.spec_text(job.id)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobd.store.logfiles import DAEMON, PREPARE, LogFiles
+from jobd.store.logfiles import DAEMON, PREPARE, LogFiles, Note
 from jobd.store.logindex import RECORD_BYTES
 
 TIME_NS = 1_700_000_000_000_000_000
@@ -27,7 +27,7 @@ def output(worker: int, attempt: int, *parts: bytes) -> Op:
 
 
 def note(source: int, text: str, attempt: int = 1) -> Op:
-    return lambda files: files.add_note(source, text, TIME_NS, attempt)
+    return lambda files: files.add_notes([Note(source, text, TIME_NS, attempt)])
 
 
 def opened(directory: Path, cap: int = CAP) -> LogFiles:

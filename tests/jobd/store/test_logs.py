@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from jobd.store.logs import DAEMON, PREPARE, LogStore
+from jobd.store.logs import DAEMON, PREPARE, SHORT_BYTES_MAX, LogStore, Note
 from pfs.errors import Kind, PfsError
 
 TIME_NS = 1_700_000_000_000_000_000
@@ -85,7 +85,7 @@ def test_the_output_of_preparing_has_a_file_of_its_own(tmp_path: Path, run: Run)
     async def main() -> None:
         store = LogStore(str(tmp_path))
         await add(store, b"Cloning\n", worker=PREPARE)
-        await store.note(1, PREPARE, "Copied", TIME_NS, 1)
+        await store.notes(1, [Note(PREPARE, "Copied", TIME_NS, 1)])
         for each in (store, LogStore(str(tmp_path))):
             assert await whole(each, PREPARE) == b"Cloning\n"
             assert [line.split(b"] ", 1)[1] for line in (await whole(each)).splitlines()] == [
@@ -115,8 +115,8 @@ def test_a_line_of_the_service_stands_in_a_log_once_for_each_attempt_also_after_
         for _ in range(2):
             store = LogStore(str(tmp_path))
             for attempt in (1, 2):
-                await store.note(1, DAEMON, "Pit daemon started", TIME_NS, attempt)
-                await store.note(1, DAEMON, "Pit daemon started", TIME_NS + 5_000_000_000, attempt)
+                await store.notes(1, [Note(DAEMON, "Pit daemon started", TIME_NS, attempt)])
+                await store.notes(1, [Note(DAEMON, "Pit daemon started", TIME_NS + 5_000_000_000, attempt)])
         assert (await whole(store)).count(b"Pit daemon started") == 2
 
     run(main)
@@ -126,7 +126,7 @@ def test_a_line_of_the_service_never_continues_what_a_process_left_unended(tmp_p
     async def main() -> None:
         store = LogStore(str(tmp_path))
         await add(store, b"abc")
-        await store.note(1, 0, "Worker 0 ended with exit code 0", TIME_NS, 1)
+        await store.notes(1, [Note(0, "Worker 0 ended with exit code 0", TIME_NS, 1)])
         text = await whole(store)
         assert [PREFIX.sub(b"", line) for line in text.splitlines()] == [b"abc", b"Worker 0 ended with exit code 0"]
         assert await whole(LogStore(str(tmp_path))) == text
@@ -145,7 +145,7 @@ def test_beyond_the_cap_all_is_taken_and_dropped_and_that_is_said_once(tmp_path:
         assert await add(store, b"z\n", offset=1106) == 1108
         assert await add(store, b"other\n", worker=1) == 6
         assert await add(store, b"again\n", attempt=2) == 6
-        await store.note(1, DAEMON, "Stopped", TIME_NS, 1)
+        await store.notes(1, [Note(DAEMON, "Stopped", TIME_NS, 1)])
         assert await whole(store, 0) == b"x" * 899 + b"\nkept\n"
         assert await whole(store, 1) == b""
         lines = [line.split(b"] ", 1)[1] for line in (await whole(store)).splitlines()]
@@ -227,7 +227,7 @@ def test_who_waits_for_a_process_is_not_woken_by_another(tmp_path: Path, run: Ru
             nursery.start_soon(log.more, 0, 0)
             await trio.testing.wait_all_tasks_blocked()
             await add(store, b"a\n", worker=1)
-            await store.note(1, 0, "Worker 0 started", TIME_NS, 1)
+            await store.notes(1, [Note(0, "Worker 0 started", TIME_NS, 1)])
             with trio.move_on_after(0):
                 await trio.testing.wait_all_tasks_blocked()
             assert nursery.child_tasks
@@ -255,7 +255,7 @@ def test_what_comes_after_the_end_counts_as_taken_and_is_not_kept(tmp_path: Path
         before = await whole(store)
         for each in (store, LogStore(str(tmp_path))):
             assert await add(each, b"b\n", offset=2) == 4
-            await each.note(1, DAEMON, "late", TIME_NS, 1)
+            await each.notes(1, [Note(DAEMON, "late", TIME_NS, 1)])
             await each.end(1)
             assert await whole(each) == before
             assert await whole(each, 0) == b"a\n"
@@ -304,5 +304,43 @@ def test_a_log_that_was_removed_is_not_found(tmp_path: Path, run: Run) -> None:
         with pytest.raises(PfsError) as caught:
             await store.read(log, None, 0, 10)
         assert caught.value.kind is Kind.NOT_FOUND
+
+    run(main)
+
+
+def test_lines_of_one_moment_are_written_together_each_once(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        store = LogStore(str(tmp_path))
+        lines = [Note(DAEMON, "It failed", TIME_NS, 1), Note(0, "Worker 0 ended", TIME_NS, 1)]
+        await store.notes(1, [*lines, lines[0]])
+        await LogStore(str(tmp_path)).notes(1, [*lines, Note(DAEMON, "It failed", TIME_NS, 2)])
+        text = (await whole(LogStore(str(tmp_path)))).decode()
+        assert [line.split("] ", 1)[1] for line in text.splitlines()] == [
+            "[daemon] It failed",
+            "[worker 0] Worker 0 ended",
+            "[daemon] It failed",
+        ]
+
+    run(main)
+
+
+def test_what_is_short_is_done_at_once_where_it_may_be_and_what_waits_for_the_disk_is_not(
+    tmp_path: Path, run: Run
+) -> None:
+    async def main() -> None:
+        done: list[int] = []
+
+        async def at_once(work: Callable[[], None]) -> None:
+            done.append(1)
+            work()
+
+        store = LogStore(str(tmp_path), at_once)
+        await store.notes(1, [Note(DAEMON, "Pit daemon started", TIME_NS, 1)])
+        await add(store, b"abc\n")
+        short = len(done)
+        await add(store, b"x" * SHORT_BYTES_MAX + b"\n", offset=4)
+        await store.end(1)
+        assert short == len(done) == 3
+        assert await whole(LogStore(str(tmp_path)), 0) == b"abc\n" + b"x" * SHORT_BYTES_MAX + b"\n"
 
     run(main)

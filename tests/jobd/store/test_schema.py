@@ -1,23 +1,33 @@
 """The migrations: what they make, and that a database of a former version comes along."""
 
 import json
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from sqlalchemy import inspect, text
 
+from jobd.identity import FIRST_CLUSTER, Cluster
 from jobd.job import Job
 from jobd.life.life import State, fold
 from jobd.store.db import JobStore
-from jobd.store.schema import metadata, upgrade
-from pfs.accounts import Accounts, KeyKind
+from jobd.store.schema import MIGRATIONS, metadata, upgrade
+from pfs.accounts.store import Accounts
 from pfs.errors import PfsError
+from pfs.keys import fingerprint, make_key
+from pfs.names import FIRST_GID
+from pfs.quota import Limits
 from pfs.sql import Database, make_engine
 
+KEY = make_key("http://x", "s")
 OLD_SPEC = {
     "name": "a",
     "title": "A title",
@@ -58,14 +68,22 @@ def url(tmp_path):
     return f"sqlite:///{tmp_path}/x.sqlite"
 
 
-def make_old(url: str, *states: str) -> str:
-    """Make a database of the version before, with a job in each of the states; return a key of its account."""
+def migrate(url: str, revision: str) -> None:
+    """Bring a database to some version."""
     config = Config()
     config.set_main_option("script_location", str(files("jobd.store") / "migrations"))
     engine = make_engine(url)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def make_old(url: str, *states: str) -> str:
+    """Make a database of the version before, with a job in each of the states; return a key of its account."""
+    migrate(url, "0002")
+    engine = make_engine(url)
+    with engine.begin() as connection:
         for number, state in enumerate(states, start=1):
             life = OLD_LIFE | {"state": state, "ended_at_ns": 9 if state == "FAILED" else None}
             insert(
@@ -80,6 +98,7 @@ def make_old(url: str, *states: str) -> str:
                 insert(connection, "jobevent", row)
             insert(connection, "jobname", {"user": "ann", "name": f"n{number}", "job_id": number})
         insert(connection, "user", {"name": "ann", "admin": True, "created_at_ns": 1})
+        insert(connection, "key", {"fingerprint": fingerprint(KEY), "kind": "user", "user": "ann", "created_at_ns": 1})
         insert(connection, "quota", {"user": "ann", "size_bytes": 7, "files": None})
         insert(connection, "setting", {"name": "datacenter", "value": "dc1"})
         insert(
@@ -95,10 +114,7 @@ def make_old(url: str, *states: str) -> str:
             | {"born_ns": 1, "mtime_ns": 3},
         )
     engine.dispose()
-    database = Database(url)
-    key = Accounts(database, numbered=True).make_key_now(KeyKind.USER, "ann", "http://x")
-    database.close()
-    return key
+    return KEY
 
 
 def insert(connection, table: str, row: dict[str, object]) -> None:
@@ -118,6 +134,30 @@ def test_the_migrations_make_just_the_tables_of_the_program(url):
     assert indices["ix_job_task"]["unique"]
     assert {name for name, index in indices.items() if index.get("dialect_options")} == set(indices)
     engine.dispose()
+
+
+def test_a_file_of_a_step_is_named_after_its_version_and_the_newest_is_the_last():
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    named = {Path(step.path).name.partition("_")[0]: step.revision for step in scripts.walk_revisions()}
+    assert all(name == version for name, version in named.items())
+    assert scripts.get_current_head() == max(named)
+
+
+def test_what_a_database_that_is_up_to_date_needs_is_not_loaded(url):
+    upgrade(url)
+    program = f"import sys; from jobd.store.schema import upgrade; upgrade({url!r}); print('alembic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n"
+
+
+def test_a_database_of_a_newer_program_is_refused(url):
+    upgrade(url)
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(CommandError, match="9999"):
+        upgrade(url)
 
 
 def test_accounts_nodes_and_jobs_that_are_over_come_along(url, run):
@@ -140,10 +180,32 @@ def test_accounts_nodes_and_jobs_that_are_over_come_along(url, run):
         assert (job.life.state, job.life.exit_code, job.life.nodes) == (State.FAILED, 3, ("cmn0",))
         assert fold(await store.history(2)) == job.life
         assert await store.spec_text(2) == b"the text"
-        assert await store.named("ann", "n2") == 2
+        assert await store.standing("ann", "n2") == 2
         assert [each.id for each in await store.listed("ann", 9)] == [2, 1]
 
     run(main)
+    database.close()
+
+
+def test_nodes_become_first_instances_in_one_cluster_that_nobody_is_yet(url):
+    make_old(url, "FAILED")
+    migrate(url, "0003")
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        insert(connection, "setting", {"name": "cluster_id", "value": "clabc"})
+        insert(connection, "membership", {"group": "research", "user": "ann"})
+        insert(connection, "reservation", {"node_id": "cmn0", "gpu": "", "group": "research"})
+    engine.dispose()
+    upgrade(url)
+    database = Database(url)
+    store = JobStore(database)
+    assert store.clusters_now() == [Cluster("clabc", "", FIRST_CLUSTER, is_default=True)]
+    [node] = store.nodes_now()
+    assert (node.entry_id, node.cluster_id, node.owner, node.instance) == ("cmn0", "clabc", "", "")
+    assert (node.attrs, node.boot_id, node.seen_at_ns) == ({"cpuCount": 4}, "b", 2)
+    assert store.policy_now().node_groups == {"cmn0": {"research"}}
+    assert Accounts(database, numbered=True).numbers_now() == [("research", FIRST_GID + 1)]
+    assert store.setting_now("cluster_id") is None
     database.close()
 
 
@@ -157,3 +219,15 @@ def test_jobs_that_are_not_over_have_to_end_under_the_version_that_started_them(
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "0002"
         assert connection.execute(text("SELECT COUNT(spec_text) FROM job")).scalar_one() == 2
     engine.dispose()
+
+
+def test_what_a_home_might_hold_its_owner_may_hold(url):
+    make_old(url, "FAILED")
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE quota SET size_bytes = 10, files = NULL"))
+    engine.dispose()
+    upgrade(url)
+    database = Database(url)
+    assert Accounts(database, numbered=False).limits_now("ann") == Limits(10, None)
+    database.close()

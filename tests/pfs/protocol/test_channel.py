@@ -273,7 +273,7 @@ def test_a_defect_is_told_and_logged_and_the_channel_lives(
 
     async def main() -> None:
         async with talk(broken) as ends:
-            with pytest.raises(PfsError, match="its log has more") as caught:
+            with pytest.raises(PfsError, match="a defect of the server; tell its administrator the number") as caught:
                 await ends.channel.ask("read", {})
             assert caught.value.kind is Kind.INTERNAL
             assert "reason" not in str(caught.value)

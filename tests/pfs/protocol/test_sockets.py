@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import stat
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import trio
 import trio.testing
 import trustme
 
+from pfs.certificates import Issued, issue_server, make_authority
 from pfs.errors import Kind, PfsError
 from pfs.protocol.sockets import GRACE_S, WRITE_PIECE_BYTES, WRITE_TIMEOUT_S, Deadlines, Tls, listening, tls_context
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
+NOW_NS = time.time_ns()
+AUTHORITY = make_authority("pfs authority of dc1", NOW_NS)
 
 
 class Reader:
@@ -217,3 +221,80 @@ def test_only_http_1_is_offered_by_tls(run: Run, tmp_path: Path) -> None:
             await trio.aclose_forcefully(client)
 
     run(main)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Tls:
+    """A server's certificate and key in one file, which the test replaces."""
+    made = str(tmp_path / "server.pem")
+    write(made, issue_server(AUTHORITY, ["localhost"], NOW_NS))
+    return Tls(made, made)
+
+
+def write(path: str, issued: Issued) -> None:
+    with open(f"{path}.new", "wb") as file:
+        file.write(issued.certificate + issued.key)
+    os.replace(f"{path}.new", path)
+
+
+def agree(server: ssl.SSLContext, versions: ssl.TLSVersion | None = None, ciphers: str = "") -> ssl.SSLObject:
+    """Let a client in memory talk with the server; return its side."""
+    context = ssl.create_default_context(cadata=AUTHORITY.certificate.decode())
+    if versions is not None:
+        context.minimum_version = context.maximum_version = versions
+    if ciphers:
+        context.set_ciphers(ciphers)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = context.wrap_bio(down, up, server_hostname="localhost")
+    far = server.wrap_bio(up, down, server_side=True)
+    for _ in range(4):
+        for side in (near, far):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    return near
+
+
+def serial(server: ssl.SSLContext) -> object:
+    return (agree(server).getpeercert() or {})["serialNumber"]
+
+
+def test_a_certificate_that_was_renewed_is_shown_to_who_comes_next(files: Tls) -> None:
+    server = tls_context(files)
+    before = serial(server)
+    assert serial(server) == before
+    write(files.certfile, issue_server(AUTHORITY, ["localhost"], NOW_NS))
+    assert serial(server) not in (before, None)
+
+
+def test_a_renewal_that_fails_leaves_the_certificate_of_before(files: Tls) -> None:
+    server = tls_context(files)
+    before = serial(server)
+    for broken in (b"nonsense", issue_server(AUTHORITY, ["localhost"], NOW_NS).certificate):
+        Path(files.certfile).write_bytes(broken)
+        assert serial(server) == before
+    Path(files.certfile).unlink()
+    assert serial(server) == before
+    write(files.certfile, issue_server(AUTHORITY, ["localhost"], NOW_NS))
+    assert serial(server) != before
+
+
+@pytest.mark.parametrize(
+    ("versions", "ciphers", "agreed"),
+    [
+        (None, "", "TLSv1.3"),
+        (ssl.TLSVersion.TLSv1_2, "", "TLSv1.2"),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-CHACHA20-POLY1305", "TLSv1.2"),
+        (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA", ""),
+        (ssl.TLSVersion.TLSv1_2, "AES128-GCM-SHA256", ""),
+    ],
+)
+def test_only_what_is_authenticated_as_a_whole_is_spoken(
+    files: Tls, versions: ssl.TLSVersion | None, ciphers: str, agreed: str
+) -> None:
+    server = tls_context(files)
+    assert server.minimum_version is ssl.TLSVersion.TLSv1_2
+    if agreed:
+        assert agree(server, versions, ciphers).version() == agreed
+    else:
+        with pytest.raises(ssl.SSLError, match=r"(?i)shared.cipher"):
+            agree(server, versions, ciphers)

@@ -66,8 +66,8 @@ def test_a_ping_is_answered(run: Run) -> None:
 
 
 def test_the_server_asks_and_takes_long_silence_for_death(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "PING_EVERY_S", 0.01)
-    monkeypatch.setattr(websocket, "SILENCE_MAX_S", 0.05)
+    monkeypatch.setattr(websocket, "PING_EVERY_S", 0.02)
+    monkeypatch.setattr(websocket, "SILENCE_MAX_S", 0.5)
 
     async def main() -> None:
         async with pair() as (near, _):

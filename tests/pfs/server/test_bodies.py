@@ -5,9 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import trio
+import trio.testing
+from starlette.requests import Request
+from starlette.types import Message
 
+from pfs.errors import Kind, PfsError
 from pfs.server import bodies
-from pfs.server.bodies import WHOLE_BYTES_MAX
+from pfs.server.bodies import BODY_SILENCE_S, WHOLE_BYTES_MAX
 from tests.pfs.served import request, told, web
 from tests.pfs.world import World
 
@@ -44,7 +48,10 @@ def test_a_file_is_given_whole(run: Run, world: World) -> None:
             assert response.headers["content-type"] == "application/octet-stream"
             assert response.headers["content-length"] == str(len(data))
             assert response.headers["accept-ranges"] == "bytes"
-            assert response.headers["x-content-type-options"] == "nosniff"
+            for answer in (response, await site.ask("GET", "home/ann"), await site.ask("GET", "home/nobody/x")):
+                assert answer.headers["x-content-type-options"] == "nosniff"
+                assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+            assert response.headers["content-disposition"] == "attachment"
 
     run(main)
 
@@ -250,6 +257,41 @@ def test_an_upload_that_falls_silent_is_given_up(
     run(main)
     assert os.listdir(world.path / "home/ann") == []
     assert world.drops.texts == {}
+
+
+def come(pieces: list[tuple[float, int]], bytes_max: int = 10**9) -> tuple[int, Kind | None]:
+    """How much of a body is taken whose pieces come so many seconds after one another, and what is said of it."""
+    left = iter([*pieces, (0, 0)])
+
+    async def receive() -> Message:
+        after_s, size = next(left)
+        await trio.sleep(after_s)
+        return {"type": "http.request", "body": bytes(size), "more_body": size > 0}
+
+    async def main() -> tuple[int, Kind | None]:
+        taken = 0
+        scope = {"type": "http", "method": "PUT", "path": "/", "headers": [], bodies.BYTES_MAX: bytes_max}
+        try:
+            async for chunk in bodies.body_of(Request(scope, receive)):
+                taken += len(chunk)
+                await trio.sleep(60)  # how long we take is not theirs
+        except PfsError as error:
+            return taken, error.kind
+        return taken, None
+
+    return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_body_may_be_slow_but_neither_silent_nor_drip() -> None:
+    assert come([(20, 100_000)] * 9) == (900_000, None)
+    assert come([(20, 100_000), (BODY_SILENCE_S + 1, 100_000)]) == (100_000, Kind.TIMED_OUT)
+    assert come([(10, 10)] * 9) == (30, Kind.TIMED_OUT)
+    assert come([(2 * BODY_SILENCE_S, 1)]) == (0, Kind.TIMED_OUT)
+
+
+def test_a_body_of_no_told_length_is_counted() -> None:
+    assert come([(0, 100)] * 9, bytes_max=900) == (900, None)
+    assert come([(0, 100)] * 9, bytes_max=899) == (800, Kind.TOO_LARGE)
 
 
 def test_an_answer_before_the_body_has_come_says_that_the_connection_ends(run: Run, world: World) -> None:

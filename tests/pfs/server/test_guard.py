@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pfs.errors import Kind, PfsError
 from pfs.protocol import sockets
 from pfs.server import guard
+from pfs.server.calls import Inbox
+from pfs.server.crowd import Crowd
 from pfs.server.takeover import Taken, Taker, response_head
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -414,6 +416,95 @@ def test_an_idle_connection_ends_after_its_time(run: Run, monkeypatch: pytest.Mo
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [(b"", b""), (b"GET / HTTP/1.1\r\nHost: x\r\n", b"HTTP/1.1 408"), (get("/") + b"G", b"HTTP/1.1 200")],
+    ids=["nothing", "half a head", "half a second head"],
+)
+def test_a_head_that_does_not_come_ends_its_connection(
+    run: Run, monkeypatch: pytest.MonkeyPatch, said: bytes, answer: bytes
+) -> None:
+    async def main() -> None:
+        async with served(an_app()) as port, await connect(port) as stream, trio.open_nursery() as nursery:
+            await stream.send_all(said)
+            if said:
+                nursery.start_soon(drip, stream)
+            heard = await rest_of(stream)
+            assert heard.startswith(answer)
+            assert bool(heard) is bool(answer)
+            assert (b"408" in heard) is (said != b"")
+            nursery.cancel_scope.cancel()
+
+    async def drip(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"X")
+                await trio.sleep(0.01)
+
+    monkeypatch.setattr(guard, "HEAD_TIMEOUT_S", 0.1)
+    run(main)
+
+
+def test_who_rests_longest_makes_room_for_a_new_connection(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = trio.Event(), trio.Event()
+
+    async def wait(request: Request) -> Response:
+        begun.set()
+        await ended.wait()
+        return Response()
+
+    async def main() -> None:
+        async with (
+            served(an_app(Route("/wait", wait)), takers={"/take": whole}) as port,
+            contextlib.AsyncExitStack() as s,
+        ):
+            busy, idle, resting = [await s.enter_async_context(await connect(port)) for _ in range(3)]
+            await busy.send_all(get("/wait"))
+            await begun.wait()
+            await resting.send_all(get("/"))
+            assert (await resting.receive_some()).startswith(b"HTTP/1.1 200")
+            assert (await ask(port, "/")).endswith(b"hello")
+            assert await rest_of(idle) == b""
+            assert (await ask(port, "/")).endswith(b"hello")
+            ended.set()
+            assert (await busy.receive_some()).startswith(b"HTTP/1.1 200")
+
+    monkeypatch.setattr(guard, "Crowd", lambda most: Crowd(most, 3))
+    run(main)
+
+
+def test_where_all_are_busy_a_new_connection_is_turned_away_and_the_log_tells_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        begun = trio.Semaphore(0)
+
+        async def hold(taken: Taken) -> None:
+            if taken.request.target.endswith(b"proven"):
+                taken.guest.proves()
+            begun.release()
+            await taken.stream.receive_some(1)
+
+        async with served(an_app(), takers={"/hold": hold}) as port, contextlib.AsyncExitStack() as stack:
+            for path in ("/hold/proven", "/hold/proven", "/hold", "/hold"):
+                stream = await stack.enter_async_context(await connect(port))
+                await stream.send_all(get(path))
+                await begun.acquire()
+            for _ in range(2):
+                with contextlib.suppress(trio.BrokenResourceError):
+                    assert await ask(port, "/") == b""
+            await stream.aclose()
+            while True:
+                with contextlib.suppress(trio.BrokenResourceError):
+                    if (await ask(port, "/")).endswith(b"hello"):
+                        break
+
+    monkeypatch.setattr(guard, "Crowd", lambda most: Crowd(most, 2))
+    run(main)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("a connection from 127.0.0.1 was turned away")
+
+
 def test_idle_connections_do_not_hold_up_the_end(run: Run) -> None:
     async def main() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -520,7 +611,7 @@ def test_scopes_tell_the_local_user_on_the_unix_socket_only(run: Run, tmp_path: 
 
 def test_a_full_inbox_makes_the_sender_wait_until_it_is_ended(run: Run) -> None:
     async def main() -> None:
-        inbox = guard._Inbox(1, LAST)
+        inbox = Inbox(1, LAST)
         await inbox.put({"type": "first"})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(inbox.put, {"type": "dropped"})
@@ -535,7 +626,7 @@ def test_a_full_inbox_makes_the_sender_wait_until_it_is_ended(run: Run) -> None:
 
 def test_what_is_in_an_inbox_reaches_a_caller_that_is_cancelled(run: Run) -> None:
     async def main() -> None:
-        inbox = guard._Inbox(2, LAST)
+        inbox = Inbox(2, LAST)
         await inbox.put({"type": "first"})
         inbox.end()
         with trio.CancelScope() as scope:

@@ -13,7 +13,7 @@ import trio.testing
 from pfs.errors import Kind, PfsError
 from pfs.protocol.sockets import Deadlines
 from pfs.protocol.wire import RANGE_BYTES_MAX
-from pfs.server.line import BODY_SILENCE_S, KEEP_ALIVE_S, LOOP_PIECE_BYTES, PIECE_BYTES, GoneError, Line
+from pfs.server.line import BODY_RATE_MIN, BODY_SILENCE_S, KEEP_ALIVE_S, LOOP_PIECE_BYTES, PIECE_BYTES, GoneError, Line
 from pfs.server.takeover import Taken
 
 MEMORY_BYTES = 64 * 1024
@@ -245,7 +245,15 @@ def test_a_server_that_ends_waits_for_no_request() -> None:
     in_memory(act, request("PUT", 0, KEPT))
 
 
-def test_a_body_that_falls_silent_is_given_up() -> None:
+@pytest.mark.parametrize(
+    ("size", "waited_s"),
+    [
+        (100 * BODY_RATE_MIN, 3 * (BODY_SILENCE_S - 1) + BODY_SILENCE_S),  # nothing more comes
+        (10 * BODY_RATE_MIN, BODY_SILENCE_S + 10),  # it only drips
+    ],
+    ids=["silent", "drips"],
+)
+def test_a_body_that_falls_silent_or_drips_is_given_up(size: int, waited_s: float) -> None:
     async def act(line: Line, theirs: trio.abc.Stream, deadlines: Deadlines) -> None:
         async with trio.open_nursery() as nursery:
 
@@ -257,12 +265,12 @@ def test_a_body_that_falls_silent_is_given_up() -> None:
             nursery.start_soon(dribble)
             began = trio.current_time()
             with pytest.raises(PfsError) as caught:
-                await line.receive(10)
+                await line.receive(size)
             assert caught.value.kind is Kind.TIMED_OUT
-            assert trio.current_time() == began + 3 * (BODY_SILENCE_S - 1) + BODY_SILENCE_S
+            assert trio.current_time() == began + waited_s
             assert not line.kept
 
-    in_memory(act, request("PUT", 10, KEPT))
+    in_memory(act, request("PUT", size, KEPT))
 
 
 def test_an_answer_lets_the_rest_of_the_body_pass() -> None:

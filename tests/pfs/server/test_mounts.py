@@ -7,7 +7,7 @@ import pytest
 import trio
 from starlette.applications import Starlette
 
-from pfs.accounts import KeyKind
+from pfs.accounts.store import KeyKind
 from pfs.api import Changes, Name, OpenFlags, Standing
 from pfs.client import connection
 from pfs.client.filesystem import RemoteFileSystem, open_filesystem

@@ -3,23 +3,68 @@
 import itertools
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
+import trio.testing
 
 from pfs.api import Attr, NodeType, OpenFile, OpenFlags
+from pfs.client.filesystem import open_filesystem
 from pfs.errors import Kind
 from pfs.perm import Subject
 from pfs.protocol.wire import FILES_PATH
+from pfs.server import routes
 from pfs.server.routes import STATUS_OF_KIND
 from pfs.tree.virtual import File
-from tests.pfs.served import DEFECT, told, web
-from tests.pfs.world import World
+from tests.pfs.served import DEFECT, datacenter, told, web
+from tests.pfs.world import World, kind_of
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 
 
 # ---- who comes in
+
+
+def test_an_account_asks_for_so_much_at_once_and_no_more(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "ASKED_AT_ONCE_MAX", 2)
+    (world.path / "home/ann/x").touch()
+
+    async def main() -> None:
+        async with web(world) as site:
+            async with site.hear("job/log"), site.hear("job/log"):
+                assert told(await site.ask("GET", "home/ann/x")) == (429, "too-many")
+                other = {"authorization": "Bearer admin-token"}
+                assert (await site.ask("GET", "home/ann/x", headers=other)).status_code == 200
+            await world.log.until(opened=0)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert (await site.ask("GET", "home/ann/x")).status_code == 200
+
+    run(main)
+
+
+def test_an_account_has_so_many_channels_and_no_more(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "CHANNELS_MAX", 2)
+
+    async def main() -> None:
+        async with datacenter(world) as site:
+            url, opened = site.url, []
+            async with AsyncExitStack() as stack:
+                for token in ("ann-token", "ann-token", "admin-token"):
+                    opened.append(await stack.enter_async_context(open_filesystem(url, token)))
+                assert await kind_of(enter(url, "ann-token")) is Kind.UNREACHABLE  # it tries again later
+                assert [await kind_of(each.getattr("README.txt")) for each in opened] == [None] * 3
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert await kind_of(enter(url, "ann-token")) is None
+
+    async def enter(url: str, token: str) -> None:
+        async with open_filesystem(url, token) as filesystem:
+            await filesystem.getattr("README.txt")
+
+    run(main)
 
 
 STRANGERS = ["", "Bearer wrong", "Bearer", "ann-token", "Basic ann-token", "Bearer node-key"]
@@ -261,6 +306,7 @@ def test_a_defect_is_logged_and_told_without_its_reason(
     run: Run, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.root.nodes = {**world.root.nodes, "broken": Broken()}
+    numbers: list[str] = []
 
     async def main() -> None:
         async with web(world) as site:
@@ -268,10 +314,13 @@ def test_a_defect_is_logged_and_told_without_its_reason(
                 response = await site.ask("GET", "broken", **how)
                 assert told(response) == (500, "internal")
                 assert "reason" not in response.text
+                numbers.append(re.findall(r"the number ([0-9a-f]{12}), ", response.text)[0])
             assert (await site.ask("GET", "README.txt")).status_code == 200
 
     run(main)
-    assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.ERROR] == [True, True]
+    defects = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.exc_info is not None for record in defects] == [True, True]
+    assert all(number in record.getMessage() for number, record in zip(numbers, defects, strict=True))
 
 
 def test_an_error_names_its_path_whatever_its_bytes(run: Run, world: World) -> None:

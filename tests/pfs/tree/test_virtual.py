@@ -7,7 +7,7 @@ import pytest
 from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
-from pfs.tree.virtual import Directory, DomainDirectory, Link, Node, Text, virtual_id
+from pfs.tree.virtual import Directory, DomainDirectory, Link, Node, StaticDirectory, Text, virtual_id
 from tests.pfs.world import ADMIN, ANN, APPEND, BOB, CREATE, READ, TRUNCATE, WRITE, Control, World, kind_of
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -184,5 +184,27 @@ def test_the_door_of_a_domain_shows_what_one_may_do(run: Run, world: World, subj
 
     async def main() -> None:
         assert (await door.attr(subject)).mode == mode
+
+    run(main)
+
+
+def test_a_node_that_fails_is_listed_beside_the_others_and_one_that_is_gone_is_not(run: Run) -> None:
+    class Failing(Bare):
+        def __init__(self, error: Exception) -> None:
+            super().__init__()
+            self.error = error
+
+        async def attr(self, subject: Subject) -> Attr:
+            raise self.error
+
+    async def main() -> None:
+        text, _ = counting()
+        gone, broken = Failing(PfsError(Kind.NOT_FOUND, "gone")), Failing(RuntimeError("a defect"))
+        top = StaticDirectory("", {"a": gone, "b": broken, "c": text})
+        listed = await top.entries(ANN)
+        assert [(entry.name, entry.attr.type) for entry in listed] == [("b", NodeType.DIRECTORY), ("c", NodeType.FILE)]
+        assert listed[1].attr == await text.attr(ANN)
+        again = await top.entries(ANN)
+        assert again == listed
 
     run(main)

@@ -3,8 +3,8 @@
 import json
 from dataclasses import asdict
 
-from cli.mountoptions import Options, parse
-from cli.mountstatus import status_text, waiting_text
+from cli.mount.options import Options, parse
+from cli.mount.status import status_text, waiting_text
 from fuseclient.status import Blocks, Rate, Server, Status
 from pfs.errors import PfsError
 from tests.golden import Handler, Step

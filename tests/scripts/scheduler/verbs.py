@@ -1,12 +1,17 @@
 """A cluster and its queue.
 
     node NAME [offline] [docker] [sandbox] cpus=8 memory=16GiB processes=64 gpus=2:gtx1070,gtx1060@ml+nlp groups=ml
-         swarm=S address=A cpuCount=4
-    job NUMBER [REQUEST] [image] user=ann priority=50 cpus=2 memory=1GiB max=2h groups=ml array=7/2 nodes=n0+n1
-         require=cpuCount>=4+kind=big
+         swarm=S address=A cpuCount=4 closed=drained_by_ann trouble=docker:it_is_silent ill=0:it_is_lost+1:it_is_lost
+         mostcpus=2 mostmemory=4GiB mostshm=1GiB
+         cluster=ID owner=ann images=python+team/* registries=r.example.org
+    job NUMBER [REQUEST] [image|image=NAME] user=ann priority=50 cpus=2 memory=1GiB max=2h groups=ml array=7/2
+         shm=1GiB nodes=n0+n1 require=cpuCount>=4+kind=big cluster=ID
     run NUMBER on=n0+n1 user=ann gpus=2 cpus=1 memory=1GiB processes=1 until=3600 array=7
     used USER SECONDS
     alias NAME=MODEL
+    cluster ID=NAME
+    limit HOLDER running=2 gpus=4        of a user, or of groups/NAME
+    member USER=GROUP+GROUP
 
 A request is a cluster request, with `any` for GPUs of every model. A running job has the first GPUs that are free, so
 many on each of its nodes. The number of a job is its arrival, and it is 1970-01-01 unless `now=SECONDS` is said.
@@ -14,7 +19,9 @@ many on each of its nodes. The number of a job is its arrival, and it is 1970-01
 order of those that wait, and `lost` the jobs that wait in vain.
 """
 
-from jobd.scheduling.model import Gpu, Need, NodeView, Pending, Running, Start, Use
+from jobd.imagerules import ImageRules
+from jobd.scheduling.model import Gpu, IllGpu, Need, NodeView, Pending, Running, Start, Use
+from jobd.scheduling.quotas import JobLimits
 from jobd.scheduling.scheduler import Scheduler
 from jobd.spec.model import Requirement
 from jobd.spec.request import parse_request
@@ -27,6 +34,7 @@ def start() -> Handler:
         lines = [line.split() for line in step.text.splitlines()]
         scheduler = Scheduler()
         scheduler.aliases(dict(words[1].split("=") for words in lines if words[0] == "alias"))
+        scheduler.clusters(dict(words[1].split("=") for words in lines if words[0] == "cluster"))
         nodes = {words[1]: _node(words) for words in lines if words[0] == "node"}
         for view in nodes.values():
             scheduler.node(view)
@@ -36,9 +44,14 @@ def start() -> Handler:
                 scheduler.started(_running(words, nodes, taken))
             elif words[0] == "used":
                 scheduler.usage(words[1], float(words[2]))
+        scheduler.limits(
+            {words[1]: _limits(words) for words in lines if words[0] == "limit"},
+            {user: _set(names) for words in lines if words[0] == "member" for user, names in _pairs(words).items()},
+        )
         jobs = [_job(words) for words in lines if words[0] == "job"]
         if step.words[0] == "refuse":
-            return "\n".join(f"{job.job_id}: {scheduler.refuse(job) or 'accepted'}" for job in jobs)
+            said = {job.job_id: scheduler.refuse(job) or scheduler.forbidden(job) for job in jobs}
+            return "\n".join(f"{job_id}: {why or 'accepted'}" for job_id, why in said.items())
         for job in jobs:
             scheduler.add(job)
         now_s = float(_pairs(list(step.words)).get("now", "0"))
@@ -68,6 +81,7 @@ def _node(words: list[str]) -> NodeView:
         count, _, model = counted.rpartition(":")
         first = len(gpus)
         gpus += [Gpu(f"{words[1]}.{first + i}", model, _set(groups)) for i in range(int(count or "1"))]
+    ill = dict(each.split(":", 1) for each in filter(None, given.get("ill", "").split("+")))
     return NodeView(
         node_id=words[1],
         name=words[1],
@@ -77,9 +91,18 @@ def _node(words: list[str]) -> NodeView:
         memory_bytes=parse_size(given.get("memory", "16GiB")),
         max_processes=int(given.get("processes", "64")),
         attrs=given,
-        gpus=tuple(gpus),
+        most_cpus=float(given["mostcpus"]) if "mostcpus" in given else None,
+        most_memory_bytes=parse_size(given["mostmemory"]) if "mostmemory" in given else None,
+        most_shm_bytes=parse_size(given["mostshm"]) if "mostshm" in given else None,
+        gpus=tuple(gpu for index, gpu in enumerate(gpus) if str(index) not in ill),
         groups=_set(given.get("groups", "")),
         swarm=given.get("swarm", ""),
+        closed=given.get("closed", "").replace("_", " "),
+        troubles=dict(each.replace("_", " ").split(":", 1) for each in filter(None, [given.get("trouble")])),
+        ill=tuple(IllGpu(gpus[int(index)], why.replace("_", " ")) for index, why in ill.items()),
+        cluster=given.get("cluster", ""),
+        owner=given.get("owner", ""),
+        images=ImageRules(_names(given.get("images")), _names(given.get("registries"))),
     )
 
 
@@ -106,8 +129,9 @@ def _job(words: list[str]) -> Pending:
             count=group.count,
             cpus=float(given["cpus"]) if "cpus" in given else None,
             memory_bytes=parse_size(given["memory"]) if "memory" in given else None,
+            shm_bytes=parse_size(given["shm"]) if "shm" in given else None,
             gpus=tuple((count, None if name == "any" else name) for count, name in group.items),
-            image="image" in words,
+            image=given.get("image", "x" if "image" in words else ""),
             nodes=tuple(filter(None, given.get("nodes", "").split("+"))),
             require=tuple(map(_requirement, filter(None, given.get("require", "").split("+")))),
         )
@@ -123,7 +147,12 @@ def _job(words: list[str]) -> Pending:
         groups=_set(given.get("groups", "")),
         max_duration_s=parse_duration(given["max"]) if "max" in given else None,
         array=(int(parent), int(at_once) if at_once else None) if parent else None,
+        cluster=given.get("cluster", ""),
     )
+
+
+def _limits(words: list[str]) -> JobLimits:
+    return JobLimits(**{name: int(value) for name, value in _pairs(words).items()})
 
 
 def _requirement(text: str) -> Requirement:
@@ -134,6 +163,10 @@ def _requirement(text: str) -> Requirement:
 
 def _set(text: str) -> frozenset[str]:
     return frozenset(filter(None, text.split("+")))
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(filter(None, text.split("+")))
 
 
 def _pairs(words: list[str]) -> dict[str, str]:

@@ -1,0 +1,136 @@
+"""What `paddle umount` does in which order; the kernel's part is played."""
+
+import errno
+from dataclasses import replace
+
+import click
+import pytest
+
+from cli.mount import umount
+from fuseclient import mountpoints
+from fuseclient.status import Status
+from pfs.errors import Kind, PfsError
+from tests.scripts.mount.verbs import SERVER, STATUS
+
+POINT = "/mnt/pfs"
+ALL_THERE = STATUS
+WAITING = replace(STATUS, servers={"dc1": replace(SERVER, waiting_bytes=2048, waiting_operations=3)})
+
+
+class Kernel:
+    """What is mounted at `POINT`, and what was done.
+
+    Attributes:
+        answers: what the mount says, one after the other; the last one again and again.
+        refusal: what unmounting fails with.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.mounts = 1
+        self.answers: list[Status | int] = [ALL_THERE]
+        self.refusal: PfsError | None = None
+        self.unmounted: list[bool] = []
+        monkeypatch.setattr(mountpoints, "canonical", lambda point: point)
+        monkeypatch.setattr(umount, "is_mounted", lambda point: self.mounts > 0)
+        monkeypatch.setattr(umount, "ask", self.ask)
+        monkeypatch.setattr(mountpoints, "unmount", self.unmount)
+        self.users: list[str] = []
+        monkeypatch.setattr(mountpoints, "users", lambda point: self.users)
+        monkeypatch.setattr(umount, "_wait_for_end", lambda point: True)
+        monkeypatch.setattr(umount, "LOOK_EVERY_S", 0.0)
+
+    def ask(self, point: str) -> bytes:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, int):
+            raise OSError(answer, "no answer")
+        return answer.encode()
+
+    def unmount(self, point: str, *, lazy: bool) -> None:
+        if self.refusal is not None and not lazy:
+            raise self.refusal
+        self.mounts -= 1
+        self.unmounted.append(lazy)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+def test_it_is_unmounted(kernel: Kernel, capsys: pytest.CaptureFixture[str]) -> None:
+    assert umount.umount_command(POINT) == 0
+    assert kernel.unmounted == [False]
+    assert capsys.readouterr() == (f"{POINT}: unmounted\n", "")
+
+
+def test_what_waits_is_waited_for_and_told_once(kernel: Kernel, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel.answers = [WAITING, WAITING, WAITING, ALL_THERE]
+    umount.umount_command(POINT, quiet=True)
+    assert kernel.unmounted == [False]
+    told = f"{POINT}: waiting for 2KiB in 3 changes to reach dc1; Ctrl-C leaves it mounted\n"
+    assert capsys.readouterr() == ("", told)
+
+
+def test_what_was_refused_is_told(kernel: Kernel, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = replace(SERVER, refused=["home/ann/f: the disk is full"])
+    kernel.answers = [replace(STATUS, servers={"dc1": refused, "dc2": SERVER})]
+    umount.umount_command(POINT, quiet=True)
+    told = capsys.readouterr().err
+    assert told.startswith(f"{POINT}: dc1 has refused changes, which stay in the journal; `paddle mount --write-behind")
+    assert told.count("\n") == 1
+
+
+def test_who_gives_up_waiting_leaves_the_mount(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    kernel.answers = [WAITING]
+    monkeypatch.setattr(umount.time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        umount.umount_command(POINT)
+    assert (kernel.unmounted, kernel.mounts) == ([], 1)
+
+
+def test_lazily_nothing_is_waited_for(kernel: Kernel) -> None:
+    kernel.answers = [WAITING]
+    umount.umount_command(POINT, lazy=True)
+    assert kernel.unmounted == [True]
+
+
+@pytest.mark.parametrize(
+    ("code", "lazy"), [(errno.ENOTCONN, True), (errno.ECONNABORTED, True), (errno.ETIMEDOUT, False), (errno.EIO, False)]
+)
+def test_what_a_killed_process_left_goes_though_it_is_in_use(kernel: Kernel, code: int, lazy: bool) -> None:
+    kernel.answers = [code]
+    umount.umount_command(POINT)
+    assert kernel.unmounted == [lazy]
+
+
+def test_below_a_dead_mount_a_live_one_is_waited_for(kernel: Kernel) -> None:
+    kernel.mounts = 2
+    kernel.answers = [errno.ENOTCONN, WAITING, ALL_THERE]
+    umount.umount_command(POINT)
+    assert kernel.unmounted == [True, False]
+
+
+def test_who_uses_it_is_told(kernel: Kernel) -> None:
+    kernel.refusal = PfsError(Kind.BUSY, "busy")
+    kernel.users = ["vim (process 7) has a file open there"]
+    kernel.answers = [WAITING]  # for as long as it has
+    with pytest.raises(click.ClickException, match=r"vim \(process 7\) has a file open there\. end that"):
+        umount.umount_command(POINT)
+    kernel.refusal = PfsError(Kind.DENIED, "not allowed")
+    with pytest.raises(click.ClickException, match="not allowed"):
+        umount.umount_command(POINT)
+
+
+def test_a_process_that_does_not_end_is_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(umount, "_wait_for_end", lambda point: False)
+    with pytest.raises(click.ClickException, match="its process does not end"):
+        umount.umount_command(POINT)
+
+
+def test_only_a_mount_is_unmounted(kernel: Kernel) -> None:
+    kernel.mounts = 0
+    with pytest.raises(click.ClickException, match="no pfs is mounted here"):
+        umount.umount_command(POINT)

@@ -1,0 +1,269 @@
+"""Where the pit is and who one is there, with a server that knows one user, on loopback or none at all."""
+
+import io
+import json
+import os
+import socket
+import ssl
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from cli.snakepit import connection
+from cli.snakepit.connection import connected
+from pfs.errors import Kind, PfsError
+
+PASSWORD = "correct horse battery staple"
+README_DIALOGUE = """\
+No user info found. Seems like a new user or first time login from this machine.
+Please enter an existing or new username: Found no user of that name.
+Do you want to register this usename (yes|no)? Full name: E-Mail address: New password: \
+Reinput a same one to confirm it: """
+
+
+class Server:
+    """What `pit` asks of a server until somebody is in."""
+
+    def __init__(self) -> None:
+        self.users = {"ann": PASSWORD}
+        self.good = "pfs1.a.good"
+        self.is_open = True
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path.startswith("/api/v1/users/"):
+                    known = self.path.rpartition("/")[2] in server.users
+                    self.say(204 if known else 404, "not-found") if server.is_open else self.say(403, "denied")
+                elif self.headers["authorization"] != f"Bearer {server.good}":
+                    self.say(401, "unauthenticated")
+                else:
+                    self.say(200, "", b"name somebody\n")
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                server.asked.append((self.path, body))
+                if self.path.endswith("register"):
+                    server.users[body["user"]] = body["password"]
+                if server.users.get(body["user"]) != body["password"]:
+                    self.say(401, "unauthenticated")
+                else:
+                    self.say(200, "", json.dumps({"token": server.good}).encode())
+
+            def say(self, status: int, kind: str, body: bytes = b"") -> None:
+                body = body or json.dumps({"error": {"kind": kind, "message": "refused", "path": None}}).encode()
+                self.send_response(status)
+                if status != 204:
+                    self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                if status != 204:
+                    self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.http = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    made.thread.start()
+    yield made
+    made.http.shutdown()
+    made.thread.join()
+    made.http.server_close()
+
+
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server) -> Callable[..., None]:
+    """A project and a home; what somebody answers there."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("PIT_CONFIG_DIR", raising=False)
+    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "home/.pitconnect.txt").write_text(f"{server.url}/\n")
+
+    def type_in(*lines: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+
+    type_in()
+    return type_in
+
+
+Answers = Callable[..., None]
+
+
+def me() -> bytes:
+    with connected() as client:
+        return client.read("me")
+
+
+def user_file() -> list[str]:
+    path = Path(".pituser.txt")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(".") == [".pituser.txt"]
+    return path.read_text().splitlines()
+
+
+def test_who_is_new_registers_in_the_words_of_the_readme(
+    answers: Answers, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers("tilman", "yes", "Tilman Kamp", "t@example.org", PASSWORD, PASSWORD)
+    assert me() == b"name somebody\n"
+    assert capsys.readouterr().err == README_DIALOGUE
+    [(path, asked)] = server.asked
+    assert path == "/api/v1/register"
+    assert asked.pop("machine") == socket.gethostname()
+    assert asked == {"user": "tilman", "fullname": "Tilman Kamp", "email": "t@example.org", "password": PASSWORD}
+    assert user_file() == ["tilman", server.good]
+
+
+def test_who_is_known_logs_in(answers: Answers, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    answers("ann", PASSWORD)
+    me()
+    assert capsys.readouterr().err.endswith("username: Please enter password: ")
+    assert user_file() == ["ann", server.good]
+    answers()
+    me()  # without a question
+
+
+def test_who_does_not_register_is_let_go(answers: Answers, server: Server) -> None:
+    answers("tilman", "no")
+    with pytest.raises(SystemExit) as ended:
+        me()
+    assert ended.value.code == 0
+    assert (server.asked, os.listdir(".")) == ([], [])
+
+
+def test_a_password_is_asked_for_until_it_is_good_and_said_twice(
+    answers: Answers, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers("tilman", "y", "T", "no address", "t@example.org", "short", PASSWORD, "another", PASSWORD, PASSWORD)
+    me()
+    said = capsys.readouterr().err
+    assert said.count("E-Mail address: ") == 2
+    assert "a password has at least 15 characters" in said
+    assert "These are not the same." in said
+    assert server.users["tilman"] == PASSWORD
+
+
+def test_where_nobody_registers_one_has_to_be_a_user(answers: Answers, server: Server) -> None:
+    server.is_open = False
+    answers("ann", PASSWORD)
+    assert me() == b"name somebody\n"
+
+
+def test_a_wrong_password_ends_in_one_line(
+    answers: Answers, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers("ann", "wrong")
+    with pytest.raises(SystemExit) as ended:
+        me()
+    assert ended.value.code == 1
+    assert (
+        'Unable to authenticate. If user "ann" is not valid anymore, remove ".pituser.txt"' in capsys.readouterr().err
+    )
+
+
+def test_a_token_that_ended_is_got_anew_and_the_command_goes_on(
+    answers: Answers, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home/.pituser.txt"
+    home.write_text("ann\npfs1.a.old\n")
+    answers(PASSWORD)
+    assert me() == b"name somebody\n"
+    assert capsys.readouterr().err == "Please enter password: "
+    assert home.read_text().splitlines() == ["ann", server.good]  # where it was
+    assert stat.S_IMODE(home.stat().st_mode) == 0o600
+    assert os.listdir(".") == []
+
+
+def test_a_password_is_asked_for_once(answers: Answers, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "home/.pituser.txt").write_text("ann\npfs1.a.old\n")
+    server.good = ""
+    answers(PASSWORD, PASSWORD)
+    with pytest.raises(PfsError) as refused:
+        me()
+    assert refused.value.kind is Kind.UNAUTHENTICATED
+    assert len(server.asked) == 1
+
+
+def test_the_files_of_the_current_directory_count_more_than_those_at_home(
+    answers: Answers, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "home/.pituser.txt").write_text("ann\npfs1.a.old\n")
+    Path(".pituser.txt").write_text(f"bob\n{server.good}\n")
+    Path(".pitconnect.txt").write_text(server.url)
+    (tmp_path / "home/.pitconnect.txt").write_text("http://127.0.0.1:1\n")
+    assert me() == b"name somebody\n"
+
+
+def test_nobody_is_asked_where_the_token_could_not_be_kept(
+    answers: Answers, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    answers("ann", PASSWORD)
+    with pytest.raises(PfsError, match="go to another one"):
+        me()
+    assert server.asked == []
+
+
+def test_an_end_of_the_input_is_told(answers: Answers) -> None:
+    with pytest.raises(PfsError, match="nobody answers 'Please enter an existing or new username:'"):
+        me()
+
+
+def test_what_is_no_file_of_a_user_or_a_pit_is_named(answers: Answers) -> None:
+    Path(".pituser.txt").write_text("ann\n")
+    with pytest.raises(PfsError, match="a user name and a token are needed"):
+        me()
+    Path(".pitconnect.txt").write_text("\n")
+    with pytest.raises(PfsError, match="its first line is to be the URL"):
+        me()
+
+
+def test_without_a_pit_one_is_told_where_it_should_stand(
+    answers: Answers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home/.pitconnect.txt").unlink()
+    with pytest.raises(SystemExit) as ended:
+        me()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("Unable to find connectivity info about your pit.\n")
+
+
+def test_a_password_goes_to_no_server_without_tls_elsewhere(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_exists", lambda _where, _name: True)
+    Path(".pitconnect.txt").write_text("http://pit.example.org\n")
+    answers("ann", PASSWORD)
+    with pytest.raises(PfsError, match="has no TLS"):
+        me()
+
+
+def test_only_the_certificates_beside_the_address_are_trusted(answers: Answers, server: Server) -> None:
+    ours, others = trustme.CA(), trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.issue_cert("127.0.0.1").configure_cert(context)
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    Path(".pituser.txt").write_text(f"ann\n{server.good}\n")
+    address = server.url.replace("http:", "https:")
+    for ca in (ours, others):
+        Path(".pitconnect.txt").write_text(f"{address}\n{ca.cert_pem.bytes().decode()}")
+        if ca is ours:
+            assert me() == b"name somebody\n"
+        else:
+            with pytest.raises(PfsError) as refused:
+                me()
+            assert refused.value.kind is Kind.UNREACHABLE
+            assert "certificate" in refused.value.message

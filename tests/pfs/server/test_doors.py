@@ -1,0 +1,120 @@
+"""What a door takes and tells, what is told where there is none, and how all of them are described."""
+
+import json
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+import trio
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from pfs.accounts.store import KeyKind
+from pfs.errors import Kind, PfsError
+from pfs.server.bodies import body_of
+from pfs.server.doors import BYTES, JSON, NOTHING, STATUS_OF_KIND, TEXT, Asks, Body, Door, Tells, an_object, application
+from pfs.server.openapi import document
+from tests.pfs.served import NO_TLS, served
+
+Run = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+async def take(request: Request) -> Response:
+    return PlainTextResponse(str(sum([len(chunk) async for chunk in body_of(request)])))
+
+
+async def break_(request: Request) -> Response:
+    raise PfsError(Kind.QUOTA, "too much", "home/ann")
+
+
+DOORS = [
+    Door("GET", "/x", take, about="look", body=NOTHING, tells=[Tells(200, "it", TEXT)]),
+    Door("PUT", "/x", take, about="put", body=Body(10), tells=[Tells(200, "done", TEXT)]),
+    Door("DELETE", "/x/{name}", break_, about="remove", body=NOTHING, tells=[Tells(204, "gone")], kinds=[KeyKind.USER]),
+]
+
+
+def asked(run: Run, method: str, path: str, **how: object) -> httpx.Response:
+    found: list[httpx.Response] = []
+
+    async def main() -> None:
+        async with served(application(DOORS)) as server, httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
+            found.append(await client.request(method, server.url + path, **how))  # type: ignore[arg-type]
+
+    run(main)
+    return found[0]
+
+
+async def pieces(*sizes: int):
+    for size in sizes:
+        await trio.lowlevel.checkpoint()
+        yield bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "status"),
+    [
+        ("PUT", bytes(10), 200),
+        ("PUT", bytes(11), 413),
+        ("GET", None, 200),
+        ("GET", b"x", 413),
+        ("PUT", pieces(5, 5), 200),
+        ("PUT", pieces(5, 5, 1), 413),
+        ("GET", pieces(1), 413),
+    ],
+)
+def test_a_body_is_bounded_whether_its_length_is_told_or_not(
+    run: Run, method: str, content: object, status: int
+) -> None:
+    response = asked(run, method, "/x", content=content)
+    assert response.status_code == status
+    if status == 413:
+        assert response.json()["error"]["kind"] == "too-large"
+
+
+def test_what_is_refused_is_a_document(run: Run) -> None:
+    response = asked(run, "DELETE", "/x/y")
+    assert response.status_code == STATUS_OF_KIND[Kind.QUOTA]
+    assert response.json() == {"error": {"kind": "quota", "message": "too much", "path": "home/ann"}}
+
+
+def test_where_there_is_no_door_that_is_told_as_errors_are(run: Run) -> None:
+    nowhere = asked(run, "GET", "/y")
+    assert (nowhere.status_code, nowhere.json()["error"]["kind"]) == (404, "not-found")
+    wrong = asked(run, "PATCH", "/x")
+    assert (wrong.status_code, wrong.json()["error"]["kind"]) == (405, "unsupported")
+    assert wrong.headers["allow"] == "GET, HEAD, PUT"
+
+
+def test_a_door_becomes_an_operation_of_the_document() -> None:
+    schema = an_object({"a": {"type": "string"}}, {"b": {"type": "integer"}})
+    door = Door(
+        "POST",
+        "/x/{name}",
+        take,
+        about="do it",
+        body=Body(10, schema),
+        tells=[Tells(200, "bytes", BYTES), Tells(200, "", JSON, schema), Tells(204, "nothing")],
+        asks=Asks(query={"q": "a query"}, headers={"h": "a header"}),
+        kinds=[KeyKind.USER],
+    )
+    told = document([door, *DOORS])
+    assert json.loads(json.dumps(told)) == told
+    assert set(told["paths"]) == {"/x/{name}", "/x"}
+    assert set(told["paths"]["/x"]) == {"get", "put"}
+    found = told["paths"]["/x/{name}"]["post"]
+    assert found["requestBody"]["content"] == {JSON: {"schema": schema}}
+    assert "at most 10 bytes" in found["requestBody"]["description"]
+    assert found["responses"]["200"] == {"description": "bytes", "content": {BYTES: {}, JSON: {"schema": schema}}}
+    assert found["responses"]["204"] == {"description": "nothing"}
+    assert found["responses"]["default"]["content"][JSON]["schema"]["required"] == ["error"]
+    assert [(each["in"], each["name"], each["required"]) for each in found["parameters"]] == [
+        ("path", "name", True),
+        ("query", "q", False),
+        ("header", "h", False),
+    ]
+    assert found["security"] == [{"token": []}]
+    assert schema["required"] == ["a"]
+    get = told["paths"]["/x"]["get"]
+    assert "requestBody" not in get
+    assert "security" not in get
