@@ -146,12 +146,13 @@ COMMANDS = (group, alias, reserve, drain, resume)
 def opened(data_root: str | None, database: str | None) -> "Iterator[Store]":
     """Give the opened store; tell the server that something may have changed."""
     from cli.server.datacenter import Store, default_data_root
-    from cli.server.knock import knock
+    from cli.server.knock import PATIENCE_S, knock
 
     store = Store(data_root or default_data_root(), database, exclusive=False)
     try:
         yield store
-        knock(store.private)
+        if not knock(store.private, PATIENCE_S):
+            click.echo("this is done; the server is busy, and will take it up in a moment", err=True)
     finally:
         store.close()
 

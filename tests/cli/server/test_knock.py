@@ -51,12 +51,63 @@ def test_where_no_server_runs_a_knock_is_nothing(run, tmp_path):
     run(main)
 
 
-def test_a_server_that_is_busy_holds_up_no_command(run, tmp_path):
+def test_a_server_that_is_busy_holds_up_nobody_for_long(run, tmp_path):
     async def main():
         async with trio.open_nursery() as nursery:
             await nursery.start(listen, str(tmp_path), trio.sleep_forever)
+            assert not await trio.to_thread.run_sync(knock, str(tmp_path), 0.1)
             for _ in range(5000):
+                assert not knock(str(tmp_path))
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_who_waits_goes_on_when_the_server_has_taken_it_up(run, tmp_path):
+    said = []
+
+    async def take_up():
+        await trio.sleep(0.05)
+        said.append("taken up")
+
+    async def ask():
+        assert await trio.to_thread.run_sync(knock, str(tmp_path), 60.0)
+        said.append("done")
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listen, str(tmp_path), take_up)
+            await ask()
+            assert said == ["taken up", "done"]
+            async with trio.open_nursery() as several:
+                for _ in range(10):
+                    several.start_soon(ask)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+
+
+def test_knocks_of_one_moment_are_one(run, tmp_path):
+    times = 0
+    first, go_on = trio.Event(), trio.Event()
+
+    async def take_up():
+        nonlocal times
+        times += 1
+        first.set()
+        await go_on.wait()
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listen, str(tmp_path), take_up)
+            knock(str(tmp_path))
+            await first.wait()
+            for _ in range(20):
                 knock(str(tmp_path))
+            await wait_all_tasks_blocked()
+            go_on.set()
+            assert await trio.to_thread.run_sync(knock, str(tmp_path), 60.0)
+            assert times <= 3  # the first, the twenty, and perhaps the last by itself
             nursery.cancel_scope.cancel()
 
     run(main)
