@@ -7,7 +7,9 @@ disk has it.
 
 SQLite is tuned to lose nothing that was acknowledged: WAL with `synchronous=FULL` (a power cut with NORMAL loses the
 last transactions), and every transaction that will write begins as IMMEDIATE (one that read first and writes
-afterwards fails at once with SQLITE_BUSY_SNAPSHOT, and no waiting helps).
+afterwards fails at once with SQLITE_BUSY_SNAPSHOT, and no waiting helps). PostgreSQL lets many write at once, and what
+is written here counts on one: the number of an audit record follows from the last one, and somebody is the last
+administrator, or not. So whoever writes there holds one lock, until all of it is committed.
 """
 
 import contextlib
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 READERS_MAX = 8
 TOGETHER_MAX = 256
 BUSY_TIMEOUT_MS = 10_000
+WRITERS_LOCK = 0x706673  # of one database; nothing else takes such locks there
 
 
 def make_engine(url: str) -> Engine:
@@ -40,6 +43,8 @@ def make_engine(url: str) -> Engine:
     if make_url(url).get_backend_name() == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    if make_url(url).get_backend_name() == "postgresql":
+        event.listen(engine, "begin", _begin_postgresql)
     return engine
 
 
@@ -52,6 +57,11 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Any) -> None:
     writes = connection.get_execution_options().get("writes", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _begin_postgresql(connection: Any) -> None:
+    if connection.get_execution_options().get("writes", True):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
 
 
 @dataclass(eq=False)

@@ -2,7 +2,8 @@
 
 join token     an administrator, or somebody for nodes of their own, has it printed and carries it to a machine. It is
                good once, and for an hour. The machine makes a key of its own, and tells its fingerprint: the server
-               never has the key itself. That key is bound to the machine, by what is in its state directory.
+               never has the key itself. That key is bound to the machine, by what is in its state directory. It is
+               for whom the token was: who is made an administrator meanwhile has a node of their own.
 certificate    the datacenter's authority signs it; the server knows it by its fingerprint, like a token, so that it
                ends, is listed and taken back as a token is, and is dead when its owner is gone
 """
@@ -22,14 +23,15 @@ from pfs.accounts.keyring import (
     has_ended,
     key_name,
     make_room,
+    node_scopes,
     plain,
     there,
 )
 from pfs.accounts.tables import Key
-from pfs.audit.log import audited
+from pfs.audit.log import AuditLog, audited
 from pfs.errors import Kind, PfsError
 from pfs.keys import fingerprint, key_of_certificate, make_join_token
-from pfs.perm import EVERYTHING
+from pfs.perm import Scope
 from pfs.sql import Database
 
 MINUTE_NS = 60 * 10**9
@@ -43,6 +45,7 @@ class Enrolment:
     """
 
     def __init__(self, database: Database, clock: Callable[[], int] = time.time_ns) -> None:
+        self._audit = AuditLog(database)
         self._database = database
         self._clock = clock
 
@@ -62,7 +65,12 @@ class Enrolment:
             scopes="",
             expires_at_ns=now_ns + minutes * MINUTE_NS,
         )
-        self._database.write_now(self._adding(row, minutes=minutes))
+
+        def work(session: Session) -> None:
+            make_room(session, row, now_ns)
+            session.add(Key(**row.model_dump() | {"scopes": Scope.ADMIN if there(session, user).admin else ""}))
+
+        self._database.write_now(_recorded(row, work, minutes=minutes))
         return token
 
     def certify_now(self, user: str, certificate: bytes, terms: Terms) -> str:
@@ -85,17 +93,14 @@ class Enrolment:
             scopes=" ".join(sorted(terms.scopes)),
             expires_at_ns=now_ns + terms.days * DAY_NS,
         )
-        self._database.write_now(self._adding(row, days=terms.days, scopes=row.scopes.replace(" ", ",")))
-        return key_name(key)
 
-    def _adding(self, row: Key, **more: object) -> Callable[[Session], None]:
         def work(session: Session) -> None:
-            there(session, row.user)
-            make_room(session, row, self._clock())
+            there(session, user)
+            make_room(session, row, now_ns)
             session.add(Key(**row.model_dump()))
 
-        on = f"users/{row.user}/keys/{row.fingerprint[:NAME_CHARACTERS]}"
-        return audited("token.make", on, work, kind=row.kind, label=row.label, **more)
+        self._database.write_now(_recorded(row, work, days=terms.days, scopes=row.scopes.replace(" ", ",")))
+        return key_name(key)
 
     async def join(self, user: str, token: str, own: str, machine: str, name: str) -> None:
         """Let a machine be a node of `user`; the token is used up.
@@ -123,7 +128,7 @@ class Enrolment:
                 user=user,
                 created_at_ns=now_ns,
                 label=plain(name),
-                scopes=" ".join(sorted(EVERYTHING)),
+                scopes=node_scopes(of_datacenter=row.scopes == Scope.ADMIN),
                 idle_ns=IDLE_DAYS[KeyKind.NODE] * DAY_NS,
                 machine=machine,
             )
@@ -131,11 +136,17 @@ class Enrolment:
 
         on = f"users/{user}/keys/{own[:NAME_CHARACTERS]}"
         more = {"kind": KeyKind.NODE, "label": plain(name), "by": key_name(token)}
-        await self._database.write(audited("token.make", on, work, **more))
+        async with self._audit.refusing("token.make", on, **more):
+            await self._database.write(audited("token.make", on, work, **more))
 
     async def is_bound(self, machine: str) -> bool:
         """Tell whether a machine has a key of its own, so that no other is good for it."""
         return await self._database.read(lambda session: _bound(session, machine, self._clock()))
+
+
+def _recorded(row: Key, work: Callable[[Session], None], **more: object) -> Callable[[Session], None]:
+    on = f"users/{row.user}/keys/{row.fingerprint[:NAME_CHARACTERS]}"
+    return audited("token.make", on, work, kind=row.kind, label=row.label, **more)
 
 
 def _bound(session: Session, machine: str, now_ns: int) -> bool:

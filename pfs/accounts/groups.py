@@ -6,6 +6,8 @@ first one in it again finds them, and administrators see them meanwhile.
 
 from collections.abc import Callable, Collection
 
+from sqlalchemy import bindparam
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, delete, select
 
 from pfs.accounts.keyring import Keyring, there
@@ -13,6 +15,9 @@ from pfs.accounts.tables import AutoShare, Membership, UserGroup
 from pfs.audit.log import audited
 from pfs.errors import Kind, PfsError
 from pfs.names import FIRST_GID, check_group_name
+
+# every submission asks for these
+_SHARES = columns(col(AutoShare.group)).where(col(AutoShare.user) == bindparam("owner"))
 
 
 class Groups(Keyring):
@@ -122,7 +127,7 @@ def _names(session: Session) -> list[str]:
 
 def autoshare_of(session: Session, user: str) -> frozenset[str]:
     """Return the groups with which an account's new jobs are shared."""
-    return frozenset(session.exec(select(AutoShare.group).where(AutoShare.user == user)))
+    return frozenset(session.connection().execute(_SHARES, {"owner": user}).scalars())
 
 
 def setting_autoshare(user: str, groups: Collection[str]) -> Callable[[Session], None]:

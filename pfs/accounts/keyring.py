@@ -3,7 +3,7 @@
     user    a token of somebody on one machine: for programs of theirs. One that a password gave ends after 30 days
             without use; one for a script may end on a day, and may do less than its owner (`pfs.perm.Scope`)
     node    lets a machine run jobs; it ends after 90 days without use. One that a machine made for itself is bound to
-            that machine
+            that machine. Whose owner was no administrator when it was made is for nodes of that owner, for good
     join    lets one machine become a node, once, and soon (`pfs.accounts.enrolment`)
     job     a running job's own; it is not kept here (`jobd.engine.jobkeys`)
 
@@ -158,11 +158,13 @@ class Keyring:
         )
 
         def work(session: Session) -> None:
-            there(session, user)
+            owner = there(session, user)
             make_room(session, row, now_ns)
-            session.add(Key(**row.model_dump()))
+            scopes = node_scopes(of_datacenter=owner.admin) if kind is KeyKind.NODE else row.scopes
+            session.add(Key(**row.model_dump() | {"scopes": scopes}))
 
-        more = {"kind": kind, "label": row.label, "scopes": row.scopes.replace(" ", ","), "days": terms.days}
+        told = "" if kind is KeyKind.NODE else row.scopes.replace(" ", ",")
+        more = {"kind": kind, "label": row.label, "scopes": told, "days": terms.days}
         return key, audited("token.make", f"users/{user}/keys/{key_name(key)}", work, **more)
 
     async def identify(self, key: str) -> Identity:
@@ -250,6 +252,11 @@ def there(session: Session, name: str) -> User:
     return user
 
 
+def node_scopes(*, of_datacenter: bool) -> str:
+    """Return what a key of nodes is for: those of the datacenter, or its owner's own whatever becomes of that owner."""
+    return " ".join(sorted(EVERYTHING if of_datacenter else EVERYTHING - {Scope.ADMIN}))
+
+
 def key_name(key: str) -> str:
     """Return what a key is called."""
     return fingerprint(key)[:NAME_CHARACTERS]
@@ -294,7 +301,7 @@ def _revoke(session: Session, user: str, name: str | None) -> int:
     rows = session.exec(select(Key).where(Key.user == user)).all()
     taken = [row for row in rows if name is None or row.fingerprint[:NAME_CHARACTERS] == name]
     if name is not None and not taken:
-        raise PfsError(Kind.NOT_FOUND, f"{user} has no key {name[:80]!r}")
+        raise PfsError(Kind.NOT_FOUND, f"{user} has no key of that name")  # which may be the key itself
     for row in taken:
         session.delete(row)
     return len(taken)

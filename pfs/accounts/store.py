@@ -8,6 +8,7 @@ anything of the service tells of it, such as its jobs; whoever has it after that
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sqlalchemy.exc import IntegrityError
@@ -83,8 +84,11 @@ class Accounts(FileLimits):
         session.flush()
         return user
 
-    def remove_user_now(self, name: str) -> int:
+    def remove_user_now(self, name: str, also: Callable[[Session], None] = lambda session: None) -> int:
         """Let an account be gone: nobody comes in as it any more; return its number.
+
+        Args:
+            also: takes away at the same moment what others keep of it under its name.
 
         Raises:
             PfsError: NOT_FOUND when there is no such account, BUSY for the last administrator.
@@ -96,6 +100,7 @@ class Accounts(FileLimits):
             drop_keys(session, name, list(KeyKind))
             drop_groups(session, name)
             drop_limits(session, name)
+            also(session)
             user.removed_at_ns, user.admin, user.password = self._clock(), False, None
             assert user.id is not None
             return FIRST_UID + user.id

@@ -51,14 +51,29 @@ class _Count:
     last_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One that was let through.
+
+    Attributes:
+        held_s: for how long its answer is to be held back.
+        at_s: when it was begun.
+        before_s: when the last one before it was, by what it counts for.
+    """
+
+    held_s: float
+    at_s: float
+    before_s: dict[_Key, float]
+
+
 class Throttle:
     """Counts wrong passwords. Its methods are for one thread at a time."""
 
     def __init__(self) -> None:
         self._counts: OrderedDict[_Key, _Count] = OrderedDict()
 
-    def attempt(self, account: str, source: str, now_s: float) -> float:
-        """Somebody is about to try a password; return for how long their answer is to be held back, in seconds.
+    def attempt(self, account: str, source: str, now_s: float) -> Attempt:
+        """Somebody is about to try a password.
 
         Raises:
             PfsError: TOO_MANY when it is too early for them.
@@ -72,10 +87,21 @@ class Throttle:
             raise PfsError(
                 Kind.TOO_MANY, f"too many wrong passwords from this address; try again in {int(early_s) + 1} s"
             )
-        for key in (pair, address, whole):
-            self._count(key, now_s)
+        before_s = {key: self._count(key, now_s) for key in (pair, address, whole)}
         more = self._wrong(whole, now_s) - ACCOUNT_FREE
-        return 0.0 if known or more <= 0 else min(SLOWED_MAX_S, DELAY_S * more / ACCOUNT_FREE)
+        held_s = 0.0 if known or more <= 0 else min(SLOWED_MAX_S, DELAY_S * more / ACCOUNT_FREE)
+        return Attempt(held_s, now_s, before_s)
+
+    def take_back(self, attempt: Attempt) -> None:
+        """The password was not tried after all."""
+        for key, before_s in attempt.before_s.items():
+            count = self._counts.get(key)
+            if count is not None:
+                count.wrong -= 1
+                if count.last_s == attempt.at_s:
+                    count.last_s = before_s
+                if count.wrong <= 0:
+                    del self._counts[key]
 
     def succeeded(self, account: str, source: str, now_s: float) -> None:
         """The password that was tried was right."""
@@ -106,15 +132,17 @@ class Throttle:
             return None
         return count
 
-    def _count(self, key: _Key, now_s: float) -> None:
+    def _count(self, key: _Key, now_s: float) -> float:
+        """Count one more; return when the last one before it was."""
         count = self._known(key, now_s)
         if count is None:
             count = self._counts[key] = _Count(0, now_s)
             while len(self._counts) > KEPT_MAX:
                 self._counts.popitem(last=False)
+        before_s, count.last_s = count.last_s, now_s
         count.wrong += 1
-        count.last_s = now_s
         self._counts.move_to_end(key)
+        return before_s
 
 
 def _keys(account: str, source: str) -> tuple[_Key, _Key, _Key]:

@@ -151,12 +151,15 @@ class AuditLog:
 
     @contextlib.asynccontextmanager
     async def refusing(self, what: str, on: str, **more: object) -> AsyncIterator[None]:
-        """Record only an error of the block; that somebody tried too often, only once a minute."""
+        """Record only an error of the block; that somebody tried too often, only once a minute.
+
+        That is so whatever they tried it on: how long an answer takes does not tell what there is.
+        """
         try:
             yield
         except PfsError as error:
             here = origin()
-            lately = ("refused", what, on, here) if error.kind is Kind.TOO_MANY else None
+            lately = ("refused", what, here) if error.kind is Kind.TOO_MANY else None
             if lately is None or self._seldom(lately, REFUSED_EVERY_S):
                 try:
                     await self._keep(record_now(what, on, error.kind, **more))

@@ -6,7 +6,8 @@
 
 A WebSocket message is copied and masked several times on its way, and a large one holds up the small ones behind
 it; a range over HTTP is not. `<session>` is the random secret that the channel's owner was told; whoever asks shows it
-and a token of the same account. What is asked for passes through the session's own open files, so that whatever
+and a token of the same account, each time: one that is taken back ends what goes on for it, as everywhere
+(`pfs.server.visits`). What is asked for passes through the session's own open files, so that whatever
 watches over them (rights, leases) watches over this as well.
 
 The connections of these requests are handed over whole (`pfs.server.takeover`), and served as `pfs.server.line` says.
@@ -19,6 +20,7 @@ import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -36,8 +38,9 @@ from pfs.perm import Subject
 from pfs.protocol.defects import told_defect
 from pfs.protocol.nearby import name_of
 from pfs.protocol.wire import OPEN_PATH, RANGE_BYTES_MAX
+from pfs.server.doors import error_response, method_response
 from pfs.server.line import LOOP_PIECE_BYTES, PIECE_BYTES, GoneError, Line
-from pfs.server.routes import error_response
+from pfs.server.routes import shown_by
 from pfs.server.takeover import Taken, Taker
 
 AT_ONCE_MAX = 8  # requests of one session
@@ -48,6 +51,7 @@ log = logging.getLogger(__name__)
 
 Lookup = Callable[[int], OpenFile | None]
 Identify = Callable[[dict[str, str], dict[str, Any]], Awaitable[Identity]]
+During = Callable[[str, Identity], AbstractContextManager[trio.CancelScope]]
 T = TypeVar("T")
 
 
@@ -67,16 +71,10 @@ class OnDisk(Protocol):
 
 @dataclass(slots=True)
 class _Session:
-    """A mount's open files, and how often they may be asked for at once.
-
-    Attributes:
-        proven: the `Authorization` that proved the account here. The channel does not ask a second time
-            either, and a look into the database for each piece would cost more than the piece.
-    """
+    """A mount's open files, and how often they may be asked for at once."""
 
     subject: Subject
     files: Lookup
-    proven: str = ""
     places: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(AT_ONCE_MAX))
 
 
@@ -109,14 +107,15 @@ class BulkSessions:
         secret = self._secrets.get(name)
         return None if secret is None else (secret, self._sessions[secret].files)
 
-    def taker(self, identify: Identify) -> Taker:
+    def taker(self, identify: Identify, during: During) -> Taker:
         """Return what answers the requests of this module's docstring.
 
         Args:
             identify: tells whom a request's headers (small letters) and the extensions of its connection prove; raises
-                UNAUTHENTICATED.
+                UNAUTHENTICATED. It is asked for each piece, and must cost less than one.
+            during: cancels its block once a key is not what it was when it proved somebody.
         """
-        return _Door(self._sessions, identify)
+        return _Door(self._sessions, identify, during)
 
 
 class _Workers:
@@ -148,9 +147,10 @@ class _Workers:
 class _Door:
     """Answers the requests of connections."""
 
-    def __init__(self, sessions: dict[str, _Session], identify: Identify) -> None:
+    def __init__(self, sessions: dict[str, _Session], identify: Identify, during: During) -> None:
         self._sessions = sessions
         self._identify = identify
+        self._during = during
         self._workers = _Workers()
 
     async def __call__(self, taken: Taken) -> None:
@@ -191,8 +191,25 @@ class _Door:
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
         path, _, query = request.target.decode("ascii").partition("?")
         secret, _, handle = path.removeprefix(f"{OPEN_PATH}/").partition("/")
-        session = await self._session(secret, headers, line.extensions)
-        line.proven()
+        identity = await self._identify(headers, line.extensions)
+        with self._during(shown_by(headers, line.extensions), identity) as stay:
+            session = self._session(secret, identity)
+            line.proven()
+            await self._serve(session, request, line, headers=headers, handle=handle, query=query)
+        if stay.cancelled_caught:
+            line.kept = False  # how much of a body was taken is not known
+            raise PfsError(Kind.UNAUTHENTICATED, "this token is good no more, or for something else")
+
+    async def _serve(
+        self,
+        session: _Session,
+        request: h11.Request,
+        line: Line,
+        *,
+        headers: dict[str, str],
+        handle: str,
+        query: str,
+    ) -> None:
         file = session.files(_number(handle, "handle"))
         if file is None:
             raise PfsError(Kind.BAD_HANDLE, "this file is not open here (any more)")
@@ -210,20 +227,16 @@ class _Door:
             async with session.places:
                 await self._give(file, start, size, line)
         else:
-            raise PfsError(Kind.UNSUPPORTED, "only GET and PUT are answered here")
+            refusal = method_response(["GET", "PUT"])
+            await line.answer(refusal.status_code, refusal.raw_headers, bytes(refusal.body))
 
-    async def _session(self, secret: str, headers: dict[str, str], extensions: dict[str, Any]) -> _Session:
-        session = self._sessions.get(secret)
-        shown = headers.get("authorization", "")
-        if session is not None and shown and secrets.compare_digest(session.proven.encode(), shown.encode()):
-            return session
-        identity = await self._identify(headers, extensions)
+    def _session(self, secret: str, identity: Identity) -> _Session:
         if identity.kind not in FILE_KINDS:
             raise PfsError(Kind.UNAUTHENTICATED, f"this is a {identity.kind}'s key; files are for users' tokens")
+        session = self._sessions.get(secret)
         # somebody else's session looks as if there were none
         if session is None or _who(identity.subject) != _who(session.subject):
             raise PfsError(Kind.BAD_HANDLE, "there is no such session (any more)")
-        session.proven = shown
         return session
 
     async def _take(self, file: OpenFile, offset: int, size: int, line: Line) -> None:

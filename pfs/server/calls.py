@@ -12,6 +12,8 @@ from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup, _handle
 from starlette.types import Message
 
+from pfs.server.forwarded import sender
+
 
 class Inbox:
     """The messages for one application call: bounded, in order, and ended by a last one that always fits.
@@ -57,8 +59,11 @@ class Inbox:
 class Tasks(TaskGroup):
     """What runs for one connection: applications, which finish, and timers, which end with it."""
 
-    def __init__(self, calls: trio.Nursery, timers: trio.Nursery, extensions: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, calls: trio.Nursery, timers: trio.Nursery, extensions: dict[str, dict[str, Any]], *, proxied: bool
+    ) -> None:
         super().__init__()
+        self._proxied = proxied
         self._nursery = timers
         self._calls = calls
         self._extensions = extensions
@@ -66,6 +71,11 @@ class Tasks(TaskGroup):
 
     async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
         scope["extensions"].update(self._extensions)
+        if self._proxied:
+            peer = scope["client"] and scope["client"][0]
+            address = sender(peer, scope["headers"])
+            if address is not None and address != peer:
+                scope["client"] = (address, 0)
         gone = {"type": f"{scope['type']}.disconnect", "code": 1006}
         inbox = Inbox(config.max_app_queue_size, gone)
         self._inboxes.add(inbox)

@@ -9,7 +9,7 @@ Errors are `{"error": {"kind", "message", "path"}}` with the status of `STATUS_O
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
@@ -46,7 +46,7 @@ STATUS_OF_KIND = {
     Kind.CROSS_DOMAIN: 409,
     Kind.READ_ONLY: 403,
     Kind.LOOP: 400,
-    Kind.UNSUPPORTED: 501,
+    Kind.UNSUPPORTED: 409,  # of what stands there; 501 would say that nobody here can do such a thing
     Kind.UNAUTHENTICATED: 401,
     Kind.TIMED_OUT: 408,
     Kind.UNREACHABLE: 503,
@@ -156,8 +156,7 @@ def application(doors: Sequence[Door]) -> Starlette:
         if error.status_code != 405:
             return error_response(PfsError(Kind.NOT_FOUND, "there is nothing at this address"))
         there = {name for door in doors if door.path_regex.match(request.url.path) for name in door.methods or ()}
-        document = {"error": encode_error(PfsError(Kind.UNSUPPORTED, "this method is not for this address"))}
-        return json_response(document, 405, {"allow": ", ".join(sorted(there))})
+        return method_response(there)
 
     return Starlette(routes=doors, exception_handlers={HTTPException: refuse})
 
@@ -171,6 +170,12 @@ def error_response(error: PfsError) -> Response:
     """Return `error` as an answer."""
     headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
     return json_response({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers)
+
+
+def method_response(there: Iterable[str]) -> Response:
+    """Return the answer to a method that is none of those that are there at an address."""
+    document = {"error": encode_error(PfsError(Kind.UNSUPPORTED, "this method is not for this address"))}
+    return json_response(document, 405, {"allow": ", ".join(sorted(there))})
 
 
 def json_response(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:

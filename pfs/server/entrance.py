@@ -14,8 +14,10 @@ work.
 """
 
 import json
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +25,12 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from pfs.accounts.keyring import DAY_NS, KnownKey, key_name
+from pfs.accounts.keyring import DAY_NS, NAME_CHARACTERS, KnownKey, key_name
 from pfs.accounts.passwords import Passwords, parameters
 from pfs.accounts.registration import Registration
 from pfs.accounts.store import Accounts, Identity, KeyKind, Terms
 from pfs.accounts.strength import CHARACTERS_MAX, check_password, normal
-from pfs.accounts.throttle import Throttle, source_of
+from pfs.accounts.throttle import Attempt, Throttle, source_of
 from pfs.errors import Kind, PfsError
 from pfs.names import check_user_name
 from pfs.perm import EVERYTHING, Scope, Subject, Thing, ThingKind, Verb, allowed
@@ -49,6 +51,7 @@ _TEXT = {"type": "string"}
 _SCOPES = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": sorted(EVERYTHING)}}
 _DAYS = {"type": ["integer", "null"], "minimum": 1, "maximum": DAYS_MAX}
 _TOKENS = an_object({"tokens": {"type": "array", "items": an_object({"name": _TEXT, "kind": _TEXT, "label": _TEXT})}})
+KEY_NAME = re.compile(f"[0-9a-f]{{{NAME_CHARACTERS}}}")
 REGISTERING = "~register"  # no account's name
 
 WRONG = "this is no user's name with their password; check both"
@@ -149,10 +152,11 @@ class Entrance:
     async def _login(self, request: Request) -> Response:
         asked = await _asked(request)
         user, password = _text(asked, "user"), _text(asked, "password")
-        there = await self._accounts.user(user)
+        hashed, is_there = await self._accounts.password(user)
         # what is no account's name may be a password that was typed in the wrong place
-        async with self._accounts.audit.about("login", "users/?" if there is None else f"users/{user}"):
-            await self._prove(request, user, password)
+        async with self._accounts.audit.about("login", f"users/{user}" if is_there else "users/?"):
+            await self._prove(request, user, password, hashed)
+            there = await self._accounts.user(user)  # a question more or less tells nobody anything from here on
             if there is None:
                 raise PfsError(Kind.UNAUTHENTICATED, WRONG)
         await self._settle(there)  # should the server have died between an account and its home
@@ -163,9 +167,12 @@ class Entrance:
         user, password, shown = _text(asked, "user"), _text(asked, "password"), _text(asked, "invitation", "")
         mode = await self._mode()
         async with self._accounts.audit.refusing("register", "users/?"):
-            await trio.sleep(self._throttle.attempt(REGISTERING, _source(request), self._clock()))
+            attempt = self._throttle.attempt(REGISTERING, _source(request), self._clock())
+            await trio.sleep(attempt.held_s)
             await self._accounts.check_may_register(mode, shown)
-            hashed = await self._passwords.hash(check_password(password, check_user_name(user)))
+            good = check_password(password, check_user_name(user))
+            with self._taken_back_without_room(attempt):
+                hashed = await self._passwords.hash(good)
             made = await self._accounts.register(mode, shown, user, hashed)
         await self._settle(made)
         await self._changed()
@@ -175,7 +182,7 @@ class Entrance:
         """Tell what who tries to register is told as well."""
         if await self._mode() is not Registration.OPEN:
             raise PfsError(Kind.DENIED, "who has an account here is told to nobody")
-        await trio.sleep(self._throttle.attempt(REGISTERING, _source(request), self._clock()))
+        await trio.sleep(self._throttle.attempt(REGISTERING, _source(request), self._clock()).held_s)
         if await self._accounts.user(request.path_params["name"]) is None:
             raise PfsError(Kind.NOT_FOUND, "nobody has this name")
         return Response(status_code=204)
@@ -189,7 +196,7 @@ class Entrance:
             if before is None:
                 await self._check_is_whole(request, identity)
             else:
-                before = await self._prove(request, user, _text(asked, "password"))
+                before = await self._prove(request, user, _text(asked, "password"), before)
         hashed = await self._passwords.hash(new)
         await self._accounts.set_password(user, hashed, before=before, kept=shown(request))
         await self._changed()
@@ -234,24 +241,30 @@ class Entrance:
         raise PfsError(Kind.DENIED, "a first password is set with a token that may do everything and has no end")
 
     async def _take_back(self, request: Request, identity: Identity) -> Response:
-        own, name = key_name(shown(request)), request.path_params["name"]
-        if name not in (OWN, own):
-            _check_may_manage(identity)
-        await self._accounts.revoke(identity.subject.user, own if name == OWN else name)
+        own, name, user = key_name(shown(request)), request.path_params["name"], identity.subject.user
+        # what cannot be a key's name may be the key itself, which is written down nowhere
+        told = name if KEY_NAME.fullmatch(name) else "?"
+        async with self._accounts.audit.refusing("token.revoke", f"users/{user}/keys/{told}"):
+            if name not in (OWN, own):
+                _check_may_manage(identity)
+            await self._accounts.revoke(user, own if name == OWN else name)
         await self._changed()
         return Response(status_code=204)
 
-    async def _prove(self, request: Request, user: str, password: str) -> str:
+    async def _prove(self, request: Request, user: str, password: str, hashed: str | None) -> str:
         """Return the hash of an account's password, which is the one that is shown.
+
+        Args:
+            hashed: what it was until now; None for nobody's.
 
         Raises:
             PfsError: UNAUTHENTICATED when it is not, TOO_MANY when it is too early to try.
         """
         source = _source(request)
-        held_s = self._throttle.attempt(user[:128], source, self._clock())
-        hashed, _ = await self._accounts.password(user)
-        right = await self._passwords.verify(normal(password)[: CHARACTERS_MAX + 1], hashed)
-        await trio.sleep(held_s)
+        attempt = self._throttle.attempt(user[:128], source, self._clock())
+        with self._taken_back_without_room(attempt):
+            right = await self._passwords.verify(normal(password)[: CHARACTERS_MAX + 1], hashed)
+        await trio.sleep(attempt.held_s)
         if not right or hashed is None:
             raise PfsError(Kind.UNAUTHENTICATED, WRONG)
         self._throttle.succeeded(user, source, self._clock())
@@ -260,6 +273,15 @@ class Entrance:
         anew = await self._passwords.hash(normal(password))
         await self._accounts.rehash(user, anew, before=hashed)
         return anew
+
+    @contextmanager
+    def _taken_back_without_room(self, attempt: Attempt) -> Iterator[None]:
+        """Take an attempt back where there is nobody free to look at the password: it was not wrong."""
+        try:
+            yield
+        except PfsError:
+            self._throttle.take_back(attempt)
+            raise
 
     async def _welcome(self, user: str, asked: Json) -> Json:
         """Return what somebody needs who has just come in."""

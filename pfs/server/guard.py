@@ -8,7 +8,7 @@ answered before the body had come. Here a connection is a task that fails alone:
                   has a deadline; closing says everything that was written before it says goodbye.
     _Http11       HTTP/1.1 and nothing else: HTTP/2 is ten times slower here and has most defects.
     Tasks         what runs for it (`pfs.server.calls`).
-    Crowd         how many there may be, by address and of all (`pfs.server.crowd`).
+    Porter        lets them in, as many as there may be, by address and of all (`pfs.server.porter`).
 
 WebSockets, and whatever else is not to pass through an application, are handed over whole (`pfs.server.takeover`).
 
@@ -21,8 +21,6 @@ for a log to grow is silent for hours.
 import contextlib
 import importlib.metadata
 import logging
-import resource
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from math import inf
@@ -41,11 +39,11 @@ from hypercorn.utils import LifespanFailureError, LifespanTimeoutError, parse_so
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
-from pfs.accounts.throttle import source_of
 from pfs.errors import Kind, PfsError
 from pfs.protocol.sockets import GRACE_S, Deadlines, Tls, drop, extensions_of, listening, tls_context, transport_of
 from pfs.server.calls import Tasks
-from pfs.server.crowd import MOST, Crowd, Guest, lone_guest
+from pfs.server.crowd import lone_guest, told_of
+from pfs.server.porter import Porter
 from pfs.server.takeover import Taken, Taker
 
 __all__ = ["Tls", "serve"]
@@ -59,7 +57,6 @@ LINGER_S = 2.0  # closing while the client still sends: a reset would take our l
 KEEP_ALIVE_S = 75.0
 HANDSHAKE_TIMEOUT_S = 10.0
 HEAD_TIMEOUT_S = 20.0  # for all of a request's head; on a new connection, from its beginning on
-TELL_EVERY_S = 60.0  # of those who are turned away
 
 _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
@@ -72,13 +69,14 @@ async def serve(
     tls: Tls | None = None,
     unix_path: str | None = None,
     takers: Mapping[str, Taker] | None = None,
+    proxied: bool = False,
     shutdown: Callable[[], Awaitable[None]],
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `shutdown()` returns; then end what runs within `GRACE_S`, and the application's lifespan.
 
-    A scope of the application has `extensions["tls"]["client_cert_der"]` (bytes, or None without a certificate) and,
-    for the Unix socket, `extensions["peer"]` with `uid`, `gid` and `pid`.
+    A scope of the application has `extensions["tls"]["client_cert_der"]` (bytes, or None without a certificate), for
+    the Unix socket `extensions["peer"]` with `uid`, `gid` and `pid`, and what `pfs.server.crowd.guest_in` finds.
 
     Args:
         app: an ASGI application; its lifespan is run.
@@ -86,6 +84,7 @@ async def serve(
         tls: given, the port speaks TLS only. The Unix socket never does.
         unix_path: also listen there; anybody on this machine may connect, the folder's mode narrows that.
         takers: who takes the connections that ask for a path with such a beginning.
+        proxied: connections from this machine are a proxy's, who says whom it speaks for (`pfs.server.forwarded`).
         shutdown: returns when the server shall end.
         task_status: gets the URLs that are listened on, the port's first.
 
@@ -95,7 +94,7 @@ async def serve(
     _patch()
     context = None if tls is None else tls_context(tls)
     deadlines = Deadlines()
-    config = _Settings(deadlines, context, takers or {})
+    config = _Settings(deadlines, context, takers or {}, proxied=proxied)
 
     async def calm_app(scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -134,10 +133,12 @@ def _patch() -> None:
 class _Settings(Config):
     """Hypercorn's settings for one server, and what our connections share."""
 
-    def __init__(self, deadlines: Deadlines, context: ssl.SSLContext | None, takers: Mapping[str, Taker]) -> None:
+    def __init__(
+        self, deadlines: Deadlines, context: ssl.SSLContext | None, takers: Mapping[str, Taker], *, proxied: bool
+    ) -> None:
         self.deadlines = deadlines
-        self._crowd = Crowd(_connections_max())
-        self._told_s = -inf
+        self.proxied = proxied
+        self.porter = Porter(proxied=proxied)
         self._takers = [(start.encode(), taker) for start, taker in takers.items()]
         self._context = context
         _hypercorn_log.setLevel(logging.WARNING)
@@ -151,22 +152,8 @@ class _Settings(Config):
         """Return who takes connections that ask for `target`."""
         return next((taker for start, taker in self._takers if target.startswith(start)), None)
 
-    def let_in(self, address: str | None, leave: Callable[[], None]) -> Guest | None:
-        """Let a connection in; None where there is no room, which the log tells now and then."""
-        guest = self._crowd.enter(address, leave)
-        if guest is None and trio.current_time() >= self._told_s + TELL_EVERY_S:
-            self._told_s = trio.current_time()
-            log.warning("a connection from %s was turned away: there are too many, and all of them busy", address)
-        return guest
-
     def create_ssl_context(self) -> ssl.SSLContext | None:
         return self._context
-
-
-def _connections_max() -> int:
-    """Return how many connections there may be: half of our descriptors, since each may want a second one."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)
 
 
 class _RefusedError(Exception):
@@ -255,7 +242,7 @@ class _Connection(TCPServer):
         self._guest = lone_guest()
         life = trio.CancelScope()
         try:
-            guest = self.config.let_in(self._address(), life.cancel)
+            guest = self.config.porter.let_in(self.stream, life.cancel)
             if guest is None:
                 await drop(self.stream)
                 return
@@ -270,10 +257,6 @@ class _Connection(TCPServer):
         finally:
             self._guest.is_gone()
 
-    def _address(self) -> str | None:
-        sock = transport_of(self.stream).socket
-        return None if sock.family == socket.AF_UNIX else source_of(sock.getpeername()[0])
-
     async def _converse(self) -> None:
         secure = isinstance(self.stream, trio.SSLStream)
         if secure:
@@ -284,7 +267,8 @@ class _Connection(TCPServer):
         server = parse_socket_addr(sock.family, sock.getsockname())
         async with trio.open_nursery() as timers:
             async with trio.open_nursery() as calls:
-                self._task_group = tasks = Tasks(calls, timers, extensions_of(self.stream))
+                extensions = {**extensions_of(self.stream), **told_of(self._guest)}
+                self._task_group = tasks = Tasks(calls, timers, extensions, proxied=self.config.proxied)
                 state = ConnectionState(self.state)
                 self.protocol = _Http11(
                     self.app, self.config, self.context, tasks, state, secure, client, server, self.protocol_send
@@ -312,7 +296,10 @@ class _Connection(TCPServer):
 
     async def _hand_over(self, taker: Taker, request: h11.Request) -> None:
         early = bytes(self.protocol.connection.trailing_data[0])
-        taken = Taken(self.stream, request, early, extensions_of(self.stream), self.config.deadlines, self._guest)
+        config = self.config
+        taken = Taken(
+            self.stream, request, early, extensions_of(self.stream), config.deadlines, self._guest, config.proxied
+        )
         try:
             await taker(taken)
         finally:

@@ -5,6 +5,7 @@
     PUT    /api/v1/fs/<path>            a whole file; in jobs/ this submits: 201 and the job's address
     DELETE /api/v1/fs/<path>            a file, or an empty directory
     POST   /api/v1/fs/<path>?op=mkdir   a directory
+    POST   /api/v1/fs/<path>?op=rename&to=<path>    another name, which replaces what had it
     WS     /api/v1/channel              everything else (`pfs.server.session`), one connection for all; taken over whole
 
 Who comes in shows a token: `Authorization: Bearer <token>`; each route is a door (`pfs.server.doors`).
@@ -23,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from pfs.accounts.keyring import key_name
 from pfs.accounts.store import FILE_KINDS, Identity, KeyKind
-from pfs.api import NodeType, OpenFlags
+from pfs.api import NodeType, OpenFlags, RenameMode
 from pfs.audit.origin import acting
 from pfs.errors import Kind, PfsError
 from pfs.keys import is_token, key_of_certificate
@@ -33,6 +34,7 @@ from pfs.protocol.channel import Channel, Handler
 from pfs.protocol.websocket import WebSocketTransport
 from pfs.protocol.wire import FILES_PATH, encode_attr
 from pfs.server.bodies import Head, content, listing, upload, whole_body
+from pfs.server.crowd import guest_in
 from pfs.server.doors import (
     BYTES,
     JSON,
@@ -130,9 +132,9 @@ class Gate:
             door(
                 "POST",
                 answer=self._post,
-                about="make a directory",
-                tells=[Tells(201, "it is made", JSON, attr)],
-                asks=Asks(query={"op": "mkdir"}),
+                about="make a directory, or rename what is there",
+                tells=[Tells(201, "it is made", JSON, attr), Tells(204, "it has its new name")],
+                asks=Asks(query={"op": "mkdir, or rename", "to": "with op=rename: the path that it has then"}),
             ),
         ]
 
@@ -171,6 +173,7 @@ class Gate:
             identity = await self._identify(token)
             if identity.kind not in kinds:
                 raise PfsError(Kind.UNAUTHENTICATED, f"this is a {identity.kind}'s key; this is for users' tokens")
+            guest_in(request.scope.get("extensions", {})).proves()
             here = _acting(identity, source_of_request(request), token)
             with ExitStack() as turn:
                 turn.enter_context(self._turn(identity))
@@ -227,9 +230,14 @@ class Gate:
 
     async def _post(self, request: Request, fs: LeasedTree, path: str) -> Response:
         op = request.query_params.get("op")
-        if op != "mkdir":
-            raise PfsError(Kind.INVALID, f"op={op} is not known; there is op=mkdir")
-        return json_response(encode_attr(await fs.mkdir(await _own_links_followed(fs, path), 0o755)), 201)
+        if op not in {"mkdir", "rename"}:
+            raise PfsError(Kind.INVALID, f"op={op} is not known; there are op=mkdir and op=rename")
+        path = await _own_links_followed(fs, path)
+        if op == "mkdir":
+            return json_response(encode_attr(await fs.mkdir(path, 0o755)), 201)
+        target = await _own_links_followed(fs, request.query_params.get("to", "").rstrip("/"))
+        await fs.rename(path, target, RenameMode.REPLACE)
+        return Response(status_code=204)
 
     async def channel(self, taken: Taken) -> None:
         """Talk over a WebSocket with whoever its request's token proves."""

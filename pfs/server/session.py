@@ -14,7 +14,7 @@ from typing import TypeGuard, TypeVar
 
 import trio
 
-from pfs.api import Closing, FileSystem, NodeType, OpenFile, RenameMode, XattrCall, XattrMode, XattrVerb
+from pfs.api import Awaited, Closing, FileSystem, NodeType, OpenFile, RenameMode, XattrCall, XattrMode, XattrVerb
 from pfs.errors import Kind, PfsError
 from pfs.protocol.listing import pack_contents, pack_page
 from pfs.protocol.steps import decode_steps, encode_outcomes, take_steps
@@ -83,6 +83,7 @@ class FileSession:
             "open": self._open,
             "reopen": self._reopen,
             "read": self._read,
+            "changed": self._changed,
             "write": self._write,
             "fsetattr": self._fsetattr,
             "fgetattr": self._fgetattr,
@@ -242,10 +243,14 @@ class FileSession:
 
     async def _read(self, args: Json, body: bytes) -> Reply:
         size = min(_int(args, "size"), READ_BYTES_MAX)
-        wait = args.get("wait")
-        if not isinstance(wait, bool):
-            raise _wrong("wait", wait)
-        return {}, await self._file(args).read(_int(args, "offset"), size, wait=wait)
+        return {}, await self._file(args).read(_int(args, "offset"), size, wait=_wait(args))
+
+    async def _changed(self, args: Json, body: bytes) -> Reply:
+        file = self._file(args)
+        if not isinstance(file, Awaited):
+            raise PfsError(Kind.UNSUPPORTED, "nobody tells of changes of this file")
+        await file.changed(wait=_wait(args))
+        return {}, b""
 
     async def _write(self, args: Json, body: bytes) -> Reply:
         return {"size": await self._file(args).write(_int(args, "offset"), body)}, b""
@@ -305,6 +310,13 @@ def _int(args: Json, name: str, most: int = INT_MAX) -> int:
     if not _is_number(value) or not 0 <= value <= most:
         raise _wrong(name, value)
     return value
+
+
+def _wait(args: Json) -> bool:
+    wait = args.get("wait")
+    if not isinstance(wait, bool):
+        raise _wrong("wait", wait)
+    return wait
 
 
 def _word(words: type[Word], args: Json, name: str) -> Word:

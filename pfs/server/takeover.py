@@ -22,6 +22,7 @@ from pfs.audit.origin import LOCAL
 from pfs.errors import Kind, PfsError
 from pfs.protocol.sockets import Deadlines, Stream, transport_of
 from pfs.server.crowd import Guest, lone_guest
+from pfs.server.forwarded import sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Taken:
         request: what was asked for first; its body, or what else comes next, begins with `early`.
         extensions: `tls` and, from a Unix socket, `peer`, as in `pfs.server.guard.serve`.
         guest: is told when the connection has shown whose it is.
+        proxied: as of `pfs.server.guard.serve`.
     """
 
     stream: Stream
@@ -41,15 +43,17 @@ class Taken:
     extensions: dict[str, dict[str, Any]]
     deadlines: Deadlines
     guest: Guest = field(default_factory=lone_guest)
+    proxied: bool = False
 
     @property
     def source(self) -> str:
-        """The address of the other end; `local` for a program on this machine, "" when it is gone already."""
+        """The address of who asks; `local` for a program on this machine, "" when it is gone already."""
         sock = transport_of(self.stream).socket
         try:
-            return LOCAL if sock.family == socket.AF_UNIX else str(sock.getpeername()[0])
+            peer = None if sock.family == socket.AF_UNIX else str(sock.getpeername()[0])
         except OSError:
             return ""
+        return (sender(peer, self.request.headers) if self.proxied else peer) or LOCAL
 
     async def send(self, data: bytes) -> None:
         """Send all of `data` to a reader who may be slow but not stall; errors as of `Deadlines.send`."""

@@ -3,9 +3,10 @@
 A key is looked at when something begins. What goes on for hours, such as a mount's channel or a log that is being
 followed, is remembered here as a visit, with the key. All of them are looked at again when an account was changed: at
 once, and should that message be lost, a few seconds later, since a change leaves a mark; and now and then without one,
-since keys end by themselves. A visit whose key proves nobody any more is ended, and so is one whose owner has other
-rights by now: a mount comes back by itself, and sees what it may see now. So is a visit of somebody who may not read
-something any more that was shared with them (`end_where_lost`).
+since keys end by themselves. Where the database cannot tell, it is asked again a few seconds later. A visit whose key
+proves nobody any more is ended, and so is one whose owner has other rights by now: a mount comes back by itself, and
+sees what it may see now. So is a visit of somebody who may not read something any more that was shared with them
+(`end_where_lost`).
 """
 
 import logging
@@ -47,6 +48,7 @@ class Visits:
         self._identify = identify
         self._stamp = stamp
         self._visits: set[_Visit] = set()
+        self._untold = False
 
     @contextmanager
     def during(self, key: str, identity: Identity) -> Iterator[trio.CancelScope]:
@@ -67,13 +69,16 @@ class Visits:
                 visit.scope.cancel()
 
     async def look_again(self) -> None:
-        """End those whose keys prove somebody else by now, or nobody."""
+        """End those whose keys prove somebody else by now, or nobody; `run` asks again where that cannot be told."""
+        self._untold = False
         for key in {visit.key for visit in self._visits}:
             try:
                 now: Identity | None = await self._identify(key)
             except PfsError as error:
                 if error.kind is not Kind.UNAUTHENTICATED:
-                    log.warning("whether a key is still good cannot be told now: %s", error)
+                    if not self._untold:  # one line for all of them
+                        log.warning("whether keys are still good cannot be told now: %s", error)
+                    self._untold = True
                     continue
                 now = None
             for visit in list(self._visits):
@@ -86,7 +91,7 @@ class Visits:
         while True:
             await trio.sleep(LOOK_FOR_CHANGES_EVERY_S)
             stamp, now_s = self._stamp(), trio.current_time()
-            if stamp != seen or now_s >= looked_s + LOOK_EVERY_S:
+            if self._untold or stamp != seen or now_s >= looked_s + LOOK_EVERY_S:
                 seen, looked_s = stamp, now_s
                 await self.look_again()
 

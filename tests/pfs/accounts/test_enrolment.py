@@ -11,6 +11,7 @@ from pfs.accounts.enrolment import MINUTE_NS, Enrolment
 from pfs.accounts.keyring import DAY_NS, KeyKind, Terms, key_name
 from pfs.accounts.store import Accounts
 from pfs.accounts.tables import Key
+from pfs.audit.record import record_in
 from pfs.errors import Kind, PfsError
 from pfs.keys import fingerprint, is_join_token, key_beside, key_of_certificate, url_of_key
 from pfs.perm import SERVICE, Scope, Verb, allowed
@@ -111,6 +112,9 @@ def test_who_knows_a_machine_cannot_take_its_place(run: Run, accounts: Accounts,
         assert caught.value.kind is Kind.EXISTS
         assert (await accounts.identify(token)).kind is KeyKind.JOIN  # it is good still
         assert await enrolment.is_bound("m1")
+        record = [record_in(line) for line in accounts.audit.lines_now()][-1]
+        assert (record.what, record.result, record.more["by"]) == ("token.make", Kind.EXISTS, key_name(token))
+        assert record.on == f"users/ann/keys/{key_name(key_beside(token, 'other'))}"
         await accounts.revoke("root", key_name(first))
         assert not await enrolment.is_bound("m1")
         await join(enrolment, "ann", token, "other")
@@ -175,3 +179,22 @@ def test_nobody_who_is_not_there_gets_anything(database: Database, enrolment: En
 
 def _keys(session: Session) -> int:
     return len(session.exec(select(Key)).all())
+
+
+@pytest.mark.parametrize(("user", "of_datacenter"), [("ann", False), ("root", True)])
+def test_a_node_is_its_owners_for_good_whatever_becomes_of_them(
+    run: Run, accounts: Accounts, enrolment: Enrolment, user: str, of_datacenter: bool
+) -> None:
+    async def main() -> None:
+        made = accounts.make_key_now(KeyKind.NODE, user, URL)
+        joined = await join(enrolment, user, enrolment.join_token_now(user, URL, 60))
+        late = enrolment.join_token_now(user, URL, 60)
+        accounts.set_admin_now("ann", admin=True)
+        keys = [made, joined, await join(enrolment, user, late, "late", "m2")]
+        for key in keys:
+            assert allowed((await accounts.identify(key)).subject, Verb.RULE, SERVICE) is of_datacenter
+        accounts.set_admin_now(user, admin=False)
+        for key in keys:
+            assert not allowed((await accounts.identify(key)).subject, Verb.RULE, SERVICE)
+
+    run(main)

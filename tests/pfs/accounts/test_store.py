@@ -11,7 +11,7 @@ from pfs.accounts.registration import Registration
 from pfs.accounts.store import FIRST_UID, Accounts, Identity, Invitation, KeyKind, User
 from pfs.errors import Kind, PfsError
 from pfs.keys import fingerprint, make_key, url_of_key
-from pfs.perm import Subject
+from pfs.perm import EVERYTHING, Scope, Subject
 from pfs.quota import Limits
 from pfs.sql import Database
 
@@ -64,7 +64,8 @@ def test_where_the_server_is_not_root_accounts_have_no_numbers(database: Databas
 def test_a_key_proves_whose_it_is(run: Run, accounts: Accounts, kind: KeyKind) -> None:
     accounts.add_user_now("ann", admin=True)
     accounts.add_user_now("bob", admin=False)
-    owners = {"ann": Subject("ann", True, uid=FIRST_UID + 1), "bob": Subject("bob", uid=FIRST_UID + 2)}
+    scopes = EVERYTHING if kind is KeyKind.USER else EVERYTHING - {Scope.ADMIN}
+    owners = {"ann": Subject("ann", True, uid=FIRST_UID + 1), "bob": Subject("bob", uid=FIRST_UID + 2, scopes=scopes)}
     keys = {name: accounts.make_key_now(kind, name, URL) for name in owners}
 
     async def main() -> None:

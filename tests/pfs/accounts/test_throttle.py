@@ -33,7 +33,7 @@ def guesses(tried: Throttle, account: str, source: str, seconds: int, since_s: f
 
 def test_a_few_mistakes_cost_nothing() -> None:
     tried = Throttle()
-    assert [tried.attempt("ann", "1.2.3.4", 0.0) for _ in range(PAIR_FREE)] == [0.0] * PAIR_FREE
+    assert [tried.attempt("ann", "1.2.3.4", 0.0).held_s for _ in range(PAIR_FREE)] == [0.0] * PAIR_FREE
 
 
 def test_each_further_one_has_to_wait_longer_up_to_minutes() -> None:
@@ -77,13 +77,41 @@ def test_a_right_password_makes_mistakes_forgotten() -> None:
         tried.succeeded("ann", "a", 0.0)
 
 
+def test_an_attempt_that_is_taken_back_has_never_been() -> None:
+    tried, untouched = Throttle(), Throttle()
+    for number in range(PAIR_FREE + 2):
+        for each in (tried, untouched):
+            each.attempt("ann", "a", 300.0 * number)
+    last_s = 300.0 * (PAIR_FREE + 1)
+    for later_s in (10.0, 20.0):
+        tried.take_back(tried.attempt("ann", "a", last_s + later_s))
+    assert tried._counts == untouched._counts
+
+
+def test_of_an_attempt_that_is_taken_back_nothing_is_left() -> None:
+    tried = Throttle()
+    tried.take_back(tried.attempt("ann", "a", 0.0))
+    assert tried._counts == {}
+
+
+def test_one_attempt_is_taken_back_and_others_of_the_same_time_count() -> None:
+    tried = Throttle()
+    first = tried.attempt("ann", "a", 0.0)
+    for _ in range(PAIR_FREE - 1):
+        tried.attempt("ann", "a", 1.0)
+    assert too_early(tried, "ann", "a", 1.0)
+    tried.take_back(first)
+    assert not too_early(tried, "ann", "a", 1.0)
+    assert too_early(tried, "ann", "a", 1.5)
+
+
 def test_nobody_is_kept_out_by_wrong_passwords_from_elsewhere() -> None:
     tried = Throttle()
     for number in range(3000):
         too_early(tried, "ann", f"10.0.{number % 200}.1", number / 100)
-    assert 0 < tried.attempt("ann", "9.9.9.9", 30.0) <= SLOWED_MAX_S
+    assert 0 < tried.attempt("ann", "9.9.9.9", 30.0).held_s <= SLOWED_MAX_S
     tried.succeeded("ann", "9.9.9.9", 30.0)
-    assert tried.attempt("ann", "9.9.9.9", 31.0) == 0.0
+    assert tried.attempt("ann", "9.9.9.9", 31.0).held_s == 0.0
 
 
 def test_one_password_on_many_accounts_is_slow_too_but_not_for_who_came_in_from_there() -> None:
@@ -102,7 +130,7 @@ def test_everything_is_forgotten_after_a_while_of_quiet() -> None:
     guesses(tried, "ann", "a", 1000)
     assert too_early(tried, "ann", "a", 1001.0)
     later_s = 1001.0 + FORGET_S
-    assert [tried.attempt("ann", "a", later_s) for _ in range(PAIR_FREE)] == [0.0] * PAIR_FREE
+    assert [tried.attempt("ann", "a", later_s).held_s for _ in range(PAIR_FREE)] == [0.0] * PAIR_FREE
 
 
 def test_what_is_counted_takes_bounded_room_and_the_busy_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,9 +166,9 @@ def test_whatever_happens_the_owner_waits_minutes_at_most(events: list[tuple[str
     for account, source, passed_s, right in events:
         now_s += passed_s
         try:
-            assert 0.0 <= tried.attempt(account, source, now_s) <= SLOWED_MAX_S
+            assert 0.0 <= tried.attempt(account, source, now_s).held_s <= SLOWED_MAX_S
         except PfsError:
             continue
         if right:
             tried.succeeded(account, source, now_s)
-    assert tried.attempt("a", "x", now_s + DELAY_MAX_S) <= SLOWED_MAX_S
+    assert tried.attempt("a", "x", now_s + DELAY_MAX_S).held_s <= SLOWED_MAX_S

@@ -12,10 +12,10 @@ import trio.testing
 
 from pfs.errors import Kind, PfsError
 from pfs.protocol.nearby import name_of
-from pfs.protocol.wire import RANGE_BYTES_MAX
+from pfs.protocol.wire import KEPT_FOR_BULK, RANGE_BYTES_MAX
 from pfs.server.bulk import AT_ONCE_MAX
 from pfs.server.line import LOOP_PIECE_BYTES, PIECE_BYTES
-from tests.pfs.opened import HANDLE, Held, Opened, Stored, opened, sent_in_parts, taken_slowly
+from tests.pfs.opened import HANDLE, HANG_S, Held, Opened, Stored, opened, sent_in_parts, taken_slowly
 from tests.pfs.served import NO_TLS, told
 from tests.pfs.world import ANN, BOB
 
@@ -195,7 +195,14 @@ def test_a_body_without_an_offset_is_not_taken(query: str) -> None:
 
 def test_a_stream_has_no_ranges() -> None:
     answer = ask(Held(b"0", stream=True), "GET", headers=ranged(0, 0))
-    assert told(answer) == (501, Kind.UNSUPPORTED)
+    assert told(answer) == (409, Kind.UNSUPPORTED)
+
+
+def test_another_method_is_told_which_ones_there_are() -> None:
+    file = Held(b"0")
+    answer = ask(file, "POST", content=b"1")
+    assert (*told(answer), answer.headers["allow"]) == (405, Kind.UNSUPPORTED, "GET, PUT")
+    assert file.content == b"0"
 
 
 def other_handle(path: str) -> str:
@@ -252,14 +259,67 @@ def test_without_a_token_a_session_is_not_even_denied() -> None:
     assert told(answer) == (401, Kind.UNAUTHENTICATED)
 
 
-def test_a_token_is_looked_up_once_for_a_session() -> None:
-    async def main() -> list[str]:
-        async with asking(Held(b"0123")) as (there, client):
-            for offset in range(4):
-                await client.get(there.path, headers=ranged(offset, offset))
-            return there.asked
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_token_that_was_taken_back_opens_no_session_that_it_opened_before(method: str) -> None:
+    file = Held(b"0")
 
-    assert trio.run(main) == ["ann-token"]
+    async def main() -> list[httpx.Response]:
+        async with asking(file) as (there, client):
+
+            async def ask_again(token: str) -> httpx.Response:
+                shown = {**ranged(0, 0), "authorization": f"Bearer {token}"}
+                return await client.request(method, f"{there.path}?offset=0", headers=shown, content=b"0")
+
+            before = await ask_again("ann-token")
+            await there.take_back("ann-token")
+            return [before, await ask_again("ann-token"), await ask_again("ann-other")]
+
+    before, after, other = trio.run(main)
+    assert before.is_success
+    assert told(after) == (401, Kind.UNAUTHENTICATED)
+    assert other.is_success
+
+
+def test_a_range_that_is_being_given_is_cut_when_its_token_is_taken_back() -> None:
+    file = Held(bytes(3 * LOOP_PIECE_BYTES))
+
+    def hold(offset: int) -> None:
+        file.held_up = trio.Event() if offset else None
+
+    file.before_read = hold
+
+    async def main() -> None:
+        last = len(file.content) - 1
+        async with (
+            asking(file) as (there, client),
+            client.stream("GET", there.path, headers=ranged(0, last)) as answer,
+        ):
+            await there.take_back("ann-token")
+            with pytest.raises(httpx.RemoteProtocolError), trio.fail_after(HANG_S):
+                await answer.aread()
+
+    trio.run(main)
+
+
+def test_an_upload_whose_token_is_taken_back_is_refused_and_its_connection_ended() -> None:
+    file = Held(b"0")
+
+    async def main() -> bytes:
+        async with opened(file) as there:
+            head = f"PUT {there.path}?offset=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ann-token\r\n"
+            head += f"connection: {KEPT_FOR_BULK.decode()}\r\n"
+            async with await trio.open_tcp_stream("127.0.0.1", there.server.port) as stream:
+                await stream.send_all(f"{head}content-length: 10\r\n\r\n12345".encode())
+                await there.server.until(began=1)
+                await trio.testing.wait_all_tasks_blocked()
+                await there.take_back("ann-token")
+                with trio.fail_after(HANG_S):
+                    return b"".join([bytes(part) async for part in stream])
+
+    answer = trio.run(main)
+    assert answer.startswith(b"HTTP/1.1 401")
+    assert b"connection: close" in answer
+    assert file.content == b"0"
 
 
 def test_a_session_that_has_ended_is_not_there() -> None:

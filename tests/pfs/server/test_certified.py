@@ -69,7 +69,7 @@ class Site:
         own = str(self.folder / "server.pem")
         mounts = Mounts(lambda identity: self.world.fs(identity.subject), "")
         gate = Gate(self.accounts.identify, mounts.view, {KeyKind.USER: mounts.conversation})
-        takers = {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity)}
+        takers = {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity, gate.visits.during)}
         tls = Tls(own, own, str(self.folder / "ca.pem"))
         async with served(application(gate.routes()), tls=tls, takers=takers) as made, trio.open_nursery() as nursery:
             nursery.start_soon(mounts.hub.run)

@@ -7,17 +7,20 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
 import trio
+from sqlalchemy import event
 from starlette.applications import Starlette
 
-from pfs.accounts import keyring, passwords
+from pfs.accounts import keyring, passwords, throttle
 from pfs.accounts.keyring import DAY_NS, key_name
 from pfs.accounts.registration import Registration
 from pfs.accounts.store import Accounts, KeyKind, Terms
-from pfs.accounts.throttle import PAIR_FREE
+from pfs.accounts.throttle import ADDRESS_FREE, PAIR_FREE
 from pfs.audit.record import record_in
 from pfs.client.filesystem import RemoteFileSystem, open_filesystem
 from pfs.errors import Kind
@@ -36,6 +39,7 @@ from tests.pfs.world import World, kind_of, make_tables
 Run = Callable[[Callable[[], Awaitable[object]]], object]
 WHERE = "http://127.0.0.1:8470"
 PASSWORD, OTHER = "correct horse battery staple", "four words that nobody has"
+NOBODY_FREE = "too many people log in at this moment; try again in some seconds"
 HASHES = "$argon2id$v=19$m=65536,t=3,p=1$"  # 64 MiB, three passes: RFC 9106 asks for that, OWASP for 19 MiB and two
 
 
@@ -254,7 +258,76 @@ def test_a_hundred_who_log_in_at_once_take_two_threads_and_leave_the_rest_served
         assert statuses[200] == passwords.AT_ONCE_MAX + passwords.WAITING_MAX
 
     monkeypatch.setattr(passwords, "verify_now", slow)
-    monkeypatch.setattr(site.entrance._throttle, "attempt", lambda *_: 0.0)
+    monkeypatch.setattr(throttle, "PAIR_FREE", 100)
+    monkeypatch.setattr(throttle, "ADDRESS_FREE", 100)
+    monkeypatch.setattr(throttle, "ACCOUNT_FREE", 100)
+    run(main)
+
+
+@pytest.mark.parametrize("path", [LOGIN_PATH, REGISTER_PATH])
+def test_where_nobody_is_free_to_look_at_a_password_it_does_not_count_as_wrong(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(passwords, "WAITING_MAX", 0)
+    site.mode = Registration.OPEN
+
+    async def main() -> None:
+        async with site.serving():
+            for _ in range(ADDRESS_FREE + 1):
+                response = await site.ask("POST", path, user="ann", password=PASSWORD)
+                assert told(response) == (429, Kind.TOO_MANY, NOBODY_FREE)
+
+    run(main)
+    assert site.entrance._throttle._counts == {}
+
+
+def test_an_attempt_with_no_account_costs_the_same_work_as_with_a_wrong_password(
+    run: Run, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work: list[str] = []
+    others = ("zoe", "gone", "eve", "Eve!")
+    verify, read, write = passwords.Argon2id.verify_phc_encoded, Database.read_now, Database._write_together
+
+    def verified(password: bytes, hashed: str) -> None:
+        work.append(f"hash {len(password)} {hashed.rpartition('$')[0].rpartition('$')[0]} {len(hashed)}")
+        verify(password, hashed)
+
+    def reads(database: Database, piece: Callable[..., object]) -> object:
+        work.append("read")
+        return read(database, piece)
+
+    def writes(database: Database, pieces: list[Any]) -> None:
+        work.append(f"write {len(pieces)}")
+        write(database, pieces)
+
+    def asks(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        work.append(statement)
+
+    async def costs(user: str) -> tuple[int, list[str]]:
+        work.clear()
+        status = (await site.login(user, OTHER)).status_code
+        return status, list(work)
+
+    async def main() -> None:
+        async with site.serving():
+            for _ in range(PAIR_FREE):
+                wanted = await costs("ann")
+                assert wanted[0] == 401
+                assert [step.split()[0] for step in wanted[1]].count("hash") == 1
+                assert [await costs(user) for user in others] == [wanted] * len(others)
+            assert (await site.login("eve", OTHER)).status_code == 429  # the one that is recorded in this minute
+            wanted = await costs("ann")
+            assert wanted[0] == 429
+            assert [await costs(user) for user in others] == [wanted] * len(others)
+
+    site.accounts.add_user_now("gone", admin=False)
+    site.accounts.remove_user_now("gone")
+    site.accounts.join_now("ml", "ann")
+    monkeypatch.setattr(passwords, "Argon2id", Mock(wraps=passwords.Argon2id, verify_phc_encoded=verified))
+    monkeypatch.setattr(Database, "read_now", reads)
+    monkeypatch.setattr(Database, "_write_together", writes)
+    monkeypatch.setattr(throttle, "ADDRESS_FREE", 100)
+    event.listen(site.accounts._database._engine, "before_cursor_execute", asks)
     run(main)
 
 
@@ -672,6 +745,27 @@ def test_who_comes_in_and_who_does_not_is_recorded(run: Run, site: Site) -> None
     log = "".join(site.accounts.audit.lines_now())
     for secret in (PASSWORD, OTHER, "wrong field", "wrong%20field"):
         assert secret not in log
+
+
+def test_a_key_that_is_not_there_is_recorded_by_its_name_and_never_by_its_text(run: Run, site: Site) -> None:
+    async def main() -> None:
+        async with site.serving():
+            token = await site.token()
+            limited = site.accounts.make_key_now(KeyKind.USER, "ann", WHERE, Terms("", frozenset({Scope.READ})))
+            answers = [
+                await site.ask("DELETE", f"{TOKENS_PATH}/{'0' * 12}", token),
+                await site.ask("DELETE", f"{TOKENS_PATH}/{limited}", token),
+                await site.ask("DELETE", f"{TOKENS_PATH}/{key_name(token)}", limited),
+            ]
+            assert [answer.status_code for answer in answers] == [404, 404, 403]
+            assert limited not in "".join(site.accounts.audit.lines_now())
+
+    run(main)
+    assert recorded(site)[-3:] == [
+        "ann token.revoke users/ann/keys/KEY not-found",
+        "ann token.revoke users/ann/keys/? not-found",
+        "ann token.revoke users/ann/keys/KEY denied",
+    ]
 
 
 def test_guessing_does_not_fill_the_log(run: Run, site: Site) -> None:

@@ -21,9 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pfs.errors import Kind, PfsError
 from pfs.protocol import sockets
-from pfs.server import guard
+from pfs.server import forwarded, guard, porter
 from pfs.server.calls import Inbox
-from pfs.server.crowd import Crowd
+from pfs.server.crowd import Crowd, guest_in
+from pfs.server.doors import source_of_request
 from pfs.server.takeover import Taken, Taker, response_head
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -32,12 +33,12 @@ LAST = {"type": "http.disconnect"}
 
 @contextlib.asynccontextmanager
 async def served(
-    app: ASGIApp, unix_path: str | None = None, takers: Mapping[str, Taker] | None = None
+    app: ASGIApp, unix_path: str | None = None, takers: Mapping[str, Taker] | None = None, *, proxied: bool = False
 ) -> AsyncIterator[int]:
     """Serve on a free port, which is yielded; the server is told to end afterwards, and has then ended."""
     ended = trio.Event()
     listen = functools.partial(guard.serve, app, host="127.0.0.1", port=0, unix_path=unix_path, takers=takers)
-    serve = functools.partial(listen, shutdown=ended.wait)
+    serve = functools.partial(listen, proxied=proxied, shutdown=ended.wait)
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(serve)
         yield int(urls[0].removeprefix("http://127.0.0.1:"))
@@ -469,7 +470,7 @@ def test_who_rests_longest_makes_room_for_a_new_connection(run: Run, monkeypatch
             ended.set()
             assert (await busy.receive_some()).startswith(b"HTTP/1.1 200")
 
-    monkeypatch.setattr(guard, "Crowd", lambda most: Crowd(most, 3))
+    monkeypatch.setattr(porter, "Crowd", lambda most: Crowd(most, 3))
     run(main)
 
 
@@ -480,15 +481,14 @@ def test_where_all_are_busy_a_new_connection_is_turned_away_and_the_log_tells_on
         begun = trio.Semaphore(0)
 
         async def hold(taken: Taken) -> None:
-            if taken.request.target.endswith(b"proven"):
-                taken.guest.proves()
+            taken.guest.proves()
             begun.release()
             await taken.stream.receive_some(1)
 
         async with served(an_app(), takers={"/hold": hold}) as port, contextlib.AsyncExitStack() as stack:
-            for path in ("/hold/proven", "/hold/proven", "/hold", "/hold"):
+            for _ in range(2):
                 stream = await stack.enter_async_context(await connect(port))
-                await stream.send_all(get(path))
+                await stream.send_all(get("/hold"))
                 await begun.acquire()
             for _ in range(2):
                 with contextlib.suppress(trio.BrokenResourceError):
@@ -499,10 +499,64 @@ def test_where_all_are_busy_a_new_connection_is_turned_away_and_the_log_tells_on
                     if (await ask(port, "/")).endswith(b"hello"):
                         break
 
-    monkeypatch.setattr(guard, "Crowd", lambda most: Crowd(most, 2))
+    monkeypatch.setattr(porter, "Crowd", lambda most: Crowd(2, 2))
     run(main)
     (record,) = caplog.records
     assert record.getMessage().startswith("a connection from 127.0.0.1 was turned away")
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["with a good key", "without one"])
+def test_bodies_that_never_come_keep_nobody_out_who_shows_a_key(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, knows: bool
+) -> None:
+    begun, go_on, ended = trio.Semaphore(0), trio.Event(), trio.Semaphore(0)
+
+    async def body(request: Request) -> Response:
+        begun.release()
+        try:
+            await request.body()
+        finally:
+            ended.release()
+        return Response()
+
+    async def slow(request: Request) -> Response:
+        if knows:
+            guest_in(request.scope["extensions"]).proves()
+        begun.release()
+        await go_on.wait()
+        return PlainTextResponse("served")
+
+    async def main() -> None:
+        routes = Route("/body", body, methods=["POST"]), Route("/slow", slow)
+        async with served(an_app(*routes)) as port, contextlib.AsyncExitStack() as stack:
+
+            async def never(number: int) -> None:
+                """Begin an upload from one of nine addresses."""
+                stream = await trio.open_tcp_stream("127.0.0.1", port, local_address=f"127.0.0.{2 + number % 9}")
+                await stack.enter_async_context(stream)
+                with contextlib.suppress(trio.BrokenResourceError):
+                    await stream.send_all(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1")
+                await begun.acquire()
+
+            for number in range(18):
+                await never(number)
+            user = await stack.enter_async_context(await connect(port))
+            await user.send_all(get("/slow"))
+            await begun.acquire()
+            for number in range(18):
+                await never(number)
+            for _ in range(18):
+                await ended.acquire()
+            go_on.set()
+            answer = b""
+            with contextlib.suppress(trio.BrokenResourceError):
+                answer = await user.receive_some()
+            assert answer.startswith(b"HTTP/1.1 200") is knows
+
+    monkeypatch.setattr(porter, "Crowd", lambda most: Crowd(18, 2))
+    run(main)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("a connection from 127.0.0.2 was cut")
 
 
 def test_idle_connections_do_not_hold_up_the_end(run: Run) -> None:
@@ -600,12 +654,104 @@ def test_scopes_tell_the_local_user_on_the_unix_socket_only(run: Run, tmp_path: 
         async with served(an_app(Route("/who", who)), unix_path=path) as port:
             async with await trio.open_unix_socket(path) as stream:
                 await stream.send_all(get("/who", "Connection: close"))
-                assert names(await rest_of(stream)) == ["peer", "tls"]
-            assert names(await ask(port, "/who")) == ["tls"]
+                assert names(await rest_of(stream)) == ["guest", "peer", "tls"]
+            assert names(await ask(port, "/who")) == ["guest", "tls"]
 
     def names(answer: bytes) -> Any:
         return json.loads(answer.partition(b"\r\n\r\n")[2])
 
+    run(main)
+
+
+SAYS = "X-Forwarded-For: 198.51.100.1, 203.0.113.7"
+
+
+async def sources(port: int, *headers: str) -> list[str]:
+    """Who asks, for an application and for who takes a connection; the same connection asks as somebody else before."""
+    found = []
+    for path in ("/who", "/take"):
+        async with await connect(port) as stream:
+            await stream.send_all(get("/", "X-Forwarded-For: 203.0.113.99"))
+            answer = b""
+            while not answer.endswith(b"hello"):
+                answer += await stream.receive_some()
+            await stream.send_all(get(path, *headers, "Connection: close"))
+            found.append((await rest_of(stream)).rpartition(b"\r\n")[2].decode())
+    return found
+
+
+async def tell_source(request: Request) -> Response:
+    return PlainTextResponse(source_of_request(request))
+
+
+async def take_and_tell_source(taken: Taken) -> None:
+    await taken.send(response_head(200, []) + taken.source.encode())
+
+
+@pytest.mark.parametrize(
+    ("proxied", "near", "headers", "found"),
+    [
+        (True, True, [SAYS], "203.0.113.7"),
+        (True, True, [SAYS, "X-Forwarded-For: 203.0.113.8"], "203.0.113.8"),
+        (True, True, [], "127.0.0.1"),
+        (True, True, ["X-Forwarded-For: who knows"], "127.0.0.1"),
+        (True, False, [SAYS], "127.0.0.1"),
+        (False, True, [SAYS], "127.0.0.1"),
+    ],
+    ids=["said", "said twice", "not said", "nonsense", "from elsewhere", "no proxy expected"],
+)
+def test_a_proxy_is_believed_only_where_one_is_expected_and_on_this_machine(
+    run: Run, monkeypatch: pytest.MonkeyPatch, proxied: bool, near: bool, headers: list[str], found: str
+) -> None:
+    async def main() -> None:
+        app, takers = an_app(Route("/who", tell_source)), {"/take": take_and_tell_source}
+        async with served(app, takers=takers, proxied=proxied) as port:
+            assert await sources(port, *headers) == [found] * 2
+
+    if not near:  # as if loopback were another machine
+        monkeypatch.setattr(forwarded, "is_near", lambda peer: False)
+    run(main)
+
+
+@pytest.mark.parametrize(("headers", "found"), [([SAYS], b"203.0.113.7"), ([], b"local")], ids=["said", "not said"])
+def test_a_proxy_may_use_the_unix_socket(run: Run, tmp_path: Path, headers: list[str], found: bytes) -> None:
+    async def main() -> None:
+        path = str(tmp_path / "s")
+        app, takers = an_app(Route("/who", tell_source)), {"/take": take_and_tell_source}
+        async with served(app, path, takers, proxied=True):
+            for asked in ("/who", "/take"):
+                async with await trio.open_unix_socket(path) as stream:
+                    await stream.send_all(get(asked, *headers, "Connection: close"))
+                    assert (await rest_of(stream)).endswith(b"\r\n" + found)
+
+    run(main)
+
+
+@pytest.mark.parametrize("proxied", [True, False])
+def test_connections_of_a_proxy_are_not_bounded_by_address(
+    run: Run, monkeypatch: pytest.MonkeyPatch, proxied: bool
+) -> None:
+    begun, go_on = trio.Semaphore(0), trio.Event()
+
+    async def hold(request: Request) -> Response:
+        begun.release()
+        await go_on.wait()
+        return Response()
+
+    async def main() -> None:
+        async with (
+            served(an_app(Route("/hold", hold)), proxied=proxied) as port,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            streams = [await stack.enter_async_context(await connect(port)) for _ in range(4)]
+            for stream in streams[2:] if not proxied else streams:
+                await stream.send_all(get("/hold"))
+                await begun.acquire()
+            go_on.set()
+            answers = [await stream.receive_some() for stream in streams]
+            assert [answer.startswith(b"HTTP/1.1 200") for answer in answers] == [proxied] * 2 + [True] * 2
+
+    monkeypatch.setattr(porter, "Crowd", lambda most: Crowd(9, 2))
     run(main)
 
 

@@ -36,7 +36,7 @@ def watched(world: World) -> World:
 async def server(world: World) -> AsyncIterator[tuple[Mounts, Gate, str]]:
     mounts = Mounts(lambda identity: world.fs(identity.subject), "")
     gate = Gate(identify, mounts.view, {KeyKind.USER: mounts.conversation})
-    takers = {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity)}
+    takers = {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity, gate.visits.during)}
     async with served(Starlette(routes=gate.routes()), takers=takers) as made:
         yield mounts, gate, made.url
 

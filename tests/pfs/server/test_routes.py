@@ -16,6 +16,7 @@ from pfs.errors import Kind
 from pfs.perm import Subject
 from pfs.protocol.wire import FILES_PATH
 from pfs.server import routes
+from pfs.server.crowd import Guest
 from pfs.server.routes import STATUS_OF_KIND
 from pfs.tree.virtual import File
 from tests.pfs.served import DEFECT, datacenter, told, web
@@ -81,6 +82,7 @@ def test_nobody_comes_in_without_a_users_token(run: Run, world: World) -> None:
         ("PUT", "drops/y.yaml"),
         ("DELETE", "home/ann/x"),
         ("POST", "home/ann/d?op=mkdir"),
+        ("POST", "home/ann/x?op=rename&to=home/ann/y"),
     )
 
     async def main() -> None:
@@ -96,6 +98,29 @@ def test_nobody_comes_in_without_a_users_token(run: Run, world: World) -> None:
     run(main)
     assert os.listdir(world.path / "home/ann") == ["x"]
     assert world.drops.texts == {}
+
+
+def test_only_a_request_with_a_good_key_proves_whose_its_connection_is(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven: list[Guest] = []
+
+    def note(guest: Guest) -> None:
+        proven.append(guest)
+
+    monkeypatch.setattr(Guest, "proves", note)
+    keys = {"Bearer ann-token": True, "Bearer wrong": False, "Bearer node-key": False, "ann-token": False}
+
+    async def main() -> None:
+        async with web(world, token=None) as site:
+            for method in ("GET", "HEAD", "PUT", "POST", "DELETE"):
+                for key, good in keys.items():
+                    await site.ask(method, "home/ann/x", headers={"authorization": key})
+                    assert len(proven) == good
+                    assert all(guest.crowd is not None for guest in proven)
+                    proven.clear()
+
+    run(main)
 
 
 def test_a_token_may_be_shown_in_each_usual_way(run: Run, world: World) -> None:
@@ -135,7 +160,7 @@ NOT_GIVEN = [
     ("home/ann/" + "x" * 256, 400, "name-too-long"),
     ("home/ann/link", 400, "loop"),
     ("home/ann/link/x", 400, "loop"),
-    ("home/ann/fifo", 501, "unsupported"),
+    ("home/ann/fifo", 409, "unsupported"),
 ]
 
 
@@ -207,6 +232,23 @@ def test_directories_are_made_and_removed(run: Run, world: World) -> None:
             assert told(await site.ask("DELETE", "home/ann/d")) == (404, "not-found")
 
     run(main)
+
+
+def test_what_is_there_is_renamed(run: Run, world: World) -> None:
+    (world.path / "home/ann/x").write_bytes(b"1")
+    (world.path / "home/ann/z").write_bytes(b"2")
+
+    async def main() -> None:
+        async with web(world) as site:
+            assert (await site.ask("POST", "home/ann/x?op=rename&to=home/ann/y")).status_code == 204
+            assert (await site.ask("POST", "home/ann/y?op=rename&to=home/ann/z")).status_code == 204
+            for to, said in (("", 400), ("home/ann/../z", 400), ("home/ann/no/z", 404), ("shared/z", 403)):
+                assert (await site.ask("POST", f"home/ann/z?op=rename&to={to}")).status_code == said
+            assert told(await site.ask("POST", "home/ann/x?op=rename&to=home/ann/y")) == (404, "not-found")
+
+    run(main)
+    assert os.listdir(world.path / "home/ann") == ["z"]
+    assert (world.path / "home/ann/z").read_bytes() == b"1"
 
 
 def test_what_is_the_servers_is_not_removed(run: Run, world: World) -> None:

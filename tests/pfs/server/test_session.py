@@ -180,6 +180,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("open", {"path": "home/ann/a", "flags": ["read"], "mode": True}),
     ("read", {"handle": "x", "offset": 0, "size": 1, "wait": True}),
     ("read", {"offset": 0, "size": 1, "wait": True}),
+    ("changed", {"wait": True}),
     ("flush", {"handle": None, "closing": "last"}),
     ("mkdir", {"path": "home/ann/d", "mode": 0o755, "owner": {"uid": -1, "gid": 0}}),
     ("symlink", {"path": "home/ann/l", "target": "x", "owner": 5}),
@@ -221,6 +222,8 @@ def test_a_question_without_a_proper_form_is_invalid(
         ("read", {"offset": 0, "size": -1, "wait": True}),
         ("read", {"offset": 0, "size": 1}),
         ("read", {"offset": 0, "size": 1, "wait": 1}),
+        ("changed", {}),
+        ("changed", {"wait": 0}),
         ("write", {"offset": -1}),
         ("write", {}),
         ("write", {"offset": 1e999}),
@@ -272,6 +275,15 @@ def test_whatever_is_asked_nothing_but_our_error_comes_out(
             with trio.move_on_after(0.5):  # a stream may wait
                 await kind_of(session.handle(op, json.loads(json.dumps(args)), b"body"))
         await session.end()
+
+    run(main)
+
+
+@pytest.mark.parametrize("path", ["home/ann/x", "README.txt", "job/log"])
+def test_of_most_files_nobody_tells_that_they_changed(run: Run, session: FileSession, path: str) -> None:
+    async def main() -> None:
+        handle = await opened(session, path, *(NEW if path.startswith("home") else ["read"]))
+        assert await kind_of(ask(session, "changed", handle=handle, wait=True)) is Kind.UNSUPPORTED
 
     run(main)
 

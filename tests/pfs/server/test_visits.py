@@ -23,12 +23,13 @@ class Doorkeeper:
 
     def __init__(self, **known: Identity | PfsError) -> None:
         self.known = known
-        self.mark = 0
+        self.mark = self.asked = 0
         self.visits = Visits(self.identify, lambda: self.mark)
         self.ended: list[str] = []
         self.one_ended = trio.Event()
 
     async def identify(self, key: str) -> Identity:
+        self.asked += 1
         found = self.known.get(key, PfsError(Kind.UNAUTHENTICATED, "unknown"))
         if isinstance(found, PfsError):
             raise found
@@ -91,18 +92,19 @@ def test_a_node_goes_on_whatever_groups_its_owner_is_in(run: Run) -> None:
 
 def test_a_database_that_fails_ends_nothing(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        door = Doorkeeper(a=ANN, b=ANN)
+        door = Doorkeeper(a=ANN, b=ANN, c=ANN)
         async with trio.open_nursery() as nursery:
             await nursery.start(door.visit, "a")
             await nursery.start(door.visit, "b")
-            door.known = {"a": PfsError(Kind.IO, "the database refuses")}
+            await nursery.start(door.visit, "c")
+            door.known = dict.fromkeys("ac", PfsError(Kind.IO, "the database refuses"))
             await door.visits.look_again()
             await trio.testing.wait_all_tasks_blocked()
             assert door.ended == ["b"]
             nursery.cancel_scope.cancel()
 
     run(main)
-    assert "the database refuses" in caplog.text
+    assert caplog.text.count("the database refuses") == 1
 
 
 @pytest.mark.parametrize("marked", [True, False])
@@ -122,6 +124,47 @@ def test_keys_are_looked_at_after_a_mark_and_every_now_and_then(
             waited_s = trio.current_time() - since_s
             assert (waited_s <= visits.LOOK_FOR_CHANGES_EVERY_S) is marked
             assert waited_s <= visits.LOOK_EVERY_S
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("by_itself", [True, False], ids=["after a mark", "when asked to"])
+def test_a_key_of_which_the_database_could_not_tell_is_looked_at_again_soon(by_itself: bool) -> None:
+    async def main() -> None:
+        door = Doorkeeper(a=ANN)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(door.visits.run)
+            await nursery.start(door.visit, "a")
+            door.known["a"] = PfsError(Kind.IO, "the database is busy")
+            if by_itself:
+                door.mark += 1
+                await trio.sleep(visits.LOOK_FOR_CHANGES_EVERY_S * 3.5)
+            else:
+                await door.visits.look_again()
+            assert door.ended == []
+            del door.known["a"]
+            since_s = trio.current_time()
+            await door.one_ended.wait()
+            assert trio.current_time() - since_s <= visits.LOOK_FOR_CHANGES_EVERY_S
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_what_was_told_is_not_asked_again_soon() -> None:
+    async def main() -> None:
+        door = Doorkeeper(a=ANN)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(door.visits.run)
+            await nursery.start(door.visit, "a")
+            door.known["a"] = PfsError(Kind.IO, "the database is busy")
+            await door.visits.look_again()
+            door.known["a"] = ANN
+            await trio.sleep(visits.LOOK_FOR_CHANGES_EVERY_S * 1.5)
+            asked = door.asked
+            await trio.sleep(visits.LOOK_EVERY_S / 2)
+            assert door.asked == asked
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
