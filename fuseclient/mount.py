@@ -152,6 +152,7 @@ async def _serve(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ops.held.watch)
+            await nursery.start(ops.polls.run)
             nursery.start_soon(_announce, operations, ready)
 
             async def stop() -> None:

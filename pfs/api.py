@@ -33,7 +33,7 @@ class Attr:
     Attributes:
         node_id: 64 bits; the same number is the same object, on every mount and after a restart.
         mode: permission bits only, as the caller may use them.
-        size: bytes. 0 for a live stream, whose end is not known.
+        size: bytes; of a live stream, so far.
         nlink: number of names.
         uid, gid: owner and group in the server's numbers; 0 for what the server makes.
         blocks: room on the disk in units of 512 bytes; less than `size` needs where the file has holes.
@@ -313,6 +313,18 @@ class InParts(Protocol):
 
     async def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
         """Write all of the parts, one after the other; at most 8 MiB."""
+
+
+@runtime_checkable
+class Awaited(Protocol):
+    """What an open text that changes by itself offers besides `OpenFile`."""
+
+    async def changed(self, *, wait: bool = True) -> None:
+        """Return once there is another text than the one that was read last; at once if none was read yet.
+
+        Raises:
+            PfsError: WOULD_BLOCK, with `wait` False, when there is none; UNSUPPORTED where nobody tells of changes.
+        """
 
 
 Name = tuple[int, str]  # a directory's node id, and a name in it

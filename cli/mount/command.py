@@ -171,7 +171,9 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
                 filesystems = {}
                 for name, each in what.datacenters.items():
                     said = each.endpoint, each.token, each.ca
-                    connecting = open_filesystem(*said, shortcut=options.shortcut, own=each.own)
+                    connecting = open_filesystem(
+                        *said, shortcut=options.shortcut, streams=options.streams, own=each.own
+                    )
                     filesystems[name] = await stack.enter_async_context(connecting)
                     if options.ids is Ids.NUMERIC and not filesystems[name].standing().admin:
                         reason = f"{each.username} is none at {each.endpoint}; leave ids=numeric away"

@@ -38,6 +38,7 @@ class Options:
         cache_dir: where blocks of files are kept; by default in the user's cache directory.
         cache_bytes: room that they may take there; 0 keeps none.
         shortcut: read files of a server on this machine directly.
+        streams: who reads a log of a job that runs waits for more.
         write_behind: `close` returns before the server has what was written.
         ids: how the mount treats owners.
         uid, gid: as whose everything is shown, where that is not who mounts.
@@ -51,6 +52,7 @@ class Options:
     cache_dir: str | None = None
     cache_bytes: int = CACHE_BYTES
     shortcut: bool = True
+    streams: bool = True
     write_behind: bool = False
     ids: Ids = Ids.SQUASHED
     uid: int | None = None
@@ -157,6 +159,12 @@ OPTIONS = (
         lambda o, _: replace(o, shortcut=False),
     ),
     Option(
+        "nostream",
+        "",
+        "`log` and `wait` of a job that runs end with what there is so far, for backups and indexers",
+        lambda o, _: replace(o, streams=False),
+    ),
+    Option(
         "config", "FILE", "the datacenters, with tokens; `~/.paddle/config`", lambda o, value: replace(o, config=value)
     ),
     Option("log_file", "FILE", "where messages go; below `~/.local/state/pfs`", lambda o, v: replace(o, log_file=v)),
@@ -235,6 +243,7 @@ def shown(options: Options) -> str:
     words = sorted(options.flags)
     words += [name for name in ("allow_other", "write_behind") if getattr(options, name)]
     words += [] if options.shortcut else ["noshortcut"]
+    words += [] if options.streams else ["nostream"]
     words += [] if options.ids is Ids.SQUASHED else [f"ids={options.ids}"]
     words += [f"{name}={value}" for name in ("uid", "gid") if (value := getattr(options, name)) is not None]
     words += [] if options.cache_dir is None else [f"cache_dir={options.cache_dir}"]

@@ -2,8 +2,8 @@
 
 A server that was restarted knows no open file. What is safe to continue is opened again, the very same node,
 wherever it stands by now and also without any name, and the call is repeated once: plain files, and streams, whose
-bytes never change. A text that is being handed in (`Attr.commits`) or made for this one opening (`Attr.volatile`)
-is not: those get ESTALE.
+bytes never change. A text that is being handed in (`Attr.commits`) is not: that gets ESTALE. One that is made for this
+one opening (`Attr.volatile`) is where it is read from its beginning, or polled; elsewhere that is ESTALE, too.
 
 Closing a file that `commits` is a command, so the server is told how its writer ended:
 
@@ -25,16 +25,18 @@ import trio
 from fuseclient.behind.newfile import NewFile
 from fuseclient.kernel import procs
 from fuseclient.kernel.asked import READING, Asked
+from fuseclient.kernel.closing import how_it_closes
+from fuseclient.kernel.fresh import DEADLINE_S, Fresh
 from fuseclient.kernel.handles import FileHandle
 from fuseclient.kernel.held import HeldReads
 from fuseclient.kernel.inodes import Node
+from fuseclient.kernel.polls import Polls, Wake
 from fuseclient.kernel.tree import Place, Tree
-from pfs.api import Attr, Changes, Closing, NodeType, OpenFile, OpenFlags, Owner, XattrCall
+from pfs.api import Attr, Changes, Closing, OpenFile, OpenFlags, Owner, XattrCall
 from pfs.errors import Kind, PfsError
 
 log = logging.getLogger(__name__)
 
-DEADLINE_S = 60.0  # nothing but a stream keeps a program longer; file systems give up by themselves before
 _ONCE = OpenFlags.CREATE | OpenFlags.EXCLUSIVE | OpenFlags.TRUNCATE
 T = TypeVar("T")
 
@@ -61,9 +63,10 @@ class Opened:
 class Files:
     """The open files of a mount."""
 
-    def __init__(self, tree: Tree, held: HeldReads) -> None:
+    def __init__(self, tree: Tree, held: HeldReads, polls: Polls) -> None:
         self._tree = tree
-        self._held = held
+        self._polls = polls
+        self._fresh = Fresh(held, polls, self.call)
         self._writers: dict[int, procs.Process] = {}
 
     async def open(self, number: int, os_flags: int, opener: int) -> Opened:
@@ -149,16 +152,16 @@ class Files:
         return opened, node
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
-        """Return `size` bytes, fewer only at the end; of a stream what there is, waiting for the first byte."""
+        """Return `size` bytes, fewer only at the end; of what the server makes see `Fresh.read`."""
         handle = self._tree.handles.file(fh)
-        if handle.attr.stream and not handle.nonblocking:
-            return await self._held.hold(
-                handle.number, handle.path, handle.opener, lambda: self._piece(handle, offset, size)
-            )
+        if handle.attr.stream or handle.attr.volatile:
+            return await self._fresh.read(handle, offset, size)
         with trio.fail_after(DEADLINE_S):
-            if handle.attr.stream or handle.attr.volatile:
-                return await self._piece(handle, offset, size)
             return await self._read_whole(handle, offset, size)
+
+    async def poll(self, fh: int, wake: Wake | None) -> int:
+        """Tell what can be done with an open file without waiting; see `Fresh.poll`."""
+        return await self._fresh.poll(self._tree.handles.file(fh), wake)
 
     def read_at_once(self, fh: int, offset: int, size: int) -> bytes | None:
         """Return what `read` does, if it is at hand."""
@@ -181,7 +184,7 @@ class Files:
         """Write all of `data`; return its length."""
         handle = self._tree.handles.file(fh)
         for each in self._tree.handles.files_of(handle.number):  # pages of a mapping come through any of them
-            each.unflushed |= each is handle or _may_have_mapped(each)
+            each.unflushed |= each is handle or each.may_have_mapped
         self._tree.inodes.touch(handle.number)
         try:
             written = await self._write(handle, offset, data)
@@ -205,7 +208,7 @@ class Files:
         if fh is not None:
             return await self.call(self._tree.handles.file(fh), lambda file: file.setattr(changes))
         for handle in self._tree.handles.files_of(number):
-            if _is_plain(handle.attr) and (changes.size is None or OpenFlags.WRITE in handle.flags):
+            if handle.is_plain and (changes.size is None or OpenFlags.WRITE in handle.flags):
                 try:
                     return await self.call(handle, lambda file: file.setattr(changes))
                 except PfsError as error:
@@ -220,7 +223,7 @@ class Files:
             PfsError: STALE when none is open that can.
         """
         for handle in self._tree.handles.files_of(number):
-            if _is_plain(handle.attr):
+            if handle.is_plain:
                 return await self.call(handle, lambda file: file.xattr(call))
         raise PfsError(Kind.STALE, "this name leads to something else by now")
 
@@ -250,6 +253,7 @@ class Files:
     async def release(self, fh: int) -> None:
         """The last descriptor is gone. Nobody hears of an error."""
         handle = self._tree.handles.pop_file(fh)
+        self._polls.let_go(fh)
         self._writers.pop(fh, None)
         self._tree.inodes.closed(handle.number)
         if handle.cut:
@@ -275,15 +279,19 @@ class Files:
             handle.cut = handle.cut or (handle.attr.commits and handle.unflushed)
             await self.release(handle.fh)
 
-    async def call(self, handle: FileHandle, ask: Callable[[OpenFile], Awaitable[T]]) -> T:
-        """Ask the open file, and once more after opening it again if the server knows it no more."""
+    async def call(self, handle: FileHandle, ask: Callable[[OpenFile], Awaitable[T]], *, at_start: bool = False) -> T:
+        """Ask the open file, and once more after opening it again if the server knows it no more.
+
+        Args:
+            at_start: what was read of it before does not count.
+        """
         file = handle.file
         try:
             return await ask(file)
         except PfsError as error:
             if error.kind is not Kind.BAD_HANDLE:
                 raise
-        await self._open_again(handle, file)
+        await self._open_again(handle, file, at_start=at_start)
         return await ask(handle.file)
 
     async def _write(self, handle: FileHandle, offset: int, data: bytes) -> int:
@@ -299,11 +307,11 @@ class Files:
             raise PfsError(Kind.STALE, "nobody knows whether this was appended before the server went", handle.path)
         return await handle.file.write(offset, data)
 
-    async def _open_again(self, handle: FileHandle, lost: OpenFile) -> None:
+    async def _open_again(self, handle: FileHandle, lost: OpenFile, *, at_start: bool = False) -> None:
         if handle.file is not lost:
             return  # somebody else has done it
         attr, inode = handle.attr, self._tree.inodes.get(handle.number)
-        if attr.commits or (attr.volatile and not attr.stream):
+        if attr.commits or (attr.volatile and not attr.stream and not at_start):
             raise PfsError(Kind.STALE, "the server was restarted meanwhile; open the file again", handle.path)
         filesystem = self._tree.filesystems[inode.datacenter]
         last = PfsError(Kind.STALE, "the server was restarted meanwhile, and the file is gone", handle.path)
@@ -334,7 +342,7 @@ class Files:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _piece(self, handle: FileHandle, offset: int, size: int) -> bytes:
-        return await self.call(handle, lambda file: file.read(offset, size, wait=not handle.nonblocking))
+        return await self.call(handle, lambda file: file.read(offset, size))
 
     def _add(self, number: int, path: str, file: OpenFile, asked: Asked) -> Opened:
         attr, inode = file.attr, self._tree.inodes.get(number)
@@ -363,34 +371,12 @@ class Files:
             return Closing.DYING
         places = self._tree.inodes.places(handle.number)
         path = "/".join(places[0]) if places else handle.path
-        return await trio.to_thread.run_sync(_how_it_closes, handle.number, path, self._writers.get(handle.fh))
-
-
-def _may_have_mapped(handle: FileHandle) -> bool:
-    """Tell whether a program can write to the file through a mapping of this opening."""
-    return OpenFlags.READ | OpenFlags.WRITE in handle.flags and _is_plain(handle.attr)
-
-
-def _is_plain(attr: Attr) -> bool:
-    return attr.type is NodeType.FILE and not (attr.volatile or attr.stream or attr.commits)
+        return await trio.to_thread.run_sync(how_it_closes, handle.number, path, self._writers.get(handle.fh))
 
 
 def stale_if_gone(error: PfsError) -> PfsError:
     """Return what to say when there is nothing where an inode stood: the kernel shall look its path up again."""
     return PfsError(Kind.STALE, error.message, error.path) if error.kind is Kind.NOT_FOUND else error
-
-
-def _how_it_closes(number: int, path: str, opener: procs.Process | None) -> Closing:
-    """Tell how things stand with a writer that waits for us in close(2). Runs in a thread."""
-    writers = [holder.pid for holder in procs.holders({number: path})[number] if holder.writing]
-    suspects = [process for pid in writers if (process := procs.identify(pid)) is not None]
-    if opener is not None:
-        suspects.append(opener)
-        if procs.dies_under(opener):
-            return Closing.DYING
-    if any(procs.is_dying(suspect) for suspect in suspects):
-        return Closing.DYING
-    return Closing.SHARED if writers else Closing.LAST
 
 
 async def _release(file: OpenFile) -> None:

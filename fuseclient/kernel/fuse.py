@@ -18,12 +18,13 @@ import trio
 
 from fuseclient.counters import Traffic
 from fuseclient.kernel.errnos import KIND_TO_ERRNO
-from fuseclient.kernel.files import DEADLINE_S, Opened
+from fuseclient.kernel.files import Opened
+from fuseclient.kernel.fresh import DEADLINE_S
 from fuseclient.kernel.held import Interrupted
 from fuseclient.kernel.inodes import Node
 from fuseclient.kernel.listing import Reply
 from fuseclient.kernel.ops import Ops
-from fuseclient.kernel.telling import forget_attributes, give
+from fuseclient.kernel.telling import forget_attributes, give, wake
 from fuseclient.status import ATTRIBUTE
 from pfs.api import Changes, NodeType, Owner, XattrMode
 from pfs.errors import Kind, PfsError
@@ -273,6 +274,12 @@ class Operations(pyfuse3.Operations):
     @promptly(_release)
     async def release(self, fh: int) -> None:
         await self._ops.files.release(fh)
+
+    @answered
+    async def poll(
+        self, inode: int, fh: int, poll_handle: pyfuse3.PollHandle | None, ctx: pyfuse3.RequestContext
+    ) -> int:
+        return await self._ops.files.poll(fh, None if poll_handle is None else functools.partial(wake, poll_handle))
 
     @answered
     async def fsync(self, fh: int, datasync: bool) -> None:

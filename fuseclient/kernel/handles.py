@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fuseclient.prompt import PromptFile
-from pfs.api import Attr, Entry, OpenFile, OpenFlags
+from pfs.api import Attr, Entry, NodeType, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 
 DOT_OFFSETS = 2  # `.` and `..` come first
@@ -32,6 +32,8 @@ class FileHandle:
         nonblocking: a read answers EAGAIN instead of waiting.
         unflushed: there are bytes for which the server has not heard yet that their writer is done.
         cut: the text is incomplete: its writer was ended by a signal, or a write was lost.
+        position: up to where it was read last, of what the server makes.
+        anew: it was opened again, and not yet read from its beginning since: it may have another text.
         prompt: `file`, if it can answer at once.
     """
 
@@ -45,6 +47,19 @@ class FileHandle:
     nonblocking: bool = False
     unflushed: bool = False
     cut: bool = False
+    position: int = 0
+    anew: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """An ordinary file: nothing that the server makes, and no command."""
+        attr = self.attr
+        return attr.type is NodeType.FILE and not (attr.volatile or attr.stream or attr.commits)
+
+    @property
+    def may_have_mapped(self) -> bool:
+        """Whether a program can write to the file through a mapping of this opening."""
+        return OpenFlags.READ | OpenFlags.WRITE in self.flags and self.is_plain
 
     @property
     def prompt(self) -> PromptFile | None:

@@ -20,6 +20,7 @@ from fuseclient.kernel.held import HeldReads
 from fuseclient.kernel.identity import Identity
 from fuseclient.kernel.inodes import ROOT, Node
 from fuseclient.kernel.listing import Listings, Reply
+from fuseclient.kernel.polls import Polls
 from fuseclient.kernel.tree import Place, Tree, xattr_at
 from pfs.api import Attr, Changes, FileSystem, NodeType, Owner, RenameMode, Space, XattrCall, XattrMode, XattrVerb
 from pfs.errors import Kind, PfsError
@@ -43,7 +44,8 @@ class Ops:
     def __init__(self, filesystems: Mapping[str, FileSystem], identity: Identity) -> None:
         self.tree = Tree(filesystems, time.time_ns(), identity.mounter)
         self.held = HeldReads()
-        self.files = Files(self.tree, self.held)
+        self.polls = Polls()
+        self.files = Files(self.tree, self.held, self.polls)
         self.listings = Listings(self.tree)
         self.identity = identity
         self._removed: dict[int, Attr] = {}  # directories that were removed and may be some process's own

@@ -20,6 +20,7 @@ _SIGKILL_BIT = 1 << 8
 _WAIT_FOR_FUSE = "request_wait_answer"  # where a thread sleeps while it waits for a FUSE daemon
 _DELETED = " (deleted)"
 _READ_BYTES = 65536
+_NO_SIGNAL = b"\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000000\n"
 _MASKS = re.compile(r"^SigPnd:\s*(\w+)\nShdPnd:\s*(\w+)\nSigBlk:\s*(\w+)$", re.MULTILINE)
 _GROUP = re.compile(r"^Tgid:\s*(\d+)$", re.MULTILINE)
 
@@ -74,8 +75,7 @@ class Watched:
         status = os.pread(self._fd, _READ_BYTES, 0)
         if not status:
             raise ProcessLookupError(self.tid)
-        pending, blocked = _masks(status.decode("ascii", "replace"))
-        return bool(pending & ~blocked)
+        return _shows_signal(status)
 
     def close(self) -> None:
         """Let go of it."""
@@ -89,6 +89,11 @@ def identify(tid: int, proc: str = PROC) -> Process | None:
     if stat is None or group is None:
         return None
     return Process(tid, int(group[1]), stat.started_ticks)
+
+
+def is_signalled(tid: int, proc: str = PROC) -> bool:
+    """Tell whether a signal waits for a thread that it has not blocked; False when it is gone."""
+    return _shows_signal(_read(f"{proc}/{tid}/status").encode())
 
 
 def is_dying(process: Process, proc: str = PROC) -> bool:
@@ -164,6 +169,13 @@ def _ancestors(pid: int, stats: Mapping[int, _Stat]) -> Iterator[int]:
         seen.add(pid)
         pid = stats[pid].parent
         yield pid
+
+
+def _shows_signal(status: bytes) -> bool:
+    if _NO_SIGNAL in status:  # of nearly all: thousands may be asked about
+        return False
+    pending, blocked = _masks(status.decode("ascii", "replace"))
+    return bool(pending & ~blocked)
 
 
 def _masks(status: str) -> tuple[int, int]:

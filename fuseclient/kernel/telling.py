@@ -27,6 +27,14 @@ def give(inode: int, data: bytes) -> bool:
     return True
 
 
+def wake(handle: pyfuse3.PollHandle) -> None:
+    """Wake who waits by poll(2) for an open file; they ask again how it stands."""
+    try:
+        handle.notify()
+    except OSError as error:  # the mount is being taken away, which wakes them, too
+        log.debug("the kernel does not wake who polls: %s", error)
+
+
 def forget_name(parent: int, name: str) -> None:
     """Make the kernel look a name up again, as soon as nobody works in its directory."""
     pyfuse3.invalidate_entry_async(parent, name.encode("utf-8", "surrogateescape"), ignore_enoent=True)

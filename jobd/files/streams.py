@@ -30,7 +30,7 @@ class LogFile(File):
         self._live = live
 
     async def attr(self, subject: Subject) -> Attr:
-        """Tell the size: of a stream, once it is known; else so far."""
+        """Tell the size so far."""
         return self._attr(await self._engine.log_of(self._job))
 
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
@@ -45,7 +45,7 @@ class LogFile(File):
         name = "log" if self._live else "log.txt"
         stream = self._live and not log.over
         node_id = virtual_id("job", self._job.id, *part, name)
-        return _attr(self._job, node_id, 0 if stream else log.size(self._worker), stream=stream)
+        return _attr(self._job, node_id, log.size(self._worker), stream=stream)
 
 
 class OpenLog(ReadOnlyFile):
@@ -56,6 +56,10 @@ class OpenLog(ReadOnlyFile):
         self._logs = logs
         self._log = log
         self._worker = worker
+
+    async def getattr(self) -> Attr:
+        """Tell the size as of now."""
+        return replace(self.attr, size=self._log.size(self._worker))
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return what there is."""
@@ -75,10 +79,6 @@ class OpenLogStream(OpenLog):
 
 class OpenLogText(OpenLog):
     """An open `log.txt`."""
-
-    async def getattr(self) -> Attr:
-        """Tell the size as of now."""
-        return replace(self.attr, size=self._log.size(self._worker))
 
 
 class WaitStream(File):

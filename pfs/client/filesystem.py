@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import trio
 
@@ -64,12 +65,19 @@ _memory = bytearray(1024 * 1024)  # kept: to clear fresh memory costs as much as
 
 @asynccontextmanager
 async def open_filesystem(
-    endpoint: str, token: str, ca: str | None = None, *, shortcut: bool = True, own: Pair | None = None
+    endpoint: str,
+    token: str,
+    ca: str | None = None,
+    *,
+    shortcut: bool = True,
+    streams: bool = True,
+    own: Pair | None = None,
 ) -> AsyncIterator["RemoteFileSystem"]:
     """Give the tree of the server at `endpoint` as the owner of `token` may see it, while the block runs.
 
     Args:
         shortcut: read files of a server on this machine directly.
+        streams: streams are streams; else they are files that hold what there is so far.
         own: a certificate that tells who we are, beside a token or instead of one ("").
 
     Raises:
@@ -82,7 +90,7 @@ async def open_filesystem(
             connection = Connection(endpoint, token, ca, transfer, shortcut=shortcut, own=own)
             await nursery.start(connection.run)
             try:
-                yield RemoteFileSystem(connection)
+                yield RemoteFileSystem(connection, streams=streams)
             finally:
                 await connection.say_bye()
                 nursery.cancel_scope.cancel()
@@ -95,8 +103,9 @@ async def open_filesystem(
 class RemoteFileSystem:
     """`pfs.api.FileSystem` of a server."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, streams: bool = True) -> None:
         self._connection = connection
+        self._streams = streams
         self._listed = 0
         self._long_listing = trio.Lock()
 
@@ -122,7 +131,10 @@ class RemoteFileSystem:
         return (await self._connection.ask(op, args, again=again))[0]
 
     async def getattr(self, path: str) -> Attr:
-        return decode_attr(await self._ask("getattr", {"path": path}, again=True))
+        return self._shown(decode_attr(await self._ask("getattr", {"path": path}, again=True)))
+
+    def _shown(self, attr: Attr) -> Attr:
+        return replace(attr, stream=False) if attr.stream and not self._streams else attr
 
     async def listdir(self, path: str) -> Sequence[Entry]:
         entries: list[Entry] = []
@@ -145,7 +157,7 @@ class RemoteFileSystem:
         after = entries[-1].name if entries else ""
         answer = await self._connection.ask("listdir", {"path": path, "after": after}, again=True)
         page, more = decode_page(*answer, after, len(entries))
-        entries += page
+        entries += page if self._streams else [replace(entry, attr=self._shown(entry.attr)) for entry in page]
         self._listed += len(page)
         return more
 
@@ -220,7 +232,10 @@ class RemoteFileSystem:
         return self._opened(await self._ask("reopen", args, again=True), flags)
 
     def _opened(self, result: Json, flags: OpenFlags) -> OpenFile:
-        return RemoteFile(self._connection, *decode_opening(result), flags)
+        handle, attr = decode_opening(result)
+        if attr.stream and not self._streams:
+            return SoFar(self._connection, handle, self._shown(attr), flags)
+        return RemoteFile(self._connection, handle, attr, flags)
 
 
 class RemoteFile:
@@ -291,6 +306,9 @@ class RemoteFile:
         args = {"verb": call.verb.value, "name": call.name, "mode": call.mode.value}
         return (await self._ask("fxattr", args, call.value))[1]
 
+    async def changed(self, *, wait: bool = True) -> None:
+        await self._ask("changed", {"wait": wait}, patient=wait)
+
     async def flush(self, closing: Closing) -> None:
         await self._ask("flush", {"closing": closing.value})
 
@@ -306,6 +324,21 @@ class RemoteFile:
         except PfsError as error:
             if error.kind not in (Kind.BAD_HANDLE, Kind.TIMED_OUT):
                 raise
+
+
+class SoFar(RemoteFile):
+    """An open stream of which only is read what there is."""
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        try:
+            return await super().read(offset, size, wait=False)
+        except PfsError as error:
+            if error.kind is not Kind.WOULD_BLOCK:
+                raise
+            return b""
+
+    async def getattr(self) -> Attr:
+        return replace(await super().getattr(), stream=False)
 
 
 async def _read_directly(fd: int, offset: int, size: int) -> bytes:

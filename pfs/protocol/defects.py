@@ -15,5 +15,5 @@ def told_defect(log: logging.Logger, doing: str) -> PfsError:
         doing: what failed, for the log.
     """
     number = secrets.token_hex(NUMBER_BYTES)
-    log.exception("defect %s while %s", number, doing)
+    log.exception("defect %s while %s", number, doing, extra={"request": number})
     return PfsError(Kind.INTERNAL, f"a defect of the server; tell its administrator the number {number}, for its log")

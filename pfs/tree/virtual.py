@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+import trio
+
 from pfs.api import (
     Attr,
     Changes,
@@ -34,6 +36,7 @@ from pfs.perm import Domain, Subject, Verb, allowed
 
 log = logging.getLogger(__name__)
 
+News = Callable[[], trio.Event]
 WRITING = OpenFlags.WRITE | OpenFlags.TRUNCATE | OpenFlags.APPEND
 
 
@@ -271,12 +274,16 @@ class Text(File):
         words: name the node for ever.
         make: makes the text.
         mtime_ns: when the text last changed.
+        news: returns what is set when the text may be another one; where it is not given, nobody can wait for that.
     """
 
-    def __init__(self, words: Sequence[object], make: Callable[[], Awaitable[bytes]], mtime_ns: int = 0) -> None:
+    def __init__(
+        self, words: Sequence[object], make: Callable[[], Awaitable[bytes]], mtime_ns: int = 0, news: News | None = None
+    ) -> None:
         self._node_id = virtual_id(*words)
         self._make = make
         self._mtime_ns = mtime_ns
+        self._news = news
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell the true size of the text."""
@@ -287,7 +294,7 @@ class Text(File):
         if flags & WRITING:
             raise PfsError(Kind.DENIED, "this file is written by the server")
         content = await self._make()
-        return OpenText(self._attr_of(content), self._make, content)
+        return OpenText(self._attr_of(content), self._make, content, self._news)
 
     def _attr_of(self, content: bytes) -> Attr:
         return Attr(
@@ -338,10 +345,13 @@ class ReadOnlyFile:
 class OpenText(ReadOnlyFile):
     """An open `Text`."""
 
-    def __init__(self, attr: Attr, make: Callable[[], Awaitable[bytes]], content: bytes) -> None:
+    def __init__(
+        self, attr: Attr, make: Callable[[], Awaitable[bytes]], content: bytes, news: News | None = None
+    ) -> None:
         super().__init__(attr)
         self._make = make
         self._content = content
+        self._news = news
         self._fresh = True
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
@@ -351,6 +361,18 @@ class OpenText(ReadOnlyFile):
             self.attr = replace(self.attr, size=len(self._content))
         self._fresh = False
         return self._content[offset : offset + size]
+
+    async def changed(self, *, wait: bool = True) -> None:
+        """Return once there is another text than was read; see `pfs.api.Awaited`."""
+        if self._news is None:
+            raise PfsError(Kind.UNSUPPORTED, "nobody tells of changes of this file")
+        while not self._fresh:
+            news = self._news()
+            if await self._make() != self._content:
+                return
+            if not wait:
+                raise PfsError(Kind.WOULD_BLOCK, "it is what was read")
+            await news.wait()
 
 
 def no_xattrs(call: XattrCall) -> bytes:

@@ -327,7 +327,9 @@ def test_a_snapshot_is_not_mixed_with_a_later_one(run: Run) -> None:
         kernel.fs.put("status", b"one", volatile=True)
         async with kernel.opened("dc1/status") as fh:
             kernel.fs.restart()
-            assert await kind_of(kernel.files.read(fh, 0, 9)) is Kind.STALE
+            assert await kind_of(kernel.files.read(fh, 1, 9)) is Kind.STALE
+            assert await kernel.files.read(fh, 0, 9) == b"one"
+            assert await kernel.files.read(fh, 1, 9) == b"ne"
 
     run(main)
 
@@ -476,7 +478,7 @@ def test_a_text_that_is_open_when_the_mount_ends_is_cut(run: Run, drop: Drop) ->
 
 def test_ordinary_files_ask_nobody_how_their_writers_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        monkeypatch.setattr(files, "_how_it_closes", None)
+        monkeypatch.setattr(files, "how_it_closes", None)
         kernel = Kernel()
         async with kernel.opened("dc1/f", MAKE) as fh:
             await kernel.files.flush(fh)

@@ -1,5 +1,6 @@
 """Reads that wait: they end with their data, or when their reader is sent a signal."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -118,6 +119,53 @@ def test_a_reader_who_is_not_the_opener_is_found(
         reader.send_signal(signal.SIGTERM)
 
     assert run(lambda: hold_while(HeldReads(), os.getpid(), send)) == "interrupted"
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known", "searched for"])
+def test_of_many_readers_of_one_file_only_the_one_with_a_signal_is_let_go(
+    monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    monkeypatch.setattr(procs, "waits_for_fuse", lambda tid, proc="": True)
+    asked: list[int] = []
+    monkeypatch.setattr(procs, "threads", lambda pid, proc="": asked.append(pid) or [pid])
+    found = held._find_signalled if is_known else lambda reads, now_s: []
+    monkeypatch.setattr(held, "_find_signalled", found)
+
+    async def main(readers: list[int]) -> list[int]:
+        reads, ended, over = HeldReads(), list[int](), trio.Event()
+        reads.be_told(True)
+
+        async def read(pid: int) -> None:
+            try:
+                await reads.hold(1000, "dc1/log", pid, trio.sleep_forever)
+            except Interrupted:
+                ended.append(pid)
+                over.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads.watch)
+            for pid in readers:
+                nursery.start_soon(read, pid)
+            await trio.testing.wait_all_tasks_blocked()
+            os.kill(readers[7], signal.SIGTERM)
+            reads.hear()
+            with trio.fail_after(PATIENCE_S):
+                await over.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        return ended
+
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(subprocess.Popen(["sleep", "60"])) for _ in range(20)]
+        readers = [each.pid for each in processes]
+        monkeypatch.setattr(procs, "holders", lambda wanted, proc="": {1000: [Holder(pid, False) for pid in readers]})
+        processes[7].send_signal(signal.SIGSTOP)  # it leaves its signals waiting
+        os.waitpid(readers[7], os.WUNTRACED)
+        ended = trio.run(main, readers)
+        for each in processes:
+            each.kill()
+    assert ended == [readers[7]]
+    assert len(asked) == (0 if is_known else len(readers))  # each holder once, and not once for each read
 
 
 @pytest.mark.parametrize("of_opener", [None, True], ids=["runs at that moment", "waits for another answer"])
