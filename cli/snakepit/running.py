@@ -1,6 +1,6 @@
 """`pit run`: the current directory, as it is, becomes a job."""
 
-import uuid
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ def run(client: "Pit", wish: Wish, resources: str) -> str:
     fields = {"title": wish.title, "src": done.src, "resources": resources, "private": True if wish.private else None}
     command = None if wish.direct is None else ["bash", "-c", wish.direct]
     text = written({**fields, "command": command, "continue": wish.continued, "end": "any"})
-    job = submit(client, f"{name_of(wish.title)}.yaml", text, str(uuid.uuid4()))
+    job = submit(client, f"{name_of(wish.title)}.yaml", text, secrets.token_hex(16))
     number = job.removeprefix("jobs/")
     click.echo(run_report(number, done.origin, resources))
     return number

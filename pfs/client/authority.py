@@ -8,7 +8,7 @@ then trusted; so the answer may come from anybody. This blocks: callers with an 
 import http.client
 import ssl
 
-from pfs.client.exchange import why_of
+from pfs.client.reasons import why_of
 from pfs.errors import Kind, PfsError
 from pfs.keys import Pair, address_of, authority_of_key, bearer, hash_of
 from pfs.protocol.wire import AUTHORITY_PATH

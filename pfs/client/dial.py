@@ -9,7 +9,7 @@ from wsproto.events import AcceptConnection, RejectConnection, Request
 from wsproto.utilities import RemoteProtocolError
 
 from pfs.client.authority import about_hanging_up, authorization, is_known, trust, why_unreachable
-from pfs.client.exchange import why_of
+from pfs.client.reasons import why_of
 from pfs.errors import Kind, PfsError
 from pfs.keys import Pair, address_of
 from pfs.protocol.websocket import WebSocketTransport

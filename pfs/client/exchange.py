@@ -10,8 +10,6 @@ wanted, without passing through a parser.
 """
 
 import contextlib
-import os
-import re
 import socket
 import ssl
 import struct
@@ -24,6 +22,7 @@ from typing import TypeVar
 import h11
 
 from pfs.api import Part
+from pfs.client.reasons import why_of
 from pfs.protocol.records import Records
 
 SILENCE_MAX_S = 30.0  # without a byte in either direction
@@ -293,21 +292,3 @@ def _moving(patience: Patience, move: Callable[..., T], *args: object) -> T:
             continue
         patience.moved(time.monotonic())
         return moved
-
-
-def why_of(error: BaseException) -> str:
-    """Return what is at the bottom of a failed connection, for people."""
-    while isinstance(error.__cause__, BaseException):
-        error = error.__cause__
-    if isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}; `ca` names the file of another authority"
-    if isinstance(error, ssl.SSLError) and re.search("_ALERT_.*(CERTIFICATE|UNKNOWN_CA)", error.reason or ""):
-        return "it does not accept the certificate that it was shown (`usercert`)"
-    if isinstance(error, ssl.SSLError):
-        plain = error.reason == "WRONG_VERSION_NUMBER"
-        return "it does not speak TLS; without TLS an address begins with http://" if plain else str(error)
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -1,20 +1,28 @@
 """The tree over plain HTTP, one request after the other: for commands that look once and end."""
 
-import ssl
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
-
-import httpx
+from urllib.parse import quote, urlencode
 
 from pfs.client.authority import about_hanging_up, authorization, trust, why_unreachable
+from pfs.client.http11 import Answer, Body, Http, HttpError, Request
 from pfs.errors import Kind, PfsError
 from pfs.keys import Pair
 from pfs.protocol.wire import FILES_PATH, decode_error
 
 TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 300.0  # to what takes the server long: its disk has to have what was sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A whole answer."""
+
+    status: int
+    body: bytes
 
 
 class WebClient:
@@ -35,9 +43,8 @@ class WebClient:
         self._endpoint = endpoint
         self._trusted = token, ca
         self._own = own
-        headers = {"accept-encoding": "identity", **(dict(authorization(token, own)) if shows else {})}
-        verify = trust(endpoint, token, ca, own) or False
-        self._client = httpx.Client(base_url=endpoint, headers=headers, timeout=TIMEOUT_S, verify=verify)
+        headers = dict(authorization(token, own)) if shows else {}
+        self._http = Http(endpoint, headers, trust(endpoint, token, ca, own), TIMEOUT_S)
 
     def __enter__(self) -> "WebClient":
         return self
@@ -47,31 +54,34 @@ class WebClient:
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        self._http.close()
 
     def read(self, path: str) -> bytes:
         """Return a whole file; of a stream, what there is."""
-        return self._ask("GET", path, params={"wait": "0"}).content
+        return self._ask("GET", _url(path, {"wait": "0"})).body
 
     @contextmanager
     def stream(self, path: str, start: int = 0) -> Iterator[Iterator[bytes]]:
         """Give what is in a stream, as it comes, until its writer is done; or in a file from `start` on, in bytes."""
-        timeout = httpx.Timeout(TIMEOUT_S, read=None)
         headers = {"range": f"bytes={start}-"} if start else {}
-        try:
-            with self._client.stream("GET", _url(path), timeout=timeout, headers=headers) as response:
-                if not response.is_success:
-                    response.read()
-                    raise _refusal(response)
-                yield response.iter_raw()
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
+        with self._asking(Request("GET", _url(path), headers, None, None)) as answer:
+            yield answer.pieces()
 
     def list(self, path: str, each: str | None = None) -> list[dict[str, Any]]:
         """Return the entries of a directory, with the text of the file `each` in every subdirectory."""
-        params = {} if each is None else {"each": each}
-        entries: list[dict[str, Any]] = _field(self._ask("GET", path, params=params), "entries")
+        reply = self._ask("GET", _url(path, {} if each is None else {"each": each}))
+        entries: list[dict[str, Any]] = self._field(reply, "entries")
         return entries
+
+    def is_directory(self, path: str) -> bool:
+        """Tell whether a directory is there, or a link of the tree's own to one."""
+        try:
+            with self._asking(Request("GET", _url(path, {"wait": "0"}), {}, None, TIMEOUT_S)) as answer:
+                return answer.content_type.startswith("application/json")
+        except PfsError as error:
+            if error.kind in (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.LOOP):
+                return False
+            raise
 
     def put(self, path: str, data: bytes, key: str) -> str | None:
         """Put a whole file; return the path of what came of it, where something did.
@@ -79,12 +89,24 @@ class WebClient:
         Args:
             key: makes a repetition harmless: the same key again gives the same result.
         """
-        response = self._ask("PUT", path, content=data, headers={"idempotency-key": key})
-        return str(_field(response, "path")) if response.status_code == 201 else None
+        reply = self._ask("PUT", _url(path), data, headers={"idempotency-key": key})
+        return str(self._field(reply, "path")) if reply.status == 201 else None
 
-    def write(self, path: str, data: bytes) -> None:
-        """Write to a file that takes commands."""
-        self._ask("PUT", path, content=data)
+    def write(self, path: str, data: bytes | Iterable[bytes]) -> None:
+        """Write a whole file in a data domain, or to one that takes commands, which are sent in one piece."""
+        self._ask("PUT", _url(path), data, answer_s=ANSWER_TIMEOUT_S)
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        self._ask("POST", _url(path, {"op": "mkdir"}), b"")
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file or directory another name, which replaces what had it."""
+        self._ask("POST", _url(source, {"op": "rename", "to": target}), b"")
+
+    def remove(self, path: str) -> None:
+        """Remove a file, an empty directory, or a job that is over."""
+        self._ask("DELETE", _url(path))
 
     def call(self, method: str, url: str, content: bytes | Iterable[bytes]) -> Any:
         """Ask for something beside the tree, such as `/api/v1/trees/blobs`; return the answer: JSON, or None for none.
@@ -92,41 +114,56 @@ class WebClient:
         Args:
             content: what is sent; pieces are sent as they come, without a bound in time.
         """
-        timeout = httpx.Timeout(TIMEOUT_S, read=ANSWER_TIMEOUT_S)
-        response = self._request(method, url, content=content, timeout=timeout)
-        if response.status_code == 204:
-            return None
+        reply = self._ask(method, url, content, answer_s=ANSWER_TIMEOUT_S)
+        return None if reply.status == 204 else self._read(reply)
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        content: Body | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        answer_s: float | None = None,
+    ) -> _Reply:
+        request = Request(method, url, headers or {}, content, TIMEOUT_S if answer_s is None else answer_s)
+        with self._asking(request) as answer:
+            return _Reply(answer.status, answer.read())
+
+    @contextmanager
+    def _asking(self, request: Request) -> Iterator[Answer]:
+        """Give the answer to a request that was not refused."""
         try:
-            return response.json()
+            with self._http.asking(request) as answer:
+                if not 200 <= answer.status < 300:
+                    raise self._refusal(_Reply(answer.status, answer.read()))
+                yield answer
+        except HttpError as error:
+            why = why_unreachable(self._endpoint, *self._trusted, error)
+            why += about_hanging_up(self._own) if error.hung_up else ""
+            raise PfsError(Kind.UNREACHABLE, f"no answer from the server at {self._endpoint}: {why}") from None
+
+    def _refusal(self, reply: _Reply) -> PfsError:
+        try:
+            return decode_error(json.loads(reply.body)["error"])
+        except (ValueError, KeyError, TypeError):
+            return self._stranger(reply)
+
+    def _field(self, reply: _Reply, name: str) -> Any:
+        try:
+            return self._read(reply)[name]
+        except (KeyError, TypeError):
+            raise self._stranger(reply) from None
+
+    def _read(self, reply: _Reply) -> Any:
+        try:
+            return json.loads(reply.body)
         except ValueError:
-            raise _stranger(response) from None
+            raise self._stranger(reply) from None
 
-    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        return self._request(method, _url(path), **options)
-
-    def _request(self, method: str, url: str, **options: Any) -> httpx.Response:
-        try:
-            response = self._client.request(method, url, **options)
-        except httpx.HTTPError as error:
-            raise self._unreachable(error) from None
-        if not response.is_success:
-            raise _refusal(response)
-        return response
-
-    def _unreachable(self, error: httpx.HTTPError) -> PfsError:
-        why = _why(self._endpoint, *self._trusted, error)
-        if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
-            why += about_hanging_up(self._own)
-        return PfsError(Kind.UNREACHABLE, f"no answer from the server at {self._endpoint}: {why}")
-
-
-def _why(endpoint: str, token: str, ca: str | None, error: httpx.HTTPError) -> str:
-    bottom: BaseException | None = error
-    while bottom is not None and not isinstance(bottom, ssl.SSLError):
-        bottom = bottom.__cause__ or bottom.__context__
-    if bottom is not None:
-        return why_unreachable(endpoint, token, ca, bottom)
-    return str(error) or type(error).__name__
+    def _stranger(self, reply: _Reply) -> PfsError:
+        text = f"what answers at {self._endpoint} is not a pfs server (status {reply.status})"
+        return PfsError(Kind.UNREACHABLE, text)
 
 
 def facts(text: str | None) -> Mapping[str, str]:
@@ -135,24 +172,6 @@ def facts(text: str | None) -> Mapping[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _url(path: str) -> str:
-    return f"{FILES_PATH}/{quote(path, errors='surrogateescape')}"
-
-
-def _field(response: httpx.Response, name: str) -> Any:
-    try:
-        return response.json()[name]
-    except (ValueError, KeyError, TypeError):
-        raise _stranger(response) from None
-
-
-def _refusal(response: httpx.Response) -> PfsError:
-    try:
-        return decode_error(response.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return _stranger(response)
-
-
-def _stranger(response: httpx.Response) -> PfsError:
-    where = response.url.copy_with(path="/", query=None)
-    return PfsError(Kind.UNREACHABLE, f"what answers at {where} is not a pfs server (status {response.status_code})")
+def _url(path: str, params: Mapping[str, str] | None = None) -> str:
+    query = f"?{urlencode(params, errors='surrogateescape')}" if params else ""
+    return f"{FILES_PATH}/{quote(path, errors='surrogateescape')}{query}"

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Event, Request, TextMessage
 
-from pfs.api import Attr, Changes, Closing, Entry, NodeType, Owner, RenameMode, XattrCall, XattrMode, XattrVerb
+from pfs.api import Attr, Awaited, Changes, Closing, Entry, NodeType, Owner, RenameMode, XattrCall, XattrMode, XattrVerb
 from pfs.client import connection
 from pfs.client.connection import connect_channel
 from pfs.client.filesystem import RemoteFileSystem, open_filesystem
@@ -225,6 +225,29 @@ def test_a_read_of_a_stream_waits_longer_than_anything_else(
                 world.log.change(b"line\n")
             assert got == [b"line\n"]
             assert await kind_of(log.read(5, 100, wait=False)) is Kind.WOULD_BLOCK
+
+    run(main)
+
+
+def test_who_waits_for_another_text_waits_longer_than_anything_else(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
+    never = trio.Event()
+
+    async def main() -> None:
+        async with datacenter(world) as server, open_filesystem(server.url, "ann-token") as fs:
+            state = await fs.open("job/state", READ, 0)
+            assert isinstance(state, Awaited)
+            assert await state.read(0, 100) == b"one\n"
+            assert await kind_of(state.changed(wait=False)) is Kind.WOULD_BLOCK
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(state.changed)
+                monkeypatch.setattr(fs._connection._channel, "ask", held(fs._connection._channel, "getattr", never))
+                for _ in range(2):  # twice the time that anything else gets
+                    assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT
+                world.change(b"two\n")
+            assert await state.read(0, 100) == b"two\n"
 
     run(main)
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,14 +23,6 @@ from tests.pfs.world import World
 
 T = TypeVar("T")
 Run = Callable[[Callable[[], Any]], Any]
-
-
-@pytest.fixture(autouse=True)
-def directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this machine's user has set for the web does not count."""
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 def answer(run: Run, world: World, command: Callable[[WebClient], T], token: str = "ann-token") -> T:
@@ -189,6 +182,119 @@ def test_a_server_that_is_none_of_ours_is_said(run: Run, said: str) -> None:
                 assert url in str(caught.value)
 
     run(main)
+
+
+class Hanging:
+    """A server that keeps connections, and hangs up at the second request on each, without or with a reset."""
+
+    def __init__(self, *, keeps: bool = True, said: bytes = b"", resets: bool = False) -> None:
+        self._keeps = keeps
+        self._said = said
+        self._resets = resets
+        self.asked: list[bytes] = []
+
+    async def converse(self, stream: trio.SocketStream) -> None:
+        if self._keeps:
+            await self._hear(stream)
+            await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n" + b'{"entries": []}')
+        await self._hear(stream)
+        if self._said:
+            await stream.send_all(self._said)
+        if self._resets:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await stream.aclose()
+
+    async def _hear(self, stream: trio.SocketStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            piece = await stream.receive_some()
+            if not piece:
+                return  # a client that is done
+            head += piece
+        self.asked.append(head.partition(b" HTTP")[0])
+
+
+def hear_a_stream(client: WebClient) -> None:
+    with client.stream("x") as pieces:
+        assert b"".join(pieces) == b'{"entries": []}'
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["end", "reset"])
+@pytest.mark.parametrize("look", [lambda client: client.list(""), lambda client: client.read("x"), hear_a_stream])
+def test_what_only_looks_is_asked_again_where_the_server_just_hung_up(
+    run: Run, look: Callable[[WebClient], object], resets: bool
+) -> None:
+    server = Hanging(resets=resets)
+
+    def command(client: WebClient) -> None:
+        client.list("")
+        look(client)
+
+    async def main() -> None:
+        async with listening(server.converse) as url:
+            await asked(url, command)
+
+    run(main)
+    assert len(server.asked) == 3
+    assert server.asked[1] == server.asked[2]
+
+
+def test_it_is_asked_again_once(run: Run) -> None:
+    server = Hanging(keeps=False)
+
+    async def main() -> None:
+        async with listening(server.converse) as url:
+            with pytest.raises(PfsError) as caught:
+                await asked(url, lambda client: client.list(""))
+            assert caught.value.kind is Kind.UNREACHABLE
+
+    run(main)
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["end", "reset"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda client: client.put("x", b"", "k"),
+        lambda client: client.write("x", b""),
+        *(lambda client, word=word: client.call(word, "/x", b"") for word in ("POST", "DELETE", "PUT")),
+    ],
+)
+def test_what_may_change_something_is_not_asked_again(
+    run: Run, change: Callable[[WebClient], object], resets: bool
+) -> None:
+    server = Hanging(resets=resets)
+
+    def command(client: WebClient) -> None:
+        client.list("")
+        with pytest.raises(PfsError) as caught:
+            change(client)
+        assert caught.value.kind is Kind.UNREACHABLE
+
+    async def main() -> None:
+        async with listening(server.converse) as url:
+            await asked(url, command)
+
+    run(main)
+    assert len(server.asked) == 2
+
+
+def test_it_is_not_asked_again_where_an_answer_had_begun(run: Run) -> None:
+    server = Hanging(said=b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{")
+
+    def command(client: WebClient) -> None:
+        client.list("")
+        with pytest.raises(PfsError) as caught:
+            client.list("")
+        assert caught.value.kind is Kind.UNREACHABLE
+
+    async def main() -> None:
+        async with listening(server.converse) as url:
+            await asked(url, command)
+
+    run(main)
+    assert len(server.asked) == 2
 
 
 def test_a_server_that_says_nothing_is_left_in_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,209 @@
+"""HTTP/1.1 for commands that look once and end: requests over kept connections, by what Python brings along.
+
+Such a command is over in a fraction of a second; a library that does more takes longer than that to be loaded. What a
+machine has set for its web browsers, such as proxies, does not count, as it does not for mounts.
+"""
+
+import http.client
+import select
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from pfs.keys import address_of
+
+PIECE_BYTES = 64 * 1024
+
+Body = bytes | Iterable[bytes]
+
+
+class HttpError(Exception):
+    """There is no answer, or only a part of one; the cause, else the text, says why.
+
+    Attributes:
+        hung_up: the connection was there.
+    """
+
+    def __init__(self, text: str, *, hung_up: bool) -> None:
+        super().__init__(text)
+        self.hung_up = hung_up
+
+
+class HungUpError(HttpError):
+    """The other side ended the connection; before the head of an answer had come, it has said nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        body: None for a request without one; pieces are sent as they come.
+        answer_s: how long the other side may be silent; None for as long as it likes.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: Body | None
+    answer_s: float | None
+
+
+class Answer:
+    """What came; its body is read when it is asked for."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.content_type = response.getheader("content-type", "")
+
+    def read(self) -> bytes:
+        """Return the whole body, or what is left of it."""
+        with _heard():
+            return self._response.read()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it comes."""
+        while True:
+            with _heard():
+                piece = self._response.read1(PIECE_BYTES)
+            if not piece:
+                break
+            yield piece
+        if self._response.length:  # read1 takes a body that was cut for a whole one
+            raise HttpError("it hung up", hung_up=True)
+
+
+class Http:
+    """Asks the server at `endpoint`; threads may ask at the same time.
+
+    Args:
+        headers: of every request.
+        context: for TLS; None where there is none.
+        timeout_s: how long connecting may take, and the other side may take nothing of what is sent.
+    """
+
+    def __init__(
+        self, endpoint: str, headers: Mapping[str, str], context: ssl.SSLContext | None, timeout_s: float
+    ) -> None:
+        self._address = address_of(endpoint)
+        self._top = urlsplit(endpoint).path.rstrip("/")
+        self._headers = headers
+        self._context = context
+        self._timeout_s = timeout_s
+        self._idle: list[http.client.HTTPConnection] = []
+
+    def close(self) -> None:
+        """Close the connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def asking(self, request: Request) -> Iterator[Answer]:
+        """Give the answer to a request.
+
+        A server closes a connection that it kept when nothing was asked on it for long, or others need the room, and
+        that may be the moment at which we ask. What only looks is asked again then, once.
+
+        Raises:
+            HttpError: there is none.
+        """
+        connection = self._connection()
+        is_whole = False
+        try:
+            try:
+                response = self._begin(connection, request)
+            except HungUpError:
+                if request.method != "GET":
+                    raise
+                connection.close()
+                connection = self._connection()
+                response = self._begin(connection, request)
+            with response:
+                yield Answer(response)
+                is_whole = response.isclosed() and connection.sock is not None
+        finally:
+            if is_whole:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not _has_news(connection):
+                connection.sock.settimeout(self._timeout_s)
+                return connection
+            connection.close()
+        host, port, wait_s = self._address.host, self._address.port, self._timeout_s
+        if self._context is None:
+            connection = http.client.HTTPConnection(host, port, timeout=wait_s)
+        else:
+            connection = http.client.HTTPSConnection(host, port, timeout=wait_s, context=self._context)
+        try:
+            connection.connect()
+        except (OSError, UnicodeError) as error:
+            raise HttpError("no connection", hung_up=False) from error
+        return connection
+
+    def _begin(self, connection: http.client.HTTPConnection, request: Request) -> http.client.HTTPResponse:
+        """Ask; return an answer whose head has come."""
+        self._send(connection, request)
+        with _heard():
+            if connection.sock is not None:
+                connection.sock.settimeout(request.answer_s)
+            return connection.getresponse()
+
+    def _send(self, connection: http.client.HTTPConnection, request: Request) -> None:
+        body = request.body
+        connection.putrequest(request.method, f"{self._top}{request.target}", skip_accept_encoding=True)
+        for name, value in {**self._headers, **request.headers}.items():
+            connection.putheader(name, value)
+        if body is None or isinstance(body, bytes):
+            if body is not None:
+                connection.putheader("content-length", str(len(body)))
+            _taken(connection.endheaders, body)
+            return
+        connection.putheader("transfer-encoding", "chunked")
+        goes_on = _taken(connection.endheaders, None)
+        for piece in body:
+            if not goes_on:
+                return
+            goes_on = not piece or _taken(connection.send, b"%x\r\n%b\r\n" % (len(piece), piece))
+        _taken(connection.send, b"0\r\n\r\n")
+
+
+def _has_news(connection: http.client.HTTPConnection) -> bool:
+    """Tell whether something came on a connection on which nothing was asked: mostly that it is over."""
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _taken(send: Callable[[Any], None], data: bytes | None) -> bool:
+    """Send; tells whether the other side takes it: where it does not, it may have answered why."""
+    try:
+        send(data)
+    except TimeoutError as error:
+        raise HttpError("it takes nothing", hung_up=False) from error
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Tell what goes wrong while an answer is awaited."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise HttpError("it says nothing", hung_up=False) from error
+    except (ConnectionError, http.client.IncompleteRead):
+        raise HungUpError("it hung up", hung_up=True) from None
+    except OSError as error:
+        raise HttpError("the connection failed", hung_up=True) from error
+    except http.client.HTTPException:
+        raise HttpError("it does not speak HTTP", hung_up=True) from None
