@@ -81,8 +81,8 @@ class Closing:
     def _changed(self, node_id: str) -> None:
         flow = self._flow
         flow.ledger.touch()
-        if flow.fleet.row(node_id) is not None:
-            flow.queue.see(node_id)
+        flow.queue.see(node_id)
+        flow.lookout([node_id])
         flow.wake()
 
     def _check(self, subject: Subject, node_ids: Collection[str]) -> None:

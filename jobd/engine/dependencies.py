@@ -44,9 +44,9 @@ def never(dependencies: Iterable[Dependency], lives: Mapping[int, Life]) -> str 
     for dependency in dependencies:
         life = lives.get(dependency.job_id)
         if life is None:
-            return f"{_words(dependency)}, and it was removed"
+            return f"it waited for {_words(dependency)}, and that was removed"
         if verdict(dependency, life) is Verdict.NEVER:
-            return f"{_words(dependency)}, and it is {life.state}"
+            return f"it waited for {_words(dependency)}, and that is {life.state}"
     return None
 
 

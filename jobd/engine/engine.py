@@ -7,10 +7,12 @@ people write a spec   ──▶  submitting ─┘      │
                                               └──▶  tasks    what nodes are asked for
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import trio
 
+from jobd.engine.advice import AWAY, HELD, cure, plainly
 from jobd.engine.alarms import sleeper
 from jobd.engine.assign import Place, facts_of
 from jobd.engine.closing import Closing
@@ -24,7 +26,7 @@ from jobd.engine.submitting import Submissions
 from jobd.environment import environment
 from jobd.job import Job
 from jobd.life.actions import FETCH
-from jobd.life.life import ON_NODES, State
+from jobd.life.life import ON_NODES, Life, State
 from jobd.nodestate import NodeState
 from jobd.scheduling.model import Why
 from jobd.scheduling.words import time_of
@@ -114,6 +116,16 @@ class Engine:
             task_status.started()
             await trio.sleep_forever()
 
+    def observe(self, jobs: Callable[[Life | None, Job], None], nodes: Callable[[str, int], None]) -> None:
+        """Let somebody hear of every change: of a job with how it stood before, of a node with the time."""
+        self.ledger.observer = jobs
+
+        def look(node_ids: Iterable[str]) -> None:
+            for node_id in node_ids:
+                nodes(node_id, self._flow.clock())
+
+        self._flow.lookout = look
+
     async def set_policy(self, policy: Policy) -> None:
         """Take up what administrators decided: aliases, reservations, members of groups, drained nodes."""
         self._flow.queue.adopt(policy)
@@ -141,15 +153,16 @@ class Engine:
             waits = flow.waits_for(job) or life.reason or f"{len(array.open)} of {array.count} tasks are not over"
             return Why(waits, 0)
         if life.held_by:
-            return Why(f"held by {life.held_by} until it is released", 0)
+            return Why(HELD.format(by=life.held_by), 0)
         if life.state is State.WAITING:
             why = flow.queue.why(job.id) or Why("it is about to be placed on a node", 0)
             return Why(f"{life.reason}; {why.text}", why.place, why.earliest_start_s) if life.reason else why
         if life.state is State.PENDING:
             return Why(flow.waits_for(job) or life.reason or "it is about to wait for nodes", 0)
         away = self._away(job)
-        texts = (life.reason, away, self._troubled(job), self._ailing(job), self._news(job))
-        return Why("; ".join(text for text in texts if text) or f"it is {life.state}", 0)
+        texts = (life.reason, cure(life, job.spec), away, self._troubled(job), self._ailing(job), self._news(job))
+        nodes = [self.fleet.name(node) for node in life.nodes]
+        return Why("; ".join(text for text in texts if text) or plainly(life, nodes), 0)
 
     def _away(self, job: Job) -> str:
         """Say which of a job's nodes is not heard of; what runs there goes on."""
@@ -161,7 +174,7 @@ class Engine:
         since = time_of(self.fleet.seen_ns(away[0]) / 1e9)
         more = f" and {len(away) - 1} more" if len(away) > 1 else ""
         name, state = self.fleet.name(away[0]), self.fleet.state(away[0])
-        return f"its node {name}{more} is {state}, not heard of since {since}; it goes on there"
+        return f"its node {name}{more} is {state}, not heard of since {since}; {AWAY}"
 
     def _troubled(self, job: Job) -> str:
         """Say what keeps a job's nodes from telling of it; what runs there goes on, for all that is known."""

@@ -96,6 +96,15 @@ class Fleet:
         if row.instance:
             self._tokens[row.owner, row.instance] = row.id
 
+    def forget(self, node_id: str) -> None:
+        """A node is registered no more, connected or not."""
+        row = self._rows.pop(node_id, None)
+        if row is not None and self._tokens.get((row.owner, row.instance)) == node_id:
+            del self._tokens[row.owner, row.instance]
+        for known in (self._links, self._seen_ns, self._readings, self._troubles):
+            known.pop(node_id, None)
+        self._labels = {}
+
     @property
     def clusters(self) -> Sequence[Cluster]:
         """All clusters of all accounts."""
@@ -169,6 +178,10 @@ class Fleet:
             return NodeState.SUSPECT
         return NodeState.ONLINE
 
+    def shown(self, node_id: str) -> NodeState:
+        """Return how a node stands, as the tree shows it."""
+        return state_of(self.state(node_id), self.closed.get(node_id), busy=self._is_busy(node_id))
+
     def link(self, node_id: str) -> NodeLink | None:
         """Return the present connection of a node, if there is one."""
         return self._links.get(node_id)
@@ -186,9 +199,9 @@ class Fleet:
         return self._rows.values()
 
     def name(self, node_id: str | None) -> str:
-        """Return what a node is called; "" for none."""
+        """Return what a node is called; for one that is registered no more its id, "" for none."""
         row = self._rows.get(node_id or "")
-        return "" if row is None else self._label(row)
+        return node_id or "" if row is None else self._label(row)
 
     def _label(self, row: NodeRow) -> str:
         if not self._labels:
@@ -212,14 +225,13 @@ class Fleet:
         return sorted(found, key=lambda each: (each.label.partition("/")[0], number_of(each.row.id)))
 
     def _standing(self, row: NodeRow) -> NodeStanding:
-        contact, closed = self.state(row.id), self.closed.get(row.id)
         return NodeStanding(
             row,
             self._label(row),
-            state_of(contact, closed, busy=self._is_busy(row.id)),
-            contact is NodeState.ONLINE,
+            self.shown(row.id),
+            self.state(row.id) is NodeState.ONLINE,
             self.seen_ns(row.id),
-            closed,
+            self.closed.get(row.id),
             self._readings.get(row.id, Readings()),
             self.troubles(row.id),
         )

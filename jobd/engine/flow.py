@@ -8,7 +8,7 @@ polls: whatever could let a job start (a new job, a free node, an end) wakes the
 """
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import trio
 
@@ -48,6 +48,7 @@ class Flow:
 
     Attributes:
         witness: told of all that happened to a job, and how it stood before.
+        lookout: told of nodes that may stand otherwise than before.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Flow:
         self.ledger = Ledger(store, logs, clock)
         self.fleet = Fleet(clock, lambda node_id: node_id in self._on_node)
         self.witness: Callable[[Job, Life, Event], None] = lambda job, before, event: None
+        self.lookout: Callable[[Iterable[str]], None] = lambda node_ids: None
         self.networks = Networks(store, self.fleet, place)
         self.queue = Queue(self.fleet, clock, self._at_once)
         self.tasks = TaskMaster(
@@ -131,6 +133,7 @@ class Flow:
         self.follow(active)
         for event in events:
             self.witness(active.job, before, event)
+        self.lookout(before.nodes)
         return True
 
     async def _tell(self, active: Active, event: Event) -> None:
@@ -183,11 +186,10 @@ class Flow:
     def _leave(self, job_id: int, before: Life) -> None:
         self.drop_networks()
         for node in before.nodes:
-            here = self._on_node.get(node)
-            if here is not None:
-                here.pop(job_id, None)
-                if not here:
-                    del self._on_node[node]
+            here = self._on_node.get(node, {})
+            here.pop(job_id, None)
+            if not here:
+                self._on_node.pop(node, None)
 
     def _job(self, job_id: int) -> Job | None:
         active = self.ledger.get(job_id)

@@ -80,6 +80,7 @@ class Ledger:
 
     Attributes:
         unshared: told of a job's domain before and after it is shared with others.
+        observer: told of what was kept of a job: how it stood before (None for a new one), and the job as it is.
     """
 
     def __init__(self, store: Store, logs: Logs, clock: Clock) -> None:
@@ -91,6 +92,7 @@ class Ledger:
         self._active: dict[int, Active] = {}
         self._sharing = trio.Lock()
         self.unshared: Callable[[Domain, Domain], None] = lambda before, after: None
+        self.observer: Callable[[Life | None, Job], None] = lambda before, job: None
         self._over: Recent[int, Job | None] = Recent(OVER_KEPT_MAX)  # a path is walked several times
 
     async def load(self) -> list[Active]:
@@ -127,6 +129,7 @@ class Ledger:
             made = [Active(job) for job in jobs]
             for active in made:
                 self._active[active.job.id] = active
+                self.observer(None, active.job)
         self.touch()
         return jobs[0].id, made
 
@@ -195,6 +198,11 @@ class Ledger:
             await active.changed.wait()
         return await self.current(job)
 
+    def news(self, job_id: int) -> trio.Event:
+        """Return what is set at the next change of a job; never, where it is over."""
+        active = self._active.get(job_id)
+        return trio.Event() if active is None else active.changed
+
     async def history(self, job: Job) -> list[Event]:
         """Return what happened to a job, in order."""
         return await self._store.history(job.id)
@@ -251,6 +259,7 @@ class Ledger:
             with trio.CancelScope(shield=True):
                 await self._store.record(active.job.id, kept, life, _usage(active.job, life))
                 active.job = replace(active.job, life=life)
+                self.observer(before, active.job)
                 if life.attempt != before.attempt:
                     active.tasks = Tasks()
                 self.touch()

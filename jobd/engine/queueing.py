@@ -156,8 +156,11 @@ class Queue:
     # ---- nodes and people
 
     def see(self, node_id: str) -> None:
-        """A node is there, or is other than before."""
-        self._scheduler.node(self._fleet.view(node_id))
+        """A node is there, is other than before, or is registered no more."""
+        if self._fleet.row(node_id) is None:
+            self._scheduler.forget_node(node_id)
+        else:
+            self._scheduler.node(self._fleet.view(node_id))
 
     def adopt(self, policy: Policy) -> None:
         """Administrators decided anew."""

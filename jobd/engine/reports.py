@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from jobd.engine.alarms import Alarms
 from jobd.engine.assign import can_pin, node_of, pinned_of, task_of, worker_of
-from jobd.engine.fleet import LOST_AFTER_S, SUSPECT_AFTER_S
+from jobd.engine.fleet import LOST_AFTER_S, SUSPECT_AFTER_S, UNKNOWN_AFTER_S
 from jobd.engine.flow import Flow
 from jobd.engine.knowngpus import remembered
 from jobd.engine.ledger import Active
@@ -114,7 +114,7 @@ class Reports:
         """Look how long a node is silent, and when to look again."""
         flow = self._flow
         since_ns, now_ns = flow.fleet.seen_ns(node_id), flow.clock()
-        marks_ns = [since_ns + int(after_s * 1e9) for after_s in (SUSPECT_AFTER_S, LOST_AFTER_S)]
+        marks_ns = [since_ns + int(after_s * 1e9) for after_s in (SUSPECT_AFTER_S, UNKNOWN_AFTER_S, LOST_AFTER_S)]
         later = [mark_ns for mark_ns in marks_ns if mark_ns > now_ns]
         if len(later) < len(marks_ns):
             flow.queue.see(node_id)
@@ -122,6 +122,7 @@ class Reports:
             self.alarms.set(node_id, later[0])
         else:
             flow.chores.start(self._give_up, node_id)
+        flow.lookout([node_id])
 
     async def _give_up(self, node_id: str) -> None:
         """Run elsewhere what may be: its watchdog ended it on the silent node by now."""

@@ -11,6 +11,8 @@ from pfs.errors import Kind, PfsError
 from pfs.path import check_name
 from pfs.perm import Subject, Thing, ThingKind, Verb, allowed
 
+GONE = "the account whose node {node} was is gone"
+
 
 class Roster:
     """Keeps who nodes are."""
@@ -31,6 +33,24 @@ class Roster:
         for row in rows:
             self._flow.fleet.keep(row)
             self._flow.queue.see(row.id)
+        self._flow.ledger.touch()
+        self._flow.wake()
+
+    async def take_up_gone(self) -> None:
+        """Forget the nodes that are on disk no more; what ran there is lost.
+
+        Their account is gone, and nobody who comes in by that name has them.
+        """
+        fleet = self._flow.fleet
+        here = [row.id for row in fleet.rows()]  # looked at first: what comes meanwhile is on disk before it is here
+        kept = await self._flow.store.node_ids()
+        for node_id in here:
+            if node_id not in kept:
+                for active in self._flow.on_node(node_id):
+                    await self._flow.lose(active, {node_id}, GONE)
+                fleet.forget(node_id)
+                self._flow.queue.see(node_id)
+                self._flow.lookout([node_id])
         self._flow.ledger.touch()
         self._flow.wake()
 

@@ -28,7 +28,7 @@ from pfs.disk.project import set_project
 from pfs.disk.removal import move_aside, remove_tree
 from pfs.disk.system import open_beneath
 from pfs.errors import Kind, PfsError
-from pfs.perm import Subject, Verb, allowed
+from pfs.perm import Domain, Subject, Verb, allowed
 from pfs.quota import GROUP, HOME
 
 PARTS = ("src", "keep", "out", "tmp")
@@ -41,6 +41,13 @@ TRASH_KEPT_S = 14 * 86_400.0
 ORIGIN, PATCH = "origin.json", "patch"
 
 
+Witness = Callable[[Subject, Domain], Awaitable[None]]
+
+
+async def nobody(subject: Subject, domain: Domain) -> None:
+    """Witness nothing."""
+
+
 class DiskWorkshop:
     """Prepares jobs under the data root.
 
@@ -48,6 +55,7 @@ class DiskWorkshop:
         trees: what clients shipped.
         find_job: looks up a job, whoever asks.
         prepare_s_max: so long may the preparation of one job take.
+        reached: told of each domain that a job shall have something of, before it is made.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class DiskWorkshop:
         trees: TreeStore,
         find_job: Callable[[int], Awaitable[Job | None]],
         prepare_s_max: float = PREPARE_S_MAX,
+        reached: Witness = nobody,
     ) -> None:
         self._disk = disk
         self._user = user
@@ -66,6 +75,7 @@ class DiskWorkshop:
         self._trees = trees
         self._find_job = find_job
         self._prepare_s_max = prepare_s_max
+        self._reached = reached
         self._turns = trio.CapacityLimiter(AT_ONCE)
         self._trash_made = False
 
@@ -89,10 +99,11 @@ class DiskWorkshop:
         if (tree := tree_of(spec.src)) is not None:
             await self._trees.whole(subject.user, tree)
         elif spec.src is not None:
-            locate(spec.src, subject, self._place.datacenter, "src")
+            await self._reached(subject, locate(spec.src, subject, self._place.datacenter, "src").domain)
         if spec.continue_from is not None:
-            await self._continued(spec.continue_from, subject)
+            await self._reached(subject, (await self._continued(spec.continue_from, subject)).domain)
         for folder in folders(spec, subject, self._place.datacenter):
+            await self._reached(subject, folder.domain)
             await self._look(folder.path)
 
     async def _continued(self, job_id: int, subject: Subject) -> Job:
@@ -122,6 +133,7 @@ class DiskWorkshop:
                 return
             self._disk.make_directory_now(f"jobs/{job.id}", 0o711, None)
             self._disk.make_directory_now(data_path(job.id), 0o700, owner.uid)
+            self._mark(job.id, owner.uid)
             for part in PARTS:
                 self._disk.make_directory_now(data_path(job.id, part), 0o700, owner.uid)
             self._disk.write_file_now(data_path(job.id, "tmp"), "hostfile", hosts, owner.uid)
@@ -141,9 +153,7 @@ class DiskWorkshop:
                 os.mkdir("data", 0o700, dir_fd=own)
             except FileExistsError:
                 return False
-            if uid is not None and self._disk.projects.are_kept:
-                with self._disk.directory(data_path(job_id), os.O_RDONLY) as data:
-                    set_project(data, uid)
+            self._mark(job_id, uid)
             for part in PARTS:
                 os.mkdir(f"data/{part}", 0o700, dir_fd=own)
             file = os.open("data/tmp/hostfile", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=own)
@@ -153,6 +163,12 @@ class DiskWorkshop:
                 for path in ("data/tmp/hostfile", *(f"data/{part}" for part in PARTS), "data"):
                     os.chown(path, uid, uid, dir_fd=own, follow_symlinks=False)
         return True
+
+    def _mark(self, job_id: int, uid: int | None) -> None:
+        """Let the data of a job be of its owner's project, with all that will be made in it."""
+        if uid is not None and self._disk.projects.are_kept:
+            with self._disk.directory(data_path(job_id), os.O_RDONLY) as data:
+                set_project(data, uid)
 
     async def fill(self, job: Job) -> str:
         """Bring the job's `src` and `keep` together, as `src` and `continue` say; return lines for its log.

@@ -1,5 +1,6 @@
 """What jobd puts at the top of the tree: `jobs/`, `nodes/`, `clusters/`, `aliases/`, `secrets/`, and texts about all.
 
+events    what happened to all jobs and nodes       (`jobd.files.events`)
 me        who one is, and what one chooses
 queue     the jobs that wait for nodes, in the order of their turns, each with its reason
 quota     what one and one's groups have and may have
@@ -16,6 +17,7 @@ import trio
 from jobd.engine.fleet import NodeStanding
 from jobd.files.aliases import AliasesDirectory
 from jobd.files.clusters import ClustersDirectory
+from jobd.files.events import EventsFile
 from jobd.files.facts import flat, place_text, request_text, table, time_text
 from jobd.files.jobs import JobsDirectory
 from jobd.files.me import Me
@@ -48,6 +50,7 @@ def tree(sources: Sources) -> Mapping[str, Node]:
         "aliases": AliasesDirectory(sources),
         "clusters": ClustersDirectory(sources),
         "secrets": SecretsDirectory(sources),
+        "events": EventsFile(sources),
         "me": Me(sources),
         "queue": Overview("queue", sources, queue_text),
         "quota": QuotaFile(sources),
@@ -58,8 +61,8 @@ def tree(sources: Sources) -> Mapping[str, Node]:
 class Overview(Text):
     """A text about the whole cluster, which takes a while to make: the same for all who ask while nothing changes.
 
-    Opening tells how things stand; a look at its size may find that of a second ago. Who lists the top wants names:
-    there it has the size that it had last.
+    Its time is that of the last change of any job or node. Opening tells how things stand; a look at its size may find
+    that of a second ago. Who lists the top wants names: there it has the size that it had last.
     """
 
     def __init__(self, name: str, sources: Sources, make: Callable[[Sources], Awaitable[str]]) -> None:
@@ -88,6 +91,7 @@ class Overview(Text):
             engine = self._sources.engine
             now = (engine.ledger.version, *(standing.state for standing in engine.fleet.standings()))
             if self._text is None or self._known != now or trio.current_time() - self._made_s > KEPT_S:
+                self._mtime_ns = engine.ledger.changed_at_ns
                 self._text = (await self._make_anew(self._sources)).encode()
                 self._known, self._made_s = now, trio.current_time()
             return self._text

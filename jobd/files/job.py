@@ -93,7 +93,7 @@ class JobDirectory(Directory):
         return JobDirectory(self._sources, task)
 
     def _text(self, name: str, make: Callable[[], Awaitable[bytes]], mtime_ns: int) -> Text:
-        return Text(("job", self.job.id, name), make, mtime_ns)
+        return Text(("job", self.job.id, name), make, mtime_ns, lambda: self._engine.ledger.news(self.job.id))
 
     async def _now(self) -> Job:
         return await self._engine.ledger.current(self.job)

@@ -4,6 +4,7 @@
 <stem>.error      why the last drop under that name was refused
 <name> → <id>     the newest job dropped under that name
 <id>/             a job                                                  (`jobd.files.job`)
+by-state/ …       the jobs again, by what one looks for                  (`jobd.files.views`)
 """
 
 import time
@@ -13,7 +14,8 @@ from dataclasses import replace
 from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, listed_draft_attr, resized, stem
 from jobd.files.job import JobDirectory
 from jobd.files.sources import Sources
-from jobd.files.tasks import job_attr
+from jobd.files.tasks import LISTED_VALID_S, WALK_VALID_S, job_attr
+from jobd.files.views import views
 from jobd.store.jobs import DAY_NS, LISTED_DAYS
 from jobd.store.tables import DraftRow, DropError
 from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
@@ -22,8 +24,6 @@ from pfs.perm import Subject, Verb, allowed
 from pfs.tree.virtual import Directory, File, Link, Node, Text, directory_attr, virtual_id
 
 ERROR_ENDING = ".error"
-WALK_VALID_S = 1.0  # whoever looks at thousands of names here does not ask for `jobs` itself as often
-LISTED_VALID_S = 2.0  # nor for each job that is not over what the listing has just told of it
 
 
 class JobsDirectory(Directory):
@@ -34,6 +34,7 @@ class JobsDirectory(Directory):
         self._engine = sources.engine
         self._store = sources.store
         self._open: dict[tuple[str, str], Draft] = {}
+        self._views = views(sources)
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the last change of any job."""
@@ -45,6 +46,8 @@ class JobsDirectory(Directory):
         if name.isascii() and name.isdigit() and str(int(name)) == name:
             job = await self._engine.ledger.find(int(name), subject)
             return JobDirectory(self._sources, job)
+        if name in self._views:
+            return self._views[name]
         found = self._open.get((subject.user, name)) or await self._store.standing(subject.user, name)
         if isinstance(found, DraftRow):
             found = Draft(found)
@@ -60,13 +63,13 @@ class JobsDirectory(Directory):
         return _name_link(subject, name, found, job.life.submitted_at_ns)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
-        """List texts, errors, names and jobs."""
+        """List texts, errors, names, views and jobs."""
         since_ns = time.time_ns() - LISTED_DAYS * DAY_NS
         texts = {text.name: listed_draft_attr(text) for text in await self._store.drafts(subject.user, since_ns)}
         texts.update(
             {name: draft_attr(draft.row) for (user, name), draft in self._open.items() if user == subject.user}
         )
-        nodes: dict[str, Node] = {}
+        nodes: dict[str, Node] = {**self._views}
         found = [Entry(name, attr) for name, attr in texts.items()]
         for name, error in (await self._store.errors(subject.user)).items():
             nodes[name + ERROR_ENDING] = _error_text(error)
@@ -128,13 +131,15 @@ class JobsDirectory(Directory):
         node = await self.lookup(subject, name)
         if isinstance(node, Link):
             raise PfsError(Kind.FORBIDDEN, "a job's name stays; `echo kill` into its ctl ends the job")
-        if isinstance(node, JobDirectory):
+        if isinstance(node, Directory):
             raise PfsError(Kind.IS_DIR, "this is a directory")
         await self._store.clear_error(subject.user, name.removesuffix(ERROR_ENDING))
 
     async def rmdir(self, subject: Subject, name: str) -> None:
         """Throw a job that is over to the trash, with its tasks; what runs is never removed."""
         node = await self.lookup(subject, name)
+        if name in self._views:
+            raise PfsError(Kind.FORBIDDEN, "this directory stays")
         if not isinstance(node, JobDirectory):
             raise PfsError(Kind.NOT_DIR, "not a directory")
         job = node.job
@@ -146,6 +151,8 @@ class JobsDirectory(Directory):
             raise PfsError(Kind.FORBIDDEN, f"job {name} is a task of job {job.array_id}, and goes with it")
         with self._engine.ledger.removing():
             await self._store.remove(job.id, time.time_ns())
+        for view in self._views.values():
+            view.forget()
         for removed in (job, *(await self._store.tasks(job.id)).values()):
             await self._sources.workshop.trash(removed)
 

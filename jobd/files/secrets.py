@@ -6,6 +6,7 @@ Everybody sees their own names and nothing of anybody else's; administrators too
 byte's `close`: what a writer leaves that is killed, or shares the open file with somebody, is not kept.
 """
 
+import contextlib
 import re
 from collections.abc import Sequence
 
@@ -105,8 +106,7 @@ class OpenSecret:
     async def write(self, offset: int, data: bytes) -> int:
         """Take a part of the text."""
         if offset + len(data) > TEXT_BYTES_MAX:
-            self._is_cut = True
-            raise PfsError(Kind.TOO_LARGE, f"a secret has at most {TEXT_BYTES_MAX} bytes")
+            raise await self._too_large()
         if offset > len(self._text):
             # what came before is lost, since the connection was
             self._is_cut = True
@@ -114,6 +114,16 @@ class OpenSecret:
         self._text[offset : offset + len(data)] = data
         self._is_dirty = True
         return len(data)
+
+    async def _too_large(self) -> PfsError:
+        """Return the error of a text that is too long; it is recorded once, however much more comes."""
+        error = PfsError(Kind.TOO_LARGE, f"a secret has at most {TEXT_BYTES_MAX} bytes")
+        if not self._is_cut:
+            self._is_cut = True
+            with contextlib.suppress(PfsError):
+                async with self._secrets.refusing(self._subject.user, self._name):
+                    raise error
+        return error
 
     async def setattr(self, changes: Changes) -> Attr:
         """Cut what was written so far; all else means nothing."""

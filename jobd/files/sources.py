@@ -9,6 +9,7 @@ from jobd.engine.workshop import DiskWorkshop
 from jobd.files.facts import gpu_number
 from jobd.job import Job
 from jobd.store.db import JobStore
+from jobd.store.history import History
 from jobd.store.secrets import Secrets
 from pfs.api import Attr, Entry
 from pfs.audit.log import AuditLog
@@ -56,6 +57,7 @@ class Sources:
     workshop: DiskWorkshop
     secrets: Secrets
     audit: AuditLog
+    history: History
 
     def uses(self) -> Uses:
         """Return what jobs have of all nodes now."""

@@ -8,12 +8,21 @@ from pfs.api import Attr, Entry
 from pfs.perm import Subject
 from pfs.tree.virtual import Directory, Node, directory_attr, virtual_id
 
+WALK_VALID_S = 1.0  # whoever looks at thousands of names in `jobs` does not ask for `jobs` itself as often
+LISTED_VALID_S = 2.0  # whoever looks at thousands of names does not ask for each what the listing has just told
 OVER_VALID_S = 10.0  # so late may another mount see that a job was removed; `ls -l` asks for none of thousands again
 
 
 def job_attr(job_id: int, changed_at_ns: int, *, over: bool) -> Attr:
     """Return the attributes of a job's directory; those of a job that is over stay as they are."""
     return directory_attr(virtual_id("job", job_id), mtime_ns=changed_at_ns, valid_s=OVER_VALID_S if over else 0.0)
+
+
+def job_number(name: str) -> int:
+    """Return the number that a name is; NOT_FOUND for any other name, `007` among them."""
+    if not (name.isascii() and name.isdigit() and str(int(name)) == name):
+        raise missing()
+    return int(name)
 
 
 class TasksDirectory(Directory):
@@ -34,9 +43,7 @@ class TasksDirectory(Directory):
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return a task by its index; what may be read of the array may be read of its tasks."""
-        if not (name.isascii() and name.isdigit() and str(int(name)) == name):
-            raise missing()
-        task = await self._sources.store.task(self._array.id, int(name))
+        task = await self._sources.store.task(self._array.id, job_number(name))
         if task is None:
             raise missing()
         return self._enter(await self._sources.engine.ledger.current(task))

@@ -5,8 +5,10 @@ Every event brings its time. Events are written down before anyone is told, and 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from pfs.plain import fields_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,7 @@ def event_name(event: Event | type[Event]) -> str:
 
 def encode_event(event: Event) -> dict[str, Any]:
     """Return the event as JSON values, to be stored."""
-    return {"event": event_name(event), **asdict(event)}
+    return {"event": event_name(event), **fields_of(event)}
 
 
 def decode_event(value: Mapping[str, Any]) -> Event:

@@ -4,12 +4,13 @@ Nothing is decided here. What a life becomes is in `jobd.life.life`.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from jobd.life.events import Event, Terms, decode_terms, event_name
 from pfs.errors import Kind, PfsError
+from pfs.plain import fields_of
 
 NOTHING_RAN = 125
 
@@ -147,7 +148,7 @@ def workers_are_over(life: Life) -> bool:
 
 def encode_life(life: Life) -> dict[str, Any]:
     """Return the life as JSON values, to be stored."""
-    return asdict(life)
+    return fields_of(life)
 
 
 def decode_life(value: Mapping[str, Any]) -> Life:

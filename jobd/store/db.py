@@ -21,15 +21,15 @@ from jobd.store.limits import JobQuotas
 from jobd.store.nodes import Nodes
 from jobd.store.recent import Recent
 from jobd.store.sharing import Sharing
-from jobd.store.tables import DraftRow, JobName
+from jobd.store.tables import DraftRow, DraftTable, JobName
 from pfs.sql import Database
 
 NAMES_MAX = 1024
 TEXT_BYTES_MAX = 16 * 1024
 
 _TEXT_COLUMNS = ("user", "name", "content", "link", "submitted", "born_ns", "mtime_ns", "kept_at_ns")
-_TEXT = select(*(getattr(DraftRow, name) for name in _TEXT_COLUMNS)).where(
-    col(DraftRow.user) == bindparam("owner"), col(DraftRow.name) == bindparam("called")
+_TEXT = select(*(getattr(DraftTable, name) for name in _TEXT_COLUMNS)).where(
+    col(DraftTable.user) == bindparam("owner"), col(DraftTable.name) == bindparam("called")
 )
 _JOB = select(col(JobName.job_id)).where(
     col(JobName.user) == bindparam("owner"), col(JobName.name) == bindparam("called")

@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, delete, func, insert, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select
 
-from jobd.store.tables import DraftRow, DropError
+from jobd.store.tables import DraftRow, DraftTable, DropError
 from pfs.audit.log import add, record_now
 from pfs.errors import Kind
 from pfs.sql import Database
@@ -18,17 +18,17 @@ DRAFTS_LISTED_MAX = 10_000
 
 Values = dict[str, Any]
 
-_THIS = (col(DraftRow.user) == bindparam("owner"), col(DraftRow.name) == bindparam("called"))
-_ADD = insert(DraftRow)
-_REPLACE = update(DraftRow).where(*_THIS)
-_RENAME = update(DraftRow).where(*_THIS)
-_FORGET = delete(DraftRow).where(*_THIS)
+_THIS = (col(DraftTable.user) == bindparam("owner"), col(DraftTable.name) == bindparam("called"))
+_ADD = insert(DraftTable)
+_REPLACE = update(DraftTable).where(*_THIS)
+_RENAME = update(DraftTable).where(*_THIS)
+_FORGET = delete(DraftTable).where(*_THIS)
 _CLEAR_ERROR = delete(DropError).where(
     col(DropError.user) == bindparam("owner"), col(DropError.name) == bindparam("called")
 )
 _LISTED = (
-    *(col(DraftRow.user), col(DraftRow.name), func.length(col(DraftRow.content)), col(DraftRow.link)),
-    *(col(DraftRow.born_ns), col(DraftRow.mtime_ns)),
+    *(col(DraftTable.user), col(DraftTable.name), func.length(col(DraftTable.content)), col(DraftTable.link)),
+    *(col(DraftTable.born_ns), col(DraftTable.mtime_ns)),
 )
 
 
@@ -54,8 +54,8 @@ class Drafts:
         """Return a user's texts that were written since, at most the newest 10,000; none of them is read for it."""
         query = (
             select_columns(*_LISTED)
-            .where(col(DraftRow.user) == user, col(DraftRow.kept_at_ns) >= since_ns)
-            .order_by(col(DraftRow.kept_at_ns).desc())
+            .where(col(DraftTable.user) == user, col(DraftTable.kept_at_ns) >= since_ns)
+            .order_by(col(DraftTable.kept_at_ns).desc())
             .limit(DRAFTS_LISTED_MAX)
         )
         return await self._database.read(lambda s: [ListedDraft(*row) for row in s.connection().execute(query)])
@@ -89,7 +89,7 @@ class Drafts:
 
         def work(session: Session) -> None:
             session.connection().execute(
-                delete(DraftRow).where(~col(DraftRow.submitted), col(DraftRow.kept_at_ns) < before_ns)
+                delete(DraftTable).where(~col(DraftTable.submitted), col(DraftTable.kept_at_ns) < before_ns)
             )
             session.connection().execute(delete(DropError).where(col(DropError.time_ns) < before_ns))
 

@@ -38,7 +38,10 @@ _NOT_OVER = col(JobRow.ended_at_ns).is_(None)
 _THERE = col(JobRow.removed_at_ns).is_(None)
 _SHOWN = (col(JobRow.array_id).is_(None), _THERE)
 _OVER = col(JobRow.ended_at_ns).is_not(None)
-_LISTED = (col(JobRow.id), col(JobRow.user), col(JobRow.submitted_at_ns), col(JobRow.changed_at_ns), _OVER)
+_LISTED = (
+    *(col(JobRow.id), col(JobRow.user), col(JobRow.submitted_at_ns), col(JobRow.changed_at_ns), _OVER),
+    col(JobRow.state),
+)
 # the job whose spec it is, and who it is shared with: for a task, its array
 _SPEC_OF = func.coalesce(col(JobRow.array_id), col(JobRow.id))
 _FACTS = (
@@ -59,6 +62,7 @@ class Listed:
     submitted_at_ns: int
     changed_at_ns: int
     over: bool
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,17 @@ class Jobs:
             rows = [row for part in parts for row in _rows(session, part.limit(JOBS_LISTED_MAX))]
             found = {row.id: Listed(*row) for row in rows[:JOBS_LISTED_MAX]}
             return sorted(found.values(), key=lambda job: -job.id)
+
+        return await self._database.read(work)
+
+    async def nodes_of(self, job_ids: Collection[int]) -> dict[int, list[str]]:
+        """Return the nodes that each of these jobs has or had its processes on, by their ids; [] for one without."""
+        query = select(col(JobRow.id), col(JobRow.life)["processes"].label("processes"))
+
+        def work(session: Session) -> dict[int, list[str]]:
+            parts = (query.where(col(JobRow.id).in_(part)) for part in _parts(job_ids))
+            rows = [row for part in parts for row in _rows(session, part)]
+            return {row.id: [process["node"] for process in row.processes] for row in rows}
 
         return await self._database.read(work)
 

@@ -11,7 +11,17 @@ from jobd.identity import Cluster, check_cluster_name
 from jobd.scheduling.quotas import JobLimits
 from jobd.scheduling.shares import Usage
 from jobd.store.limits import job_limits
-from jobd.store.tables import AliasRow, ClusterRow, NetworkRow, NodeRow, ReservationRow, Setting, UsageRow
+from jobd.store.tables import (
+    AliasRow,
+    ClosureRow,
+    ClusterRow,
+    NetworkRow,
+    NodeRow,
+    ReservationRow,
+    Setting,
+    UsageRow,
+)
+from pfs.accounts.keyring import there
 from pfs.accounts.store import Membership
 from pfs.audit.log import add, audited, record_now
 from pfs.audit.record import DONE
@@ -57,6 +67,10 @@ class Nodes:
         """Return every machine that ever registered."""
         return await self._database.read(_nodes)
 
+    async def node_ids(self) -> set[str]:
+        """Return the ids of the machines that are known."""
+        return await self._database.read(lambda session: set(session.exec(select(NodeRow.id))))
+
     def nodes_now(self) -> list[NodeRow]:
         """Like `nodes`, for callers without an event loop."""
         return self._database.read_now(_nodes)
@@ -66,10 +80,17 @@ class Nodes:
         await self.save_nodes([node])
 
     async def save_nodes(self, nodes: Sequence[NodeRow], made: Cluster | None = None) -> None:
-        """Keep machines, and a cluster that was made for them, all at once."""
+        """Keep machines, and a cluster that was made for them, all at once.
+
+        Raises:
+            PfsError: UNAUTHENTICATED when the account whose they are is gone.
+        """
+        owners = {node.owner for node in nodes} - {""}
         new = {node.id: record_now("node.register", f"nodes/{node.id}", DONE, name=node.name) for node in nodes}
 
         def work(session: Session) -> None:
+            for owner in owners:
+                _check_there(session, owner)
             if made is not None:
                 session.add(ClusterRow(id=made.id, owner=made.owner, name=made.name, is_default=made.is_default))
                 session.flush()
@@ -160,8 +181,8 @@ class Nodes:
         """
 
         def work(session: Session) -> None:
-            there = set(session.exec(select(Membership.group).distinct()))
-            if unknown := sorted(groups - there):
+            known = set(session.exec(select(Membership.group).distinct()))
+            if unknown := sorted(groups - known):
                 made = f"make it with: jobd group add {unknown[0]} USER"
                 raise PfsError(Kind.NOT_FOUND, f"there is no group {unknown[0]!r}; {made}")
             same = (col(ReservationRow.node_id) == node_id, col(ReservationRow.gpu) == gpu)
@@ -217,6 +238,18 @@ class Nodes:
         self._database.write_now(audited("setting.set", f"settings/{name}", work, value=shown))
 
 
+def drop_machines(session: Session, owner: str) -> None:
+    """Forget the nodes and clusters of an account that is gone, in a transaction of somebody else's.
+
+    Whoever has its name afterwards has none of them.
+    """
+    theirs = select(NodeRow.id).where(NodeRow.owner == owner)
+    session.exec(delete(ClosureRow).where(col(ClosureRow.node_id).in_(theirs)))
+    session.exec(delete(ReservationRow).where(col(ReservationRow.node_id).in_(theirs)))
+    session.exec(delete(NodeRow).where(col(NodeRow.owner) == owner))
+    session.exec(delete(ClusterRow).where(col(ClusterRow.owner) == owner))
+
+
 def add_usage(session: Session, usage: Usage) -> None:
     """Add to what a user had, in a transaction of somebody else's."""
     connection = session.connection()
@@ -227,6 +260,13 @@ def add_usage(session: Session, usage: Usage) -> None:
 
 def _nodes(session: Session) -> list[NodeRow]:
     return list(session.exec(select(NodeRow).order_by(NodeRow.name, NodeRow.id)))
+
+
+def _check_there(session: Session, owner: str) -> None:
+    try:
+        there(session, owner)
+    except PfsError:
+        raise PfsError(Kind.UNAUTHENTICATED, f"the account of {owner}, whose node this is, is gone") from None
 
 
 def _clusters(session: Session) -> list[Cluster]:

@@ -7,6 +7,7 @@ was put under another name opens nothing either. Without its file, what was kept
 
 import os
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlmodel import Session, select
 
 from jobd.store.tables import SecretRow
-from pfs.audit.log import add, audited, record_now
+from pfs.audit.log import AuditLog, add, audited, record_now
 from pfs.audit.record import DONE
 from pfs.errors import Kind, PfsError
 from pfs.sql import Database
@@ -33,6 +34,7 @@ class Secrets:
     """
 
     def __init__(self, database: Database, directory: str) -> None:
+        self._audit = AuditLog(database)
         self._database = database
         self._file = Path(directory, KEY_FILE)
 
@@ -79,7 +81,12 @@ class Secrets:
                     raise PfsError(Kind.QUOTA, f"there are {count} secrets already; remove some")
             session.merge(SecretRow(user=user, name=name, sealed=sealed, changed_at_ns=time.time_ns()))
 
-        await self._database.write(audited("secret.keep", _on(user, name), work))
+        async with self.refusing(user, name):
+            await self._database.write(audited("secret.keep", _on(user, name), work))
+
+    def refusing(self, user: str, name: str) -> AbstractAsyncContextManager[None]:
+        """Record it where the block refuses a text."""
+        return self._audit.refusing("secret.keep", _on(user, name))
 
     async def forget(self, user: str, name: str) -> bool:
         """Forget what a user keeps under a name; tells whether there was anything."""

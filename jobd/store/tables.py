@@ -15,6 +15,7 @@ What is read of many jobs stands in the narrow row, so that no text of a spec is
 indices hold only rows that somebody looks for: what is not over, what a directory lists, the tasks of an array.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, LargeBinary, UniqueConstraint
@@ -23,8 +24,12 @@ from sqlmodel import BigInteger, Field, SQLModel
 
 
 def _partial(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """Return an index of the rows for which `where` holds."""
-    return Index(name, *columns, unique=unique, sqlite_where=sql(where), postgresql_where=sql(where))
+    """Return an index of the rows for which `where` holds.
+
+    What PostgreSQL is to be told of it stands in the migrations alone: with it here, every start would load all that
+    SQLAlchemy knows of that database.
+    """
+    return Index(name, *columns, unique=unique, sqlite_where=sql(where))
 
 
 NOT_OVER = "ended_at_ns IS NULL"
@@ -103,21 +108,35 @@ class JobGroup(SQLModel, table=True):
     group: str = Field(primary_key=True)
 
 
-class DraftRow(SQLModel, table=True):
+@dataclass(slots=True, kw_only=True)
+class DraftRow:
     """A text in `jobs/`: a spec that was or will be submitted, or scratch of some program.
+
+    It is made and written to with every submission, which costs many times as much with an object of its table.
 
     Attributes:
         mtime_ns: as its writer says, who may copy it with the time of an old file.
         kept_at_ns: when it was last written here.
     """
 
+    user: str
+    name: str
+    content: bytes
+    link: bool = False
+    submitted: bool = False
+    born_ns: int
+    mtime_ns: int
+    kept_at_ns: int = 0
+
+
+class DraftTable(SQLModel, table=True):
+    """Where a `DraftRow` is kept."""
+
     __tablename__ = "draft"
     __table_args__ = (
         UniqueConstraint("user", "name"),
         Index("ix_draft_kept", "user", "kept_at_ns"),
-        Index(
-            "ix_draft_scratch", "kept_at_ns", sqlite_where=sql("submitted = 0"), postgresql_where=sql("NOT submitted")
-        ),
+        _partial("ix_draft_scratch", "kept_at_ns", where="submitted = 0"),
     )
 
     id: int | None = Field(default=None, primary_key=True)

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator
 
@@ -33,6 +34,7 @@ from pfs.errors import Kind, PfsError
 
 TREES = "server/trees"
 KEPT_S = 14 * 86_400.0
+GONE = "~"  # in the name of a folder of an account that is gone, and in no account's
 YOUNG_S = 3600.0  # somebody may be shipping it at the moment
 ACCOUNT_BYTES_MAX = 20 * 1024**3
 READ_BYTES = 1024 * 1024
@@ -69,7 +71,7 @@ class TreeStore:
         def work() -> dict[str, int]:
             manifest, folder = decode_manifest(text), self._folder(user)
             with self._lock:
-                folder.make()
+                self._make(user)
                 if folder.read(id_) is None:
                     self._take_room(user, len(text), frozenset(live))
                     folder.write(id_, text, next(self._numbers))
@@ -133,6 +135,9 @@ class TreeStore:
         def work() -> None:
             with contextlib.suppress(FileNotFoundError):
                 for user in os.listdir(self._root):
+                    if GONE in user:
+                        shutil.rmtree(os.path.join(self._root, user))
+                        continue
                     with self._lock:
                         self._collect(user, live, before_s)
 
@@ -148,6 +153,13 @@ class TreeStore:
 
     def _folder(self, user: str) -> TreeFolder:
         return TreeFolder(os.path.join(self._root, user))
+
+    def _make(self, user: str) -> None:
+        """Make sure that an account has a folder; one that is new is somebody else's than one that went."""
+        folder = self._folder(user)
+        if not os.path.exists(folder.path):
+            self._used.pop(user, None)
+        folder.make()
 
     def _touch(self, folder: TreeFolder, id_: str) -> None:
         now_s = self._clock()
@@ -228,6 +240,19 @@ class TreeStore:
             self._folder(user).keep_part(coming, record.hash)
 
 
+def remove_trees_now(data_root: str, user: str, number: int) -> None:
+    """Remove everything that an account shipped, whose number was this.
+
+    It goes under another name first: nobody who has the account's name afterwards finds any of it. What is left there
+    when this is cut off is swept.
+    """
+    theirs = os.path.join(data_root, TREES, user)
+    aside = f"{theirs}{GONE}{number}"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(theirs, aside)
+        shutil.rmtree(aside)
+
+
 class Receiver:
     """Takes the contents in one request, in pieces of any size."""
 
@@ -290,7 +315,7 @@ class Receiver:
             return data[len(head) :]
         record, self._line = decode_record(self._line), b""
         if not self._made:
-            self._store._folder(self._user).make()
+            self._store._make(self._user)
             self._made = True
         self._coming = self._store._begin(self._user, record, self._live)
         cut = os.O_TRUNC if record.offset == 0 else 0

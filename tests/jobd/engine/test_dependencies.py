@@ -77,7 +77,7 @@ def test_a_chain_that_breaks_ends_every_job_behind_it_with_the_reason(service, r
             after = await drive.submit(f"command: x\ndepends_on: ['afterany:{second}']\n", name="d")
             await drive.engine.kill(service.ann, first)
             life = await drive.until(second, State.CANCELLED)
-            assert life.reason == f"it waits for job {first} to succeed, and it is CANCELLED" or "job" in life.reason
+            assert life.reason == f"it waited for job {first} to succeed, and that is CANCELLED"
             await drive.until(third, State.CANCELLED)
             await drive.until(after, State.WAITING)
 

@@ -66,7 +66,7 @@ def test_what_is_known_from_before_is_silent_from_now_on(clock):
 
 def test_of_a_node_that_never_registered_nothing_is_known(clock):
     fleet = fleet_of(clock, machine())
-    assert (fleet.name("cmn7"), fleet.name(None), fleet.row("cmn7"), fleet.named("n7")) == ("", "", None, None)
+    assert (fleet.name("cmn7"), fleet.name(None), fleet.row("cmn7"), fleet.named("n7")) == ("cmn7", "", None, None)
     assert fleet.state("cmn7") is NodeState.UNKNOWN
     assert fleet.machines(["cmn7"]) == {"cmn7": Machine()}
 

@@ -182,3 +182,11 @@ def test_a_reservation_is_for_its_group_alone_and_a_right_that_is_lost_is_told(w
     assert world.queue.refuse(waiting(2, GPU, user="bob"))
     world.queue.adopt(Policy(node_groups=reserved))
     assert list(world.queue.lost()) == [1]
+
+
+def test_nothing_starts_on_a_node_that_is_registered_no_more(world):
+    world.fleet.forget("cmn0")
+    for _ in range(2):
+        world.queue.see("cmn0")
+    world.follow(waiting(1))
+    assert world.starts() == {}

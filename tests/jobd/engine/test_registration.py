@@ -8,6 +8,7 @@ import trio
 from jobd.engine.registration import Machine, Registration
 from jobd.identity import Claim
 from jobd.life.life import State
+from jobd.store.nodes import drop_machines
 from pfs.errors import Kind, PfsError
 from tests.jobd.conftest import CLUSTER, Link
 from tests.jobd.engine.drive import driving
@@ -264,5 +265,58 @@ def test_a_node_of_a_user_runs_their_jobs_and_nobody_elses(world):
         await world.hello("b", name="n1")
         await world.drive.quiet()
         assert world.engine.fleet.name((await world.drive.job(of_ann)).life.nodes[0]) == "n1"
+
+    world(main)
+
+
+def remove(service, name):
+    """Let an account be gone, as a command of the administrator does."""
+    service.accounts.remove_user_now(name, lambda session: drop_machines(session, name))
+
+
+def test_the_nodes_of_an_account_that_is_gone_are_forgotten_and_what_ran_there_is_lost(world):
+    async def main(world):
+        engine, service = world.engine, world.service
+        mine, others = await world.hello("a", owner="ann", cluster="lab"), await world.hello("b", name="n1")
+        job_id = await world.drive.submit("command: sleep 60\nnodes: n0\n")
+        await world.starts("a")
+        remove(service, "ann")
+        await engine.roster.take_up_gone()
+        await engine.roster.take_up_clusters()
+        life = await world.drive.until(job_id, State.NODE_LOST)
+        assert "the account whose node n0 was is gone" in life.reason
+        assert [each.row.id for each in engine.fleet.standings()] == [others]
+        assert set(await world.kept()) == {others}
+        assert [cluster.owner for cluster in engine.fleet.clusters] == [""]
+        assert engine.fleet.name(mine) == mine
+        world.leave("a")  # its connection ends as late as it likes
+        await world.drive.quiet()
+
+    world(main)
+
+
+def test_a_machine_whose_account_is_gone_is_not_kept(world):
+    async def main(world):
+        await world.hello("a", owner="ann", cluster="lab")
+        remove(world.service, "ann")
+        for token, name in (("a", "n7"), ("b", "n8")):
+            with pytest.raises(PfsError, match="the account of ann") as caught:
+                await world.hello(token, owner="ann", name=name, cluster="den")
+            assert caught.value.kind is Kind.UNAUTHENTICATED
+        assert await world.kept() == {}
+        assert [cluster.owner for cluster in await world.service.store.clusters()] == [""]
+
+    world(main)
+
+
+def test_who_has_the_name_of_somebody_who_is_gone_has_none_of_their_nodes(world):
+    async def main(world):
+        first = await world.hello("a", owner="bob", cluster="lab")
+        remove(world.service, "bob")
+        world.service.accounts.add_user_now("bob", admin=False)
+        await world.engine.roster.take_up_gone()  # told of both at once
+        await world.engine.roster.take_up_clusters()
+        assert list(world.engine.fleet.rows()) == []
+        assert await world.hello("a", owner="bob") != first
 
     world(main)

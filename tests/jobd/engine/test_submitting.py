@@ -9,6 +9,7 @@ from jobd.life.life import State
 from jobd.scheduling.quotas import JobLimits
 from jobd.store.nodes import Policy
 from jobd.wire import Credential, parse_task_id
+from pfs.audit.record import record_in
 from pfs.errors import Kind, PfsError
 from tests.jobd.engine.drive import driving
 
@@ -261,5 +262,33 @@ def test_who_submits_without_end_keeps_nobody_else_waiting(service, run):
                 await submit(0, service.bob)
                 assert len(made) < 100
             assert len(made) == 301
+
+    run(main)
+
+
+def reaches(service) -> list[tuple[str, str, str]]:
+    """Return what the audit log says of who reached what of whom as an administrator."""
+    records = map(record_in, service.audit.lines_now())
+    return [(each.on, each.more.get("owner", ""), each.result) for each in records if each.what == "admin.reach"]
+
+
+def test_an_administrator_whose_job_takes_of_what_is_anothers_stands_in_the_audit_log(service, run):
+    (service.root / "home/bob/data").mkdir()
+
+    async def main():
+        async with driving(service) as drive:
+            await drive.submit()  # ann's
+            for who, text in (
+                (service.ann, "continue: 1"),
+                (service.admin, "title: mine"),
+                (service.bob, "mounts: ['data:/data']"),
+            ):
+                await drive.submit(f"command: x\n{text}\n", user=who)
+            assert reaches(service) == []
+            await drive.submit("command: x\ncontinue: 1\n", user=service.admin)
+            assert reaches(service) == [("jobs/1", "ann", "done")]
+            await drive.submit("command: x\nsrc: /pfs/dc1/home/bob/data\n", user=service.admin)
+            await drive.submit("command: x\nmounts: ['/pfs/dc1/home/ann:/data:ro']\n", user=service.admin)
+            assert [on for on, *_ in reaches(service)] == ["jobs/1", "home/bob", "home/ann"]
 
     run(main)

@@ -32,6 +32,7 @@ from pfs.api import OpenFlags
 from pfs.disk.copytree import Limits
 from pfs.disk.counting import UNLIMITED, Count
 from pfs.errors import Kind, PfsError
+from pfs.perm import Subject
 from pfs.quota import Amount
 from pfs.quota import Limits as FileLimits
 from tests.jobd.conftest import Service
@@ -99,6 +100,29 @@ async def refused(work: Any) -> PfsError:
 
 
 # ---- preparing
+
+
+def test_what_a_server_had_begun_to_make_is_its_owners_project_as_what_is_made_at_once(
+    shop: Shop, run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked: list[tuple[int, list[str]]] = []
+    monkeypatch.setattr(module, "set_project", lambda fd, number: marked.append((number, os.listdir(fd))))
+    monkeypatch.setattr(shop.service.disk.projects, "are_kept", True)
+    (shop.root / "jobs/2/data").mkdir(parents=True)  # and then it was killed
+
+    uid = os.geteuid()
+
+    async def user(name: str) -> Subject:
+        return Subject(name, uid=uid)
+
+    monkeypatch.setattr(shop.workshop, "_user", user)
+
+    async def main() -> None:
+        for number in (1, 2):
+            await shop.workshop.make(shop.job(number))
+        assert marked == [(uid, []), (uid, [])]  # before there is anything in it
+
+    run(main)
 
 
 def test_a_shipped_tree_is_laid_out_as_it_was(shop: Shop, run: Callable) -> None:

@@ -33,10 +33,7 @@ def top(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable
                 return made[-1]
 
             async with driving(service) as drive:
-                sources = Sources(
-                    drive.engine, service.store, service.disk, service.workshop, service.secrets, service.audit
-                )
-                root = StaticDirectory("", {"queue": Overview("queue", sources, make)})
+                root = StaticDirectory("", {"queue": Overview("queue", service.sources(drive.engine), make)})
                 await main(drive, TreeFileSystem(root, service.disk, service.ann), made)
 
         run(outer)
@@ -66,6 +63,18 @@ def test_who_opens_an_overview_is_told_of_every_change(top: Callable[[Test], Non
         after = await content(fs, "queue")
         assert len(after) > len(before)
         assert (await fs.getattr("queue")).size == (await fs.listdir(""))[0].attr.size == len(after)
+
+    top(main)
+
+
+def test_the_time_of_an_overview_is_that_of_the_last_change(top: Callable[[Test], None], service: Service) -> None:
+    async def main(drive: Drive, fs: TreeFileSystem, made: list[str]) -> None:
+        service.now_ns += 10**9
+        await drive.submit()
+        changed_at_ns = service.now_ns
+        service.now_ns += 10**9
+        await content(fs, "queue")
+        assert (await fs.getattr("queue")).mtime_ns == changed_at_ns
 
     top(main)
 

@@ -39,7 +39,8 @@ async def end(engine, service, code: int = 0) -> None:
 def test_a_log_streams_and_ends_with_the_job(running, service):
     async def main(fs, engine):
         attr = await fs.getattr("jobs/1/log")
-        assert (attr.stream, attr.size) == (True, 0)
+        assert attr.stream
+        assert attr.size == (await fs.getattr("jobs/1/log.txt")).size  # so far
         file = await fs.open("jobs/1/log", OpenFlags.READ, 0)
         got = bytearray(await file.read(0, 1000))
         with pytest.raises(PfsError) as caught:
@@ -104,7 +105,7 @@ def test_state_why_and_status_tell_where_it_stands(running, service):
         assert (status["name"], status["user"], status["node"], status["exit_code"]) == ("a", "ann", "n0", "")
         await end(engine, service, 9)
         assert await text_of(fs, "jobs/1/state") == b"FAILED\n"
-        assert await text_of(fs, "jobs/1/why") == b"exit code 9\n"
+        assert await text_of(fs, "jobs/1/why") == b"exit code 9; the end of log.txt has its last words\n"
 
     running(main)
 

@@ -4,6 +4,7 @@ import pytest
 
 from jobd.files.secrets import TEXT_BYTES_MAX
 from pfs.api import Changes, Closing, OpenFlags
+from pfs.audit.record import record_in
 from pfs.errors import Kind, PfsError
 
 from .test_drafts import NEW, drop
@@ -27,6 +28,12 @@ def world(service, run):
 
 async def names(fs) -> list[str]:
     return [entry.name for entry in await fs.listdir("secrets")]
+
+
+def told(service) -> list[tuple[str, str, str]]:
+    """Return what the audit log says of secrets: what, on what, and what came of it."""
+    records = map(record_in, service.audit.lines_now())
+    return [(record.what, record.on, record.result) for record in records if record.what.startswith("secret")]
 
 
 async def kind_of(asked) -> Kind:
@@ -149,5 +156,28 @@ def test_a_whole_file_at_once_is_kept(world, service):
         for text in (b"first", b"second"):
             await ann.put("secrets/x", text, None)
             assert await service.secrets.find("ann", "x") == text
+
+    world(main)
+
+
+def test_a_text_that_is_too_long_is_recorded_once_and_without_a_word_of_it(world, service):
+    async def main(ann, bob, root):
+        file = await ann.open("secrets/x", NEW, 0o600)
+        for _ in range(3):
+            assert await kind_of(file.write(0, b"canary" * TEXT_BYTES_MAX)) is Kind.TOO_LARGE
+        await file.release()
+        assert told(service) == [("secret.keep", "users/ann/secrets/x", Kind.TOO_LARGE)]
+        assert "canary" not in "".join(service.audit.lines_now())
+
+    world(main)
+
+
+def test_one_more_than_there_may_be_is_recorded(world, service, monkeypatch):
+    monkeypatch.setattr("jobd.store.secrets.SECRETS_MAX", 1)
+
+    async def main(ann, bob, root):
+        await drop(ann, "secrets/x", b"token")
+        assert await kind_of(drop(ann, "secrets/y", b"token")) is Kind.QUOTA
+        assert told(service)[1:] == [("secret.keep", "users/ann/secrets/y", Kind.QUOTA)]
 
     world(main)

@@ -4,6 +4,7 @@ import shlex
 from dataclasses import replace
 
 import pytest
+import trio
 
 from cli.snakepit.status import jobs_of
 from jobd.files.gpus import FILES
@@ -73,6 +74,26 @@ async def tell(fs, path: str, text: str) -> None:
     await file.write(0, text.encode())
     await file.flush(Closing.LAST)
     await file.release()
+
+
+@pytest.mark.parametrize("name", ["state", "status", "why", "events"])
+def test_who_waits_for_a_text_of_a_job_hears_of_what_happens_to_it(tree, name):
+    async def main(drive, fs):
+        job = await drive.submit()
+        file = await fs.open(f"jobs/{job}/{name}", OpenFlags.READ, 0)
+        before = await file.read(0, 1 << 16)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(file.changed)
+            await tell(fs, f"jobs/{job}/ctl", "kill")
+            await drive.until(job, State.CANCELLED)
+        assert await file.read(0, 1 << 16) != before
+        after = await fs.open(f"jobs/{job}/{name}", OpenFlags.READ, 0)
+        await after.read(0, 1 << 16)
+        with pytest.raises(PfsError) as caught:
+            await after.changed(wait=False)
+        assert caught.value.kind is Kind.WOULD_BLOCK
+
+    tree(main)
 
 
 # ---- processes

@@ -107,7 +107,8 @@ def test_a_listing_shows_what_is_active_and_what_ended_of_late(store, run):
         await end(store, jobs[3], now - 13 * DAY_NS)
         assert [job.id for job in await store.listed("ann", now)] == [5, 4, 3, 1]
         assert [job.id for job in await store.listed(None, now)] == [theirs.id, 5, 4, 3, 1]
-        assert (await store.listed("ann", now))[1] == Listed(4, "ann", 4, now - 13 * DAY_NS, over=True)
+        lately = Listed(4, "ann", 4, now - 13 * DAY_NS, over=True, state="CANCELLED")
+        assert (await store.listed("ann", now))[1] == lately
         assert await store.names("ann", [1, 4, 6]) == {"n0": 1, "n3": 4}
         assert await store.names("ann", range(2000)) == {f"n{n}": n + 1 for n in range(5)}
         assert [job.id for job in await store.newest_ended(5)] == [4, 2]

@@ -231,3 +231,45 @@ def test_what_a_home_might_hold_its_owner_may_hold(url):
     database = Database(url)
     assert Accounts(database, numbered=False).limits_now("ann") == Limits(10, None)
     database.close()
+
+
+def test_keys_of_nodes_stay_their_owners_and_machines_of_the_gone_are_gone(url):
+    migrate(url, "0011")
+    engine = make_engine(url)
+    clusters = {"": "cl0", "ann": "cl1", "bob": "cl2"}
+    with engine.begin() as connection:
+        people = {"root": None, "ann": None, "bob": 5}
+        for name, gone_ns in people.items():
+            row = {"name": name, "admin": name == "root", "created_at_ns": 1, "removed_at_ns": gone_ns}
+            insert(connection, "user", row)
+        for kind, scopes in (("node", "admin read submit write"), ("join", ""), ("user", "admin read")):
+            for name in ("root", "ann"):
+                row = {"fingerprint": f"{kind} {name}", "kind": kind, "user": name, "created_at_ns": 1}
+                insert(connection, "key", row | {"label": "", "scopes": scopes})
+        for owner, cluster in clusters.items():
+            insert(connection, "cluster", {"id": cluster, "owner": owner, "name": "c", "is_default": True})
+            times = {"registered_at_ns": 1, "seen_at_ns": 2}
+            what = {"attrs": "{}", "runtimes": "[]", "gpus": "[]", "boot_id": "b", "instance": "", "said": ""}
+            node = {"id": f"cm{owner}", "entry_id": f"cm{owner}", "name": "n", "cluster_id": cluster, "owner": owner}
+            insert(connection, "node", node | what | times)
+            insert(connection, "reservation", {"node_id": f"cm{owner}", "gpu": "", "group": "lab"})
+            insert(connection, "closure", {"node_id": f"cm{owner}", "by": "root", "why": "", "since_ns": 1})
+    engine.dispose()
+    upgrade(url)
+    engine = make_engine(url)
+    with engine.connect() as connection:
+        scopes = dict(connection.execute(text("SELECT fingerprint, scopes FROM key")).all())
+        left = {
+            table: set(connection.execute(text(f"SELECT {column} FROM {table}")).scalars())
+            for table, column in (("node", "id"), ("cluster", "owner"), ("reservation", "node_id"))
+        }
+    engine.dispose()
+    assert scopes == {
+        "node root": "admin read submit write",
+        "node ann": "read submit write",
+        "join root": "admin",
+        "join ann": "",
+        "user root": "admin read",
+        "user ann": "admin read",
+    }
+    assert left == {"node": {"cm", "cmann"}, "cluster": {"", "ann"}, "reservation": {"cm", "cmann"}}

@@ -10,7 +10,7 @@ import pytest
 
 from jobd.manifest import Manifest, Record, ShippedFile, encode_manifest, encode_record, tree_id
 from jobd.store import trees as module
-from jobd.store.trees import KEPT_S, Receiver, TreeStore
+from jobd.store.trees import KEPT_S, Receiver, TreeStore, remove_trees_now
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 
@@ -243,5 +243,42 @@ def test_what_was_on_its_way_when_the_server_ended_goes_at_the_next_start(world:
         assert not list((world.root / "server/trees/ann/coming").iterdir())
         await receiver.give_up()
         await world.ship(A)
+
+    run(main)
+
+
+def test_what_somebody_shipped_who_is_gone_is_nobodys(world, run):
+    async def main():
+        id_ = await world.ship(A)
+        remove_trees_now(str(world.root), "ann", 200_002)
+        remove_trees_now(str(world.root), "bob", 200_003)  # who shipped nothing
+        assert list((world.root / "server/trees").iterdir()) == []
+        again, missing = await world.put(A)
+        assert (again, missing) == (id_, {hash_of(A): 0})
+
+    run(main)
+
+
+def test_who_has_the_name_of_somebody_who_shipped_much_has_all_the_room(world, run, monkeypatch):
+    monkeypatch.setattr(module, "ACCOUNT_BYTES_MAX", len(A) + 1000)
+
+    async def main():
+        await world.ship(A)
+        remove_trees_now(str(world.root), "ann", 200_002)
+        await world.ship(bytes(len(A)))
+
+    run(main)
+
+
+def test_what_is_left_of_somebody_who_is_gone_is_swept(world, run, monkeypatch):
+    async def main():
+        await world.ship(A)
+        await world.ship(A, user="bob")
+        with monkeypatch.context() as cut:
+            cut.setattr(module.shutil, "rmtree", lambda path: None)
+            remove_trees_now(str(world.root), "ann", 200_002)
+        await world.trees.sweep()
+        assert [path.name for path in (world.root / "server/trees").iterdir()] == ["bob"]
+        assert world.blobs("bob") == {hash_of(A)}
 
     run(main)

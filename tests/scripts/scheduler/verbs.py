@@ -15,8 +15,8 @@
 
 A request is a cluster request, with `any` for GPUs of every model. A running job has the first GPUs that are free, so
 many on each of its nodes. The number of a job is its arrival, and it is 1970-01-01 unless `now=SECONDS` is said.
-`plan` shows what starts and why the others wait, `refuse` what is said to each job when it is submitted, `queue` the
-order of those that wait, and `lost` the jobs that wait in vain.
+`plan` shows what starts and why the others wait, `why` why all of them wait before anything starts, `refuse` what is
+said to each job when it is submitted, `queue` the order of those that wait, and `lost` the jobs that wait in vain.
 """
 
 from jobd.imagerules import ImageRules
@@ -59,8 +59,8 @@ def start() -> Handler:
             return " ".join(map(str, scheduler.queue(now_s)))
         if step.words[0] == "lost":
             return "\n".join(f"{job_id}: {reason}" for job_id, reason in scheduler.lost(now_s).items())
-        assert step.words[0] == "plan"
-        shown = [_shown(made) for made in scheduler.plan(now_s)]
+        assert step.words[0] in ("plan", "why")
+        shown = [_shown(made) for made in scheduler.plan(now_s)] if step.words[0] == "plan" else []
         return "\n".join(
             shown + [f"{each} waits: {scheduler.why(each, now_s).text}" for each in scheduler.queue(now_s)]
         )
