@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 import click
 
@@ -26,8 +27,13 @@ def run_command(command: click.Command, program: str) -> None:
     sys.exit(status_of(program, lambda: command.main(prog_name=program, standalone_mode=False)))
 
 
-def status_of(program: str, work: Callable[[], object]) -> int:
-    """Run `work`, telling what goes wrong in one line, and return the program's exit status."""
+def status_of(program: str, work: Callable[[], object], say: Callable[[str], None] | None = None) -> int:
+    """Run `work`, telling what goes wrong in one line, and return the program's exit status.
+
+    Args:
+        say: takes the line; where there is none, it goes to stderr, behind the program's name.
+    """
+    say = say or partial(_say, program)
     try:
         result = work()
     except click.exceptions.Abort:
@@ -36,7 +42,7 @@ def status_of(program: str, work: Callable[[], object]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        click.echo(f"{program}: {error.message}", err=True)
+        say(error.message)
         return error.exit_code
     except SystemExit as ended:  # by click or argparse, who have said why
         return ended.code if isinstance(ended.code, int) else 0
@@ -44,22 +50,26 @@ def status_of(program: str, work: Callable[[], object]) -> int:
         sys.stderr.close()  # whoever read our output has gone
         return 141
     except BaseException as error:
-        return _told(program, only_error(error))
+        return _told(say, only_error(error))
     return result if isinstance(result, int) else 0
 
 
-def _told(program: str, error: BaseException) -> int:
+def _say(program: str, text: str) -> None:
+    click.echo(f"{program}: {text}", err=True)
+
+
+def _told(say: Callable[[str], None], error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 130
     if isinstance(error, PfsError):
-        click.echo(f"{program}: {error}", err=True)
+        say(str(error))
         return STATUS_OF_KIND.get(error.kind, 1)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        click.echo(f"{program}: {where}{error.strerror or error}", err=True)
+        say(f"{where}{error.strerror or error}")
         return 1
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{os.path.basename(frame.filename)}, line {frame.lineno}"
     said = next(iter(str(error).splitlines()), "")
-    click.echo(f"{program}: a defect of this program: {type(error).__name__}: {said} ({where})", err=True)
+    say(f"a defect of this program: {type(error).__name__}: {said} ({where})")
     return DEFECT

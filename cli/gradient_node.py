@@ -1,6 +1,6 @@
 """`gradient-node`: takes work from a server and runs it on this machine.
 
-What it says of its progress goes to standard error, in the form of Go's log.
+What it says of its progress goes to standard error, in the form of Go's log, or as objects of JSON.
 """
 
 import json
@@ -10,8 +10,7 @@ import signal
 import socket
 import sys
 import threading
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,7 +22,7 @@ import click
 from cli.build import own_build, own_version
 from cli.errors import only_error, status_of
 from cli.loading import loading
-from cli.loglines import escaped
+from cli.loglines import JSON, GoFormatter, JsonFormatter, log_lines
 from cli.node.options import PROGRAM, Settings, parse, settings_of
 from pfs.errors import Kind, PfsError
 
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
 END_TIMEOUT_S = 2.0
 ENGINE_PAUSE_S = 2.0
 JOIN_PAUSE_S, JOIN_PAUSE_MAX_S = 1.0, 60.0
+
+_log = logging.getLogger(PROGRAM)
 
 
 def main() -> None:
@@ -60,21 +61,28 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
 
         click.echo(unit(given, env), nl=False)
         return 0
+    settings = settings_of(given, env)
+    if settings.log_format == JSON:
+        return status_of(PROGRAM, lambda: _status(settings, _log.error), _log.error)
+    return _status(settings, lambda text: click.echo(f"{PROGRAM}: {text}", err=True))
+
+
+def _status(settings: Settings, say: Callable[[str], None]) -> int:
     import trio
 
     try:
-        return trio.run(_run, settings_of(given, env))
+        return trio.run(_run, settings)
     except PfsError as error:
         if error.kind not in (Kind.DENIED, Kind.FORBIDDEN):
             raise
-        click.echo(f"{PROGRAM}: {error}", err=True)
+        say(str(error))
         return 2
 
 
 async def _run(settings: Settings) -> int:
     import trio
 
-    _set_up_log(settings.debug)
+    _set_up_log(settings)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(_end_when_asked, nursery.cancel_scope)
@@ -204,12 +212,12 @@ async def _runtimes(
             cure = "" if os.geteuid() == 0 else "; use sudo"
             raise PfsError(Kind.UNSUPPORTED, f"nothing can run jobs on this machine: {', '.join(words)}{cure}")
         for warning in warnings(engine.versions if engine is not None else {}):
-            _say(f"warning: {warning}")
+            _log.warning("%s", warning)
         if gpus.told.gpus:
             words.append(", ".join(gpu.model for gpu in gpus.told.gpus))
             if engine is not None and not engine.gives([gpu.uuid for gpu in gpus.told.gpus]):
-                _say("warning: the engine has neither NVIDIA's runtime nor CDI: containers will not see their GPUs")
-        yield rules.keep(runtimes, settings.docker_url, _say), engine, ", ".join(words)
+                _log.warning("the engine has neither NVIDIA's runtime nor CDI: containers will not see their GPUs")
+        yield rules.keep(runtimes, settings.docker_url, _log.warning), engine, ", ".join(words)
 
 
 async def _docker(url: str, directory: Path, instance: str, stack: AsyncExitStack) -> "DockerRuntime":
@@ -261,28 +269,19 @@ class _Greeting:
             _say(f"GradientNode {what}: {value}")
         if self._name not in ("", welcome.name):
             why = "it was renamed, or has jobs under that name still"
-            _say(f"warning: this node is called {welcome.name}, not {self._name}: {why}")
+            _log.warning("this node is called %s, not %s: %s", welcome.name, self._name, why)
 
 
 def _say(text: str) -> None:
-    # a line each, whatever somebody may have put into a name
-    click.echo(f"{time.strftime('%Y/%m/%d %H:%M:%S')} {escaped(' '.join(text.split()))}", err=True)
+    _log.info(text)
 
 
-class _SaidByLog(logging.Handler):
-    """Shows what the modules log as lines like all others."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show one record."""
-        _say(f"{record.levelname.lower()}: {self.format(record)}")
-
-
-def _set_up_log(debug: bool) -> None:
-    log = logging.getLogger()
-    log.addHandler(_SaidByLog())
-    log.setLevel(logging.WARNING)
+def _set_up_log(settings: Settings) -> None:
+    log_lines(logging.WARNING, formatter=JsonFormatter() if settings.log_format == JSON else GoFormatter())
+    logging.captureWarnings(settings.log_format == JSON)
+    _log.setLevel(logging.INFO)
     for package in ("jobd", "pfs"):
-        logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.WARNING)
+        logging.getLogger(package).setLevel(logging.DEBUG if settings.debug else logging.WARNING)
 
 
 async def _end_when_asked(everything: "trio.CancelScope", task_status: "trio.TaskStatus[None]") -> None:

@@ -2,13 +2,14 @@
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import click
 
-from cli.errors import run_command
+from cli.errors import run_command, status_of
 from cli.loading import loading
-from cli.loglines import log_lines
+from cli.loglines import FORMATS, FORMATTERS, JSON, TEXT, log_lines
 from cli.server import accounts, address, administration, audits, clusters, quotas
 from cli.server.administration import data_root_option, database_option
 from pfs.audit.origin import SERVICE, acting
@@ -97,6 +98,9 @@ def init(
     "--keep-jobs", metavar="DURATION", help="How long files and logs stay after a job's end: 30d. Default: for ever."
 )
 @click.option("--debug", is_flag=True, help="Log more.")
+@click.option(
+    "--log-format", type=click.Choice(FORMATS), default=TEXT, show_default=True, help="How a record is written."
+)
 def serve(
     *,
     data_root: str | None,
@@ -108,6 +112,7 @@ def serve(
     no_tls: bool,
     keep_jobs: str | None,
     debug: bool,
+    log_format: str,
 ) -> None:
     """Serve a datacenter until TERM or Ctrl-C."""
     import logging
@@ -120,20 +125,34 @@ def serve(
         from cli.server.serve import serve as serve_datacenter
         from pfs.server.guard import Tls
 
-    log_lines(logging.DEBUG if debug else logging.INFO)
+    log_lines(logging.DEBUG if debug else logging.INFO, formatter=FORMATTERS[log_format]())
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
     given = None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key)
     keep_jobs_s = None if keep_jobs is None else _duration("--keep-jobs", keep_jobs)
-    store = Store(data_root or default_data_root(), database, exclusive=True)
-    try:
-        tls = store.tls(Asked(host, given is not None, no_tls), given)
-        _warn_of_endpoint(host, store.setting("endpoint"))
-        with acting(SERVICE.who, SERVICE.source):
-            trio.run(partial(serve_datacenter, keep_jobs_s=keep_jobs_s), store, host, port, tls, _say_where)
-    finally:
-        store.close()
+    log = logging.getLogger("jobd")
+    say, warn = (log.info, log.warning) if log_format == JSON else (_say, _say)
+
+    def ready(url: str) -> None:
+        say(f"serving {url}")
+
+    def work() -> None:
+        store = Store(data_root or default_data_root(), database, exclusive=True)
+        try:
+            tls = store.tls(Asked(host, given is not None, no_tls), given)
+            _warn_of_endpoint(host, store.setting("endpoint"), warn)
+            with acting(SERVICE.who, SERVICE.source):
+                trio.run(
+                    partial(serve_datacenter, proxied=no_tls, keep_jobs_s=keep_jobs_s), store, host, port, tls, ready
+                )
+        finally:
+            store.close()
+
+    if log_format == JSON:
+        logging.captureWarnings(True)
+        sys.exit(status_of("jobd", work, log.error))
+    work()
 
 
 @jobd.command()
@@ -203,18 +222,18 @@ def _own_name() -> str:
     return getpass.getuser().lower()
 
 
-def _warn_of_endpoint(host: str, endpoint: str) -> None:
+def _warn_of_endpoint(host: str, endpoint: str, warn: Callable[[str], None]) -> None:
     """Say it where others are listened to, and keys do not lead them here."""
     from cli.server.listening import is_loopback
     from pfs.keys import address_of
 
     if not is_loopback(host) and is_loopback(address_of(endpoint).host):
         cure = "jobd url https://NAME:8470 has new ones say that name"
-        click.echo(f"jobd: other machines do not find the server where keys say it is, {endpoint}: {cure}", err=True)
+        warn(f"other machines do not find the server where keys say it is, {endpoint}: {cure}")
 
 
-def _say_where(url: str) -> None:
-    click.echo(f"jobd: serving {url}", err=True)
+def _say(text: str) -> None:
+    click.echo(f"jobd: {text}", err=True)
 
 
 def main() -> None:

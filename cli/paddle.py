@@ -230,6 +230,74 @@ def quota(dc: str | None) -> None:
         copy_stream(client, "quota")
 
 
+@paddle.group()
+def pfs() -> None:
+    """Work with files of a datacenter without a mount: paths there begin with /pfs/<dc>/.
+
+    \b
+      paddle pfs cp job.yaml /pfs/dc1/jobs/           submits a job
+      paddle pfs cp /pfs/dc1/jobs/job/log -           shows its log until it is over
+      echo kill | paddle pfs cp - /pfs/dc1/jobs/job/ctl
+    """
+
+
+@pfs.command("ls")
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True)
+def pfs_ls(paths: tuple[str, ...]) -> None:
+    """List directories."""
+    from cli import treefiles
+
+    treefiles.list_all(connected, paths)
+
+
+@pfs.command("cp")
+@click.argument("sources", metavar="SOURCE…", nargs=-1, required=True)
+@click.argument("target")
+def pfs_cp(sources: tuple[str, ...], target: str) -> None:
+    """Copy files from here to there, or from there to here; - is stdin or stdout."""
+    from cli import treefiles
+
+    treefiles.copy_all(connected, sources, target)
+
+
+@pfs.command("mv")
+@click.argument("source")
+@click.argument("target")
+def pfs_mv(source: str, target: str) -> None:
+    """Give a file or directory another name, or put it into a directory."""
+    from cli import treefiles
+
+    treefiles.move(connected, source, target)
+
+
+@pfs.command("rm")
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True)
+def pfs_rm(paths: tuple[str, ...]) -> None:
+    """Remove files."""
+    from cli import treefiles
+
+    treefiles.remove_all(connected, paths, directories=False)
+
+
+@pfs.command("rmdir")
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True)
+def pfs_rmdir(paths: tuple[str, ...]) -> None:
+    """Remove empty directories, and jobs that are over."""
+    from cli import treefiles
+
+    treefiles.remove_all(connected, paths, directories=True)
+
+
+@pfs.command("mkdir")
+@click.argument("paths", metavar="PATH…", nargs=-1, required=True)
+@click.option("-p", "--parents", is_flag=True, help="Also those above them; it is fine if they are there.")
+def pfs_mkdir(paths: tuple[str, ...], *, parents: bool) -> None:
+    """Make directories."""
+    from cli import treefiles
+
+    treefiles.make_all(connected, paths, parents=parents)
+
+
 @paddle.command()
 @click.option("--user", metavar="NAME", help="What the account is called. Default: you are asked.")
 @click.option(

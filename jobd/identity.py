@@ -11,6 +11,9 @@ and nodes belong to an account: "" is that of the datacenter, and a user who has
     the name       means the node of that name in that cluster; where there is none, it is made
     the token      means the instance that has it; a new one takes the place of one that is away and has no work
 
+A user has so many clusters, and machines, at most: there is a place for each for ever. Whoever has that many takes the
+place of one that is away.
+
 A machine that says the same as before is who it was, whatever its node and its cluster are called by now, and whichever
 cluster is the default. One that has work stays who it is until that is over.
 """
@@ -23,6 +26,8 @@ from pfs.errors import Kind, PfsError
 
 FIRST_CLUSTER = "GradientNode Cluster"
 CLUSTER_NAME_MAX = 100
+CLUSTERS_MAX = 100  # of a user; what administrators let in has no limit
+MACHINES_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ def settle(
         fresh_node, fresh_cluster: ids that nobody has.
 
     Raises:
-        PfsError: INVALID: what it names is not there, or the name is taken.
+        PfsError: INVALID: what it names is not there, or the name is taken. DENIED: the user has too many.
     """
     own = [instance for instance in instances if instance.owner == owner]
     me = next((instance for instance in own if claim.token and instance.token == claim.token), None)
@@ -133,7 +138,11 @@ def settle(
         if me.has_work:
             return _as_it_is(me)
         wanted = replace(wanted, left=me.id)
-    return replace(wanted, id=_place(claim.token, account.node(wanted.node_id), wanted.node_id))
+    id_ = _place(claim.token, account.node(wanted.node_id), wanted.node_id)
+    if owner and len(own) >= MACHINES_MAX and all(instance.id != id_ for instance in own):
+        cure = "give this one the --name of one that is away, and it takes its place"
+        raise PfsError(Kind.DENIED, f"{account.title} has {MACHINES_MAX} machines already: {cure}")
+    return replace(wanted, id=id_)
 
 
 def _as_it_is(me: Instance) -> Settled:
@@ -198,6 +207,9 @@ class _Account:
         if found is not None:
             return found, None
         name = check_cluster_name(claim.cluster or FIRST_CLUSTER)
+        if self.owner and len(self.clusters) >= CLUSTERS_MAX:
+            cure = "name one of them with --cluster, or rename one: echo rename NAME > clusters/ID/ctl"
+            raise PfsError(Kind.DENIED, f"{self.title} has {CLUSTERS_MAX} clusters already: {cure}")
         made = Cluster(self.fresh_cluster, self.owner, name, is_default=not self.clusters)
         return made, made
 

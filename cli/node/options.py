@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cli.build import own_version
+from cli.loglines import FORMATS, TEXT
 from jobd.node.hostmounts import HostMount, parse_mounts
 from jobd.node.ownkey import read_own_key
 from pfs.errors import Kind, PfsError
@@ -52,6 +53,7 @@ class Settings:
     cluster: str
     cluster_id: str
     debug: bool
+    log_format: str
     mounts: tuple[HostMount, ...]
     policy: Path | None
     data_root: Path | None
@@ -111,6 +113,7 @@ OPTIONS = (
     Option("cluster", "NAME", "the cluster, which is made where there is none of that name", "GRADIENT_NODE_CLUSTER"),
     Option("clusterId", "ID", "the cluster's id, which counts more than its name", "GRADIENT_NODE_CLUSTERID"),
     Option("debug", "", "says more", "GRADIENT_NODE_DEBUG"),
+    Option("log-format", "FORM", "`text`, or `json`: each record an object on a line, for programs that collect logs"),
     Option(
         "mount",
         "HOST:CONTAINER[:ro]",
@@ -201,6 +204,7 @@ def settings_of(given: argparse.Namespace, env: Mapping[str, str]) -> Settings:
         cluster=said["cluster"].strip(),
         cluster_id=_id(said, "clusterId", "c"),
         debug=_truth(said["debug"]),
+        log_format=_format(said["log-format"] or TEXT),
         mounts=parse_mounts(given.mount or [env.get("GRADIENT_NODE_MOUNTS", "")]),
         policy=Path(said["policy"]).absolute() if said["policy"] else None,
         data_root=Path(said["data-root"]).absolute() if said["data-root"] else None,
@@ -243,6 +247,12 @@ def _truth(text: str) -> bool:
     if text.lower() not in ("", "true", "false"):
         raise PfsError(Kind.INVALID, f"--debug (GRADIENT_NODE_DEBUG) is {text!r}; it is true or false")
     return text.lower() == "true"
+
+
+def _format(text: str) -> str:
+    if text not in FORMATS:
+        raise PfsError(Kind.INVALID, f"--log-format {text}: it is {' or '.join(FORMATS)}")
+    return text
 
 
 def _existing(text: str) -> Path:

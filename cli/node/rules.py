@@ -33,22 +33,22 @@ class NodeRules:
     rules: Rules
     staging: Staging | None
 
-    def keep(self, runtimes: Mapping[str, Runtime], engine_url: str, tell: Callable[[str], None]) -> dict[str, Runtime]:
+    def keep(self, runtimes: Mapping[str, Runtime], engine_url: str, warn: Callable[[str], None]) -> dict[str, Runtime]:
         """Return runtimes that keep the rules.
 
         Args:
             engine_url: where the container engine listens, if there is one.
-            tell: shows a line to whoever watches the daemon.
+            warn: shows a line to whoever watches the daemon.
         """
-        return {name: self._kept(runtime, engine_url, tell) for name, runtime in runtimes.items()}
+        return {name: self._kept(runtime, engine_url, warn) for name, runtime in runtimes.items()}
 
-    def _kept(self, runtime: Runtime, engine_url: str, tell: Callable[[str], None]) -> Runtime:
+    def _kept(self, runtime: Runtime, engine_url: str, warn: Callable[[str], None]) -> Runtime:
         is_engine = runtime.name == DOCKER
         staging = self.staging if not is_engine or shares_mounts(engine_url) else None
         if staging is None and self.rules.mounts and os.geteuid() == 0:
             why = "it does not see this daemon's mounts" if self.staging else "this kernel cannot mount by descriptors"
-            tell(
-                f"warning: {runtime.name} takes what --mount shows by its path ({why}): let nobody else rename "
+            warn(
+                f"{runtime.name} takes what --mount shows by its path ({why}): let nobody else rename "
                 "directories on the way to it"
             )
         # bubblewrap lets neither devices nor other users' rights count in what it mounts; an engine would

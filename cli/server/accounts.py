@@ -43,7 +43,7 @@ def list_users(data_root: str | None, database: str | None) -> None:
 @database_option
 @click.argument("name")
 def remove(data_root: str | None, database: str | None, name: str) -> None:
-    """Let the account NAME be gone: its keys open nothing, its jobs are ended, its home is put aside."""
+    """Let the account NAME be gone: its keys open nothing, its jobs end, its nodes go, its home is put aside."""
     with opened(data_root, database) as store:
         where = store.remove_user(name)
     click.echo(f"{name} is gone; the home is kept as {where} in the data root until you remove it there.")

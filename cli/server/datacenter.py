@@ -10,9 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import col
+from sqlmodel import Session, col, delete
 
 from cli.server.listening import Asked, Certificate, Site, certificate_for
 from cli.server.ownauthority import OwnAuthority, own_names
@@ -20,8 +19,10 @@ from jobd.engine.belongings import further
 from jobd.scheduling.quotas import JobLimits
 from jobd.store.db import JobStore
 from jobd.store.limits import drop_job_limits
+from jobd.store.nodes import drop_machines
 from jobd.store.schema import upgrade
 from jobd.store.tables import SecretRow
+from jobd.store.trees import remove_trees_now
 from pfs.accounts.enrolment import Enrolment
 from pfs.accounts.registration import Registration
 from pfs.accounts.store import Accounts, KeyKind, Terms
@@ -131,14 +132,19 @@ class Store:
         return self.accounts.make_key_now(KeyKind.USER, name, self.where)
 
     def remove_user(self, name: str) -> str:
-        """Let an account be gone, with its secrets; return where its home is kept, in the data root.
+        """Let an account be gone, with all that is kept under its name; return where its home is put aside.
 
         Raises:
             PfsError: NOT_FOUND when there is no such account, BUSY for the last administrator.
         """
-        number = self.accounts.remove_user_now(name)
-        self.database.write_now(lambda session: session.execute(delete(SecretRow).where(col(SecretRow.user) == name)))
-        self.database.write_now(lambda session: drop_job_limits(session, name))
+
+        def also(session: Session) -> None:
+            session.exec(delete(SecretRow).where(col(SecretRow.user) == name))
+            drop_job_limits(session, name)
+            drop_machines(session, name)
+
+        number = self.accounts.remove_user_now(name, also)
+        remove_trees_now(self.data_root, name, number)
         return put_home_aside_now(self.disk, name, number)
 
     @property

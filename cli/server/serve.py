@@ -26,9 +26,11 @@ from jobd.engine.retention import Retention, awaited_trees
 from jobd.engine.sessions import Datacenter, NodeSessions
 from jobd.engine.workshop import DiskWorkshop
 from jobd.files.cluster import tree
+from jobd.files.events import Recorder, line_of
 from jobd.files.jobview import job_view
 from jobd.files.sources import Sources
 from jobd.life.life import ON_NODES
+from jobd.store.history import History
 from jobd.store.logs import LogStore
 from jobd.store.secrets import Secrets
 from jobd.store.trees import TreeStore
@@ -80,11 +82,19 @@ home/<you> is yours, and jobs see it as /pfs/{dc}/home/<you>. If a spec is refus
 
 
 async def serve(
-    store: Store, host: str, port: int, tls: Tls | None, ready: Callable[[str], None], *, keep_jobs_s: float | None
+    store: Store,
+    host: str,
+    port: int,
+    tls: Tls | None,
+    ready: Callable[[str], None],
+    *,
+    proxied: bool,
+    keep_jobs_s: float | None,
 ) -> None:
     """Serve until TERM or INT.
 
     Args:
+        proxied: as of `pfs.server.guard.serve`.
         keep_jobs_s: for how long what a job has on disk stays after its end; None for ever.
     """
     _set_up_process()
@@ -92,13 +102,18 @@ async def serve(
     place = Place(store.setting("datacenter"), store.data_root_id, store.where, store.own_secret())
     trees = TreeStore(store.disk, lambda: awaited_trees(each.job for each in engine.ledger.active()), time.time)
     owners = Owners(store.accounts.user)
-    workshop = DiskWorkshop(store.disk, owners, place, trees=trees, find_job=store.jobs.job)
+    reached = store.accounts.audit.reached
+    workshop = DiskWorkshop(store.disk, owners, place, trees=trees, find_job=store.jobs.job, reached=reached)
     known = store.jobs.over_before, store.jobs.removed_of
     retention = Retention(workshop, trees, *known, keep_s=keep_jobs_s, clock=time.time_ns)
     logs = LogStore(os.path.join(store.data_root, "jobs"), store.disk.run)
-    secret = Secrets(store.database, store.private).find
-    engine = Engine(store.jobs, logs, workshop, user=owners, place=place, clock=time.time_ns, secret=secret)
-    mounts, gate = _doors(store, place, engine, owners, workshop)
+    secrets = Secrets(store.database, store.private)
+    engine = Engine(store.jobs, logs, workshop, user=owners, place=place, clock=time.time_ns, secret=secrets.find)
+    history = History(os.path.join(store.private, "events"), line_of, time.time_ns)
+    await history.open()
+    recorder = Recorder(engine, history)
+    sources = Sources(engine, store.jobs, store.disk, workshop, secrets, store.accounts.audit, history)
+    mounts, gate = _doors(store, place, owners, sources)
     engine.ledger.unshared = gate.visits.end_where_lost
     app = application(routes(store, gate, trees))
     async with trio.open_nursery() as nursery:
@@ -108,8 +123,11 @@ async def serve(
         nursery.start_soon(retention.run)
         await nursery.start(_keep_limits, store, engine)
         nursery.start_soon(store.disk.counts.run)
+        nursery.start_soon(store.disk.projects.run)
         nursery.start_soon(mounts.hub.run)
+        nursery.start_soon(history.run)
         await nursery.start(engine.run)
+        await recorder.catch_up(store.jobs, time.time_ns())
         await nursery.start(_follow_policy, store, owners, engine, gate.visits)
         nursery.start_soon(gate.visits.run)
         nursery.start_soon(_renew_certificate, store)
@@ -123,25 +141,24 @@ async def serve(
 
         async def listen(task_status: trio.TaskStatus[list[str]]) -> None:
             took = takers(gate, mounts)
-            await serve_guarded(
-                app, host=host, port=port, tls=tls, takers=took, shutdown=shutdown, task_status=task_status
-            )
+            listen_at = partial(serve_guarded, app, host=host, port=port, tls=tls, takers=took, proxied=proxied)
+            await listen_at(shutdown=shutdown, task_status=task_status)
             nursery.cancel_scope.cancel()
 
         urls = await nursery.start(listen)
         ready(urls[0])
 
 
-def _doors(store: Store, place: Place, engine: Engine, owners: Owners, workshop: DiskWorkshop) -> tuple[Mounts, Gate]:
+def _doors(store: Store, place: Place, owners: Owners, sources: Sources) -> tuple[Mounts, Gate]:
     """Return where mounts, programs and nodes come in."""
     there = Datacenter(place.datacenter, store.data_root_id)
+    engine, audit = sources.engine, sources.audit
     nodes = NodeSessions(engine, there, is_bound=store.enrolment.is_bound)
-    audit = store.accounts.audit
     root = top(
         store.accounts,
         store.disk,
         README.format(dc=place.datacenter).encode(),
-        tree(Sources(engine, store.jobs, store.disk, workshop, Secrets(store.database, store.private), audit)),
+        tree(sources),
         time.time_ns(),
     )
 
@@ -191,7 +208,7 @@ def _described(gate: Gate, doors: list[Door]) -> Door:
 
 def takers(gate: Gate, mounts: Mounts) -> dict[str, Taker]:
     """Return who takes connections whole, by how the paths begin that are asked for."""
-    return {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity)}
+    return {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity, gate.visits.during)}
 
 
 def _entrance(store: Store, gate: Gate) -> Entrance:
@@ -286,6 +303,7 @@ async def _follow_policy(
             await visits.look_again()
             await _end_jobs_of_nobody(engine, owners)
             await engine.set_policy(await store.jobs.policy())
+            await engine.roster.take_up_gone()
             await engine.roster.take_up_clusters()
         except PfsError as error:
             log.warning("reservations, aliases, groups and clusters stay as they are: %s", error)

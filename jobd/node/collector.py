@@ -16,7 +16,7 @@ does. Then the output ends where the spool does, and that is told; nothing is pu
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, closing
 from itertools import groupby
 from math import inf
@@ -29,7 +29,7 @@ import trio
 from jobd.node.ends import exit_of
 from jobd.node.engine import NOT_FOUND, Engine, EngineSilent, Frames, Refusal
 from jobd.node.oomlog import ran_out_of_memory
-from jobd.node.runtime import Exit, RuntimeAway
+from jobd.node.runtime import Exit, RuntimeAway, RuntimeFailure
 from jobd.node.spool import END_BYTES, OUTPUT_BYTES_MAX, Spool
 from jobd.node.state import replace_file
 
@@ -43,6 +43,9 @@ ENDED = "ended"
 LOST = "what it wrote next is lost: more came than the engine keeps while this node's daemon was away"
 
 
+MayStart = Callable[[], Awaitable[object]]
+
+
 class _LogWasCut(Exception):
     """The engine has let the beginning of a log go."""
 
@@ -52,6 +55,8 @@ class Collector:
 
     Args:
         bytes_max: so much of its output is kept.
+        may_start: returns when a container that was made may be started now, and raises a RuntimeFailure where it may
+            not any more; without it none is started.
 
     In the directory, `ended` says why the node ended the container itself.
 
@@ -59,11 +64,20 @@ class Collector:
         was_signalled: this daemon sent it a signal, which may be what it ended by.
     """
 
-    def __init__(self, engine: Engine, container: str, directory: Path, bytes_max: int = OUTPUT_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        container: str,
+        directory: Path,
+        bytes_max: int = OUTPUT_BYTES_MAX,
+        *,
+        may_start: MayStart | None = None,
+    ) -> None:
         self._engine = engine
         self._container = container
         self._directory = directory
         self._bytes_max = bytes_max
+        self._may_start = may_start
         self._scope = trio.CancelScope()
         self._attached = trio.CancelScope()
         self._over = trio.Event()
@@ -121,11 +135,11 @@ class Collector:
             await self._see_the_end(ends)
 
     def look_again(self) -> None:
-        """Its start was asked for, and the answer lost: see whether it runs, and start it if it does not."""
+        """Its start was asked for, and the answer lost: see whether it runs, and start it if it does not and may."""
         self._attached.cancel()
 
     async def run(self) -> None:
-        """Look after a container that was started before, or made and not yet started, up to its end."""
+        """Look after a container that was started before, up to its end."""
         with self._scope:
             if not self.is_over():
                 await self._see_the_end(None)
@@ -167,9 +181,9 @@ class Collector:
 
     async def _end(self, ends: Mapping[int, bytes] | None) -> Exit:
         if ends is None:
-            refusal = await self._start_if_only_made()
-            if refusal is not None:
-                return Exit(125, str(refusal))
+            failure = await self._start_if_only_made()
+            if failure is not None:
+                return Exit(125, str(failure))
             while True:
                 await self._copy_log(follow=True)
                 # an engine ends a log a moment before its container is over, and at times in its middle
@@ -203,16 +217,17 @@ class Collector:
             return False
         return all(ends.get(stream, b"").endswith(data[-END_BYTES:]) for stream, data in pieces)
 
-    async def _start_if_only_made(self) -> Refusal | None:
+    async def _start_if_only_made(self) -> Refusal | RuntimeFailure | None:
         state = await self._engine.state(self._container)
         if state is not None and state["Status"] == "running":
             # an engine that came back to it has not ended it
             self._engine_was_away = False
-        if state is not None and state["Status"] == "created":
+        if state is not None and state["Status"] == "created" and self._may_start is not None:
             try:
+                await self._may_start()  # since it was asked for, another node may have got it
                 await self._engine.start(self._container)
-            except Refusal as refusal:
-                return refusal
+            except (Refusal, RuntimeFailure) as failure:
+                return failure
         return None
 
     async def _copy_log(self, *, follow: bool) -> None:

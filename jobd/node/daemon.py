@@ -112,6 +112,7 @@ class Daemon:
                 for task_id in await _tasks_of(runtime):
                     self._take_up(task_id, runtime, None, nursery)
             await self._files.take_up(list(self._tasks))
+            self._watchdog.keep_only(self._tasks)
             nursery.start_soon(self._gpus.run)
             failure = await self._stay_connected(nursery)
             nursery.cancel_scope.cancel()

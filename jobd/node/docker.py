@@ -9,8 +9,8 @@ begin another file where the spool is full for sure, and to keep two: what is ke
 seam is not safe to follow, and a task that writes without an end takes no more of the disk.
 
 A start waits for an engine that does not answer, and goes on where it was: what has come of it in the meantime tells
-the container's state, and nothing is started twice. A start that fails ends when nothing is left behind. Should an
-engine make a container whose maker has gone, nobody wrote that down, and the next daemon removes it.
+the container's state, and nothing is started twice. A start that fails ends when nothing is left behind. A container
+whose maker has gone before its start is removed by the next daemon: the server says whether its task shall start still.
 
 What a task writes outside its mounts has a limit. An engine whose storage can keep it is told to; what every container
 has written is looked at besides, and one that has too much is ended with the reason.
@@ -33,7 +33,7 @@ import docker
 import trio
 
 from jobd.node import diskuse, processes
-from jobd.node.collector import PAUSE_FIRST_S, PAUSE_MOST_S, Collector
+from jobd.node.collector import PAUSE_FIRST_S, PAUSE_MOST_S, Collector, MayStart
 from jobd.node.containers import container_configuration, may_have_quotas, swarm_of
 from jobd.node.engine import CONFLICT, NOT_FOUND, Engine, Refusal
 from jobd.node.enginewatch import EngineWatch
@@ -150,7 +150,7 @@ class DockerRuntime:
         said, pause_s = "", PAUSE_FIRST_S
         while True:
             try:
-                return await self._start(launch, directory, await self._image(launch, tell, consent))
+                return await self._start(launch, directory, tell, consent)
             except RuntimeAway as error:
                 if collector := self._collectors.pop(launch.task_id, None):
                     collector.stop()  # it is not attached
@@ -170,8 +170,8 @@ class DockerRuntime:
         await consent(asked)  # it may have taken long
         return found
 
-    async def _start(self, launch: Launch, directory: Path, image: Found) -> None:
-        container = self.container(launch.task_id)
+    async def _start(self, launch: Launch, directory: Path, tell: Tell, consent: Consent) -> None:
+        container, image = self.container(launch.task_id), await self._image(launch, tell, consent)
         try:
             await self._create(launch, container, image.id)
         except Refusal as refusal:
@@ -181,7 +181,8 @@ class DockerRuntime:
             if state["Status"] != "created":
                 return
         _record(directory, image.digest)
-        collector = self._collectors[launch.task_id] = self._new_collector(launch.task_id)
+        collector = self._new_collector(launch.task_id, partial(consent, image.digest))
+        self._collectors[launch.task_id] = collector
         await self._nursery.start(collector.run_attached)
         try:
             async with self._starts:
@@ -226,8 +227,10 @@ class DockerRuntime:
         found = set()
         for container in containers:
             task_id = str(container["Labels"][LABEL_TASK])
-            if container["State"] == "created" and not self._is_known(task_id):
+            if container["State"] == "created" and task_id not in self._starting and task_id not in self._collectors:
+                # a daemon was killed before the start: whether it may start now, the server has to say
                 await self._call_if_there(partial(_remove_container, container["Id"]))
+                shutil.rmtree(self._tasks / task_id, ignore_errors=True)
                 continue
             found.add(task_id)
             self._networks.use(str(container["Labels"].get(LABEL_NETWORK, SHARED)), task_id)
@@ -244,8 +247,9 @@ class DockerRuntime:
         """Tell whether a container was made, and that written down, or is being made."""
         return (self._tasks / task_id / "container").exists() or task_id in self._starting
 
-    def _new_collector(self, task_id: str) -> Collector:
-        return Collector(self._engine, self.container(task_id), self._tasks / task_id, self._output_bytes_max)
+    def _new_collector(self, task_id: str, may_start: MayStart | None = None) -> Collector:
+        where = self.container(task_id), self._tasks / task_id
+        return Collector(self._engine, *where, self._output_bytes_max, may_start=may_start)
 
     def _collector(self, task_id: str) -> Collector:
         if task_id not in self._collectors:
@@ -374,9 +378,8 @@ class DockerRuntime:
 
 
 def _record(directory: Path, digest: str) -> None:
-    """Write down that the task has a container, and of what."""
     directory.mkdir(mode=0o700, exist_ok=True)
-    (directory / "container").write_text(digest)
+    (directory / "container").write_text(digest)  # of what its container is
 
 
 def _remove_container(container: str, client: docker.APIClient) -> None:

@@ -282,19 +282,37 @@ class Engine:
             RuntimeAway
         """
         name, tag = docker.utils.parse_repository_tag(image)
-        if credential is None:
-            registry, _ = docker.auth.resolve_repository_name(name)
-            header = await self.call(lambda client: docker.auth.get_config_header(client, registry))
-        else:
-            words = {"username": credential.username, "password": credential.password}
-            header = docker.auth.encode_header({**words, "serveraddress": credential.server})
-        headers = {"X-Registry-Auth": header.decode()} if header else {}
+        headers = await self._headers(name, credential)
         params = {"fromImage": name, "tag": tag or "latest"}
         async with self._stream("POST", "/images/create", params=params, headers=headers) as response:
             chunks = response.aiter_raw()
             assert isinstance(chunks, AsyncGenerator)
             async with aclosing(chunks):
                 yield Events(lambda: anext(chunks, b""))
+
+    async def registry_has(self, image: str, credential: Credential | None) -> bool:
+        """Tell whether the registry of an image says that it has it.
+
+        Raises:
+            RuntimeAway
+        """
+        headers = await self._headers(docker.utils.parse_repository_tag(image)[0], credential)
+        try:
+            async with self._stream("GET", f"/distribution/{image}/json", headers=headers) as response:
+                await response.aread()
+        except Refusal:
+            return False
+        return True
+
+    async def _headers(self, name: str, credential: Credential | None) -> dict[str, str]:
+        """Return with what a registry is asked."""
+        if credential is None:
+            registry, _ = docker.auth.resolve_repository_name(name)
+            header = await self.call(lambda client: docker.auth.get_config_header(client, registry))
+        else:
+            words = {"username": credential.username, "password": credential.password}
+            header = docker.auth.encode_header({**words, "serveraddress": credential.server})
+        return {"X-Registry-Auth": header.decode()} if header else {}
 
 
 class Events:

@@ -8,7 +8,9 @@ What was fetched with somebody's credential is marked in the runtime's directory
 engine every image is for everybody; so whoever wants a marked one has to get it from its registry as well, though it is
 there: that costs one question. Where that needs no credential, it is for everybody, and the mark goes.
 
-A container is made of what was found here, by its id: the name may mean something else a moment later.
+A container is made of what was found here, by its id: the name may mean something else a moment later. What other
+nodes shall fetch is called by a digest that a registry is known to have: by the engine, by a pull, or since the
+registry was asked.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +35,9 @@ PULL_S_MAX = 3600.0
 SILENCE_S_MAX = 300.0
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)
 TELL_FIRST_S, TELL_MOST_S = 5.0, 60.0
-# so long is believed what a registry said of a credential
+# so long is believed what a registry said of a credential, or that it has something not
 PROVEN_S = 600.0
+ASK_S = 5.0
 
 # what passes: the network, and a registry that is down or has too much to do
 _PASSING = re.compile(
@@ -52,7 +56,7 @@ class Found:
 
     Attributes:
         id: what containers are made of.
-        digest: what registries call it, `name@sha256:…`; its id where none has it.
+        digest: what a registry that has it calls it, `name@sha256:…`; its id where none is known to have it.
     """
 
     id: str
@@ -126,6 +130,7 @@ class Images:
         self._nursery = nursery
         self._pulls: dict[tuple[str, Credential | None], _Pull] = {}
         self._proven: dict[tuple[str, Credential | None], float] = {}
+        self._asked: dict[str, tuple[float, bool]] = {}
         self._marks.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def bring(self, launch: Launch, tell: Tell) -> Found:
@@ -144,23 +149,47 @@ class Images:
         credential = launch.credential
         if credential is not None and credential.server != full.registry:
             credential = None  # it is for no other
-        found = await self._find(name)
+        found = await self._find(name, credential)
         if found is not None and not self._is_closed(name, found, credential):
             return found
         await self._wait(name, _Pull(image, credential, is_there=found is not None), tell)
-        found = await self._find(name)
+        found = await self._find(name, credential)
         if found is None:
             raise Refusal(NOT_FOUND, f"no image {image!r}: it was removed as soon as it had come")
         return found
 
-    async def _find(self, name: str) -> Found | None:
+    async def _find(self, name: str, credential: Credential | None, *, has_come: bool = False) -> Found | None:
+        """Return an image if it is there.
+
+        Args:
+            has_come: its registry has just given it.
+        """
         try:
             told = await self._engine.call(lambda client: client.inspect_image(name))
         except Refusal as refusal:
             if refusal.status != NOT_FOUND:
                 raise
             return None
-        return Found(str(told["Id"]), digest_of(name, told))
+        for digest in digests_of(name, told):
+            is_own = image_of(digest).repository == image_of(name).repository
+            if has_come and is_own:
+                self._asked[digest] = inf, True
+            if await self._is_elsewhere(digest, told, credential if is_own else None):
+                return Found(str(told["Id"]), digest)
+        return Found(str(told["Id"]), str(told["Id"]))
+
+    async def _is_elsewhere(self, digest: str, told: Mapping[str, Any], credential: Credential | None) -> bool:
+        """Tell whether other nodes can fetch what this engine calls by a digest."""
+        known = is_elsewhere(digest, told)
+        if known is not None:
+            return known
+        asked_s, has_it = self._asked.get(digest, (-inf, False))
+        if trio.current_time() - asked_s > PROVEN_S:
+            has_it = False
+            with trio.move_on_after(ASK_S):
+                has_it = await self._engine.registry_has(digest, credential)
+            self._asked[digest] = inf if has_it else trio.current_time(), has_it
+        return has_it
 
     # ---- what not everybody may see
 
@@ -186,7 +215,7 @@ class Images:
             if is_new:
                 mark.unlink(missing_ok=True)
             raise
-        found = await self._find(name)
+        found = await self._find(name, pull.credential, has_come=True)
         if found is None:
             return
         if pull.credential is None:
@@ -279,17 +308,29 @@ class Images:
         raise Refusal(0, f"timed out: nothing came for {SILENCE_S_MAX / 60:.0f} min")
 
 
-def digest_of(name: str, told: Mapping[str, Any]) -> str:
-    """Return what registries call an image, `name` itself or that of its registry first; its id where none has it.
+def digests_of(name: str, told: Mapping[str, Any]) -> list[str]:
+    """Return what an image is called by digests, `name` itself or those of its registry first.
 
     Args:
         told: what the engine tells of it.
     """
     repository = image_of(name).repository
     digests = [str(digest) for digest in told.get("RepoDigests") or ()]
-    own = [digest for digest in digests if image_of(digest).repository == repository]
-    own.sort(key=lambda digest: str(image_of(digest)) != name)
-    return (own or digests or [str(told["Id"])])[0]
+    return sorted(digests, key=lambda each: (image_of(each).repository != repository, str(image_of(each)) != name))
+
+
+def is_elsewhere(digest: str, told: Mapping[str, Any]) -> bool | None:
+    """Tell whether a registry has what an engine calls by a digest; None where the engine does not tell.
+
+    An engine with containerd's store calls all that it has by its own id, also what was built there and is nowhere
+    else; newer ones tell whence they have it.
+    """
+    named = image_of(digest)
+    if named.digest != str(told["Id"]):
+        return True
+    if (identity := told.get("Identity")) is None:
+        return None
+    return any(image_of(str(each["Repository"])).repository == named.repository for each in identity.get("Pull") or ())
 
 
 def is_passing(words: str) -> bool:

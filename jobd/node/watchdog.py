@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -89,7 +89,13 @@ class Watchdog:
         """Watch a task no more."""
         if task_id in self._watched:
             self._watched.discard(task_id)
-            (self._directory / task_id).unlink(missing_ok=True)
+            with _changing(self._directory):
+                (self._directory / task_id).unlink(missing_ok=True)
+
+    def keep_only(self, tasks: Collection[str]) -> None:
+        """Watch nothing but these tasks: one that was never made would be looked for as long as the machine runs."""
+        for task_id in self._watched.difference(tasks):
+            self.drop(task_id)
 
     def has_ended(self, task_id: str) -> bool:
         """Tell whether the watchdog has begun to end a task."""
@@ -142,8 +148,8 @@ def _look(directory: Path, now_s: float) -> float:
         if standing is Standing.OVER:
             continue
         if standing is Standing.THERE:
-            if not ward.ended:
-                _put(directory, task_id, replace(ward, ended=True))
+            if not ward.ended and not _note_end(directory, task_id, ward):
+                continue
             _send(ward.reach, signal.SIGTERM if left_s > -GRACE_S else signal.SIGKILL)
         pause_s = min(pause_s, AGAIN_S)
     return pause_s
@@ -163,6 +169,26 @@ def _ward(path: Path) -> Ward:
 
 def _put(directory: Path, task_id: str, ward: Ward) -> None:
     _replace(directory / task_id, json.dumps(asdict(ward)))
+
+
+def _note_end(directory: Path, task_id: str, ward: Ward) -> bool:
+    """Note that a task is ended for its lack of contact; False when it is watched no more."""
+    with _changing(directory):
+        if not (directory / task_id).exists():
+            return False
+        _put(directory, task_id, replace(ward, ended=True))
+        return True
+
+
+@contextlib.contextmanager
+def _changing(directory: Path) -> Iterator[None]:
+    """Keep the other side from noting an end, or from dropping a task, meanwhile."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -3,8 +3,10 @@
 Everything here is frozen and has all defaults filled in; `to_json` and `from_json` are how it is stored.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
+
+from pfs.plain import fields_of
 
 GRACE_S = 30.0
 PRIORITY = 50
@@ -153,7 +155,7 @@ class JobSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as JSON values, to be stored."""
-        return asdict(self)
+        return fields_of(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "JobSpec":

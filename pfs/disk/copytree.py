@@ -138,23 +138,22 @@ class _Maker:
                 f"{self._what} has more than {limits.files} files or {limits.size_bytes >> 30} GiB; "
                 "read the data from your home instead of copying it",
             )
-        self.room.bring(size_bytes)
 
     def link(self, name: str, leads_to: str, target_fd: int) -> None:
-        self.count(0)
-        _remove(name, target_fd)
+        self._clear(name, 0, target_fd)
         os.symlink(leads_to, name, dir_fd=target_fd)
         self._own(name, target_fd)
 
     def folder(self, name: str, mode: int, target_fd: int) -> None:
         self.count(0)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(name, mode & 0o777 | 0o700, dir_fd=target_fd)
+        if not _is_there(name, target_fd):
+            self.room.bring(0)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, mode & 0o777 | 0o700, dir_fd=target_fd)
         self._own(name, target_fd)
 
     def file(self, name: str, source: int, info: os.stat_result, mode: int, target_fd: int) -> None:
-        self.count(info.st_size)
-        _remove(name, target_fd)
+        self._clear(name, info.st_size, target_fd)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         target = os.open(name, flags, 0o600, dir_fd=target_fd)
         self.changed.add(node_id_of(os.fstat(target)))
@@ -166,6 +165,12 @@ class _Maker:
                 os.fchown(target, self._uid, self._uid)
         finally:
             os.close(target)
+
+    def _clear(self, name: str, size_bytes: int, target_fd: int) -> None:
+        """Let there be room for a node of that name and size, and nothing in its place."""
+        self.count(size_bytes)
+        self.room.remove(target_fd, name, lambda: _remove(name, target_fd))
+        self.room.bring(size_bytes)
 
     def _own(self, name: str, directory_fd: int) -> None:
         if self._uid is not None:
@@ -272,6 +277,14 @@ def _copy_bytes(source: int, target: int, size_bytes: int) -> None:
             while data:
                 done = os.write(target, data)
                 left, data = left - done, data[done:]
+
+
+def _is_there(name: str, directory_fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _remove(name: str, directory_fd: int) -> None:

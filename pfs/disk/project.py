@@ -16,9 +16,15 @@ import logging
 import os
 import stat
 import struct
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+
+import trio
 
 from pfs.disk.system import open_beneath
+from pfs.errors import PfsError
 from pfs.path import join
 from pfs.quota import Limits
 
@@ -35,13 +41,20 @@ _GET_MARK, _SET_MARK = 0x801C581F, 0x401C5820  # FS_IOC_FSGETXATTR, FS_IOC_FSSET
 _MARK = struct.Struct("=5I8x")  # struct fsxattr: flags, …, the project as the fourth
 _INHERITED = 0x200  # FS_XFLAG_PROJINHERIT
 
+LOOK_EVERY_S = 1.0
+
 log = logging.getLogger(__name__)
+
+_Unmarked = tuple[int, Callable[[], Iterable[str]]]  # a project, and what tells its domains
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Projects:
-    """The projects of a data root. Its methods are for one thread at a time, and block.
+    """The projects of a data root.
+
+    Limits hold from the moment when they are said, for what is marked already. Marking what is not may take long, and
+    goes on beside (`run`).
 
     Args:
         root_fd: the data root.
@@ -54,13 +67,15 @@ class Projects:
         self.are_kept = os.geteuid() == 0 and has_project_quotas(root_fd)
         self._root_fd = root_fd
         self._limits: dict[int, Limits] = {}
-        self._marked: set[int] = set()
+        self._seen: set[int] = set()
+        self._unmarked: deque[_Unmarked] = deque()
 
     def limit(self, project: int, limits: Limits, domains: Callable[[], Iterable[str]]) -> None:
-        """Say how much a project may hold, and once that these domains are its own.
+        """Say how much a project may hold, and once that these domains are its own. For one thread at a time.
 
         Args:
-            domains: tells which, when they are to be marked; those that are made afterwards are marked by who does.
+            domains: tells which, when they are to be marked, in any thread; those that are made afterwards are marked
+                by who does.
         """
         before = self._limits.get(project)
         if before == limits:
@@ -68,14 +83,46 @@ class Projects:
         try:
             # also none at first sight: the kernel may hold what was taken away while no server ran
             set_project_limits(self._root_fd, project, limits)
-            if limits != Limits() and project not in self._marked:
-                self._marked.add(project)
-                for domain in domains():
-                    with contextlib.suppress(FileNotFoundError):
-                        mark(self._root_fd, domain, project)
+            if limits != Limits() and project not in self._seen:
+                self._seen.add(project)
+                self._unmarked.append((project, domains))
         except OSError as error:
             log.warning("the file system keeps no limits for the project %d: %s", project, error.strerror)
         self._limits[project] = limits
+
+    async def run(self) -> None:
+        """Mark what is to be marked, for ever."""
+        while True:
+            await self.mark_waiting()
+            await trio.sleep(LOOK_EVERY_S)
+
+    async def mark_waiting(self) -> None:
+        """Mark what is to be marked by now; what cannot be told waits on."""
+        for _ in range(len(self._unmarked)):
+            await self._mark(self._unmarked.popleft())
+
+    async def _mark(self, unmarked: "_Unmarked") -> None:
+        ended = threading.Event()
+        try:
+            work = partial(_mark_all, self._root_fd, *unmarked, lambda: not ended.is_set())
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        except PfsError as error:
+            log.warning("what is of the project %d cannot be told: %s", unmarked[0], error)
+            self._unmarked.append(unmarked)
+        finally:
+            ended.set()
+
+
+def _mark_all(root_fd: int, project: int, domains: Callable[[], Iterable[str]], going_on: Callable[[], bool]) -> None:
+    for domain in domains():
+        try:
+            mark(root_fd, domain, project, going_on)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.warning("%s is not held within the limits of the project %d: %s", domain, project, error.strerror)
+        if not going_on():
+            return
 
 
 def has_project_quotas(root_fd: int) -> bool:
@@ -101,7 +148,7 @@ def set_project_limits(root_fd: int, project: int, limits: Limits) -> None:
     _quotactl(root_fd, _SET_LIMITS, project, bytearray(packed))
 
 
-def mark(root_fd: int, domain: str, project: int) -> None:
+def mark(root_fd: int, domain: str, project: int, going_on: Callable[[], bool] = lambda: True) -> None:
     """Let a directory of the data root, and all that is or will be below it, be of a project.
 
     What cannot be opened is left as it is: devices, sockets and FIFOs hold nothing.
@@ -113,7 +160,7 @@ def mark(root_fd: int, domain: str, project: int) -> None:
     try:
         set_project(top, project)  # first: what is made meanwhile is of it, too
         left = [""]
-        while left:
+        while left and going_on():
             path = left.pop()
             with contextlib.suppress(OSError):
                 left += [join(path, name) for name in _mark_below(top, path, project)]

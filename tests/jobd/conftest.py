@@ -17,9 +17,11 @@ from jobd.engine.assign import Place
 from jobd.engine.engine import Engine
 from jobd.engine.workshop import DiskWorkshop
 from jobd.files.cluster import tree
+from jobd.files.events import Recorder, line_of
 from jobd.files.sources import Sources
 from jobd.identity import FIRST_CLUSTER, Cluster
 from jobd.store.db import JobStore
+from jobd.store.history import History
 from jobd.store.logs import LogStore
 from jobd.store.schema import upgrade
 from jobd.store.secrets import Secrets
@@ -96,10 +98,16 @@ class Service:
         self.audit = self.accounts.audit
         self.store = JobStore(self.database)
         self.secrets = Secrets(self.database, str(root / "server"))
+        self.history = History(str(root / "server/events"), line_of, lambda: self.now_ns)
         self.place = Place("dc1")
         self.trees = TreeStore(self.disk, lambda: (), lambda: self.now_ns / SECOND_NS)
         self.workshop = DiskWorkshop(
-            self.disk, self.accounts.user, self.place, trees=self.trees, find_job=self.store.job
+            self.disk,
+            self.accounts.user,
+            self.place,
+            trees=self.trees,
+            find_job=self.store.job,
+            reached=self.audit.reached,
         )
         self.ann, self.bob, self.admin = PEOPLE
         if is_new:
@@ -133,6 +141,8 @@ class Service:
             secret=self.secrets.find,
             sleep_until=self.sleep_until,
         )
+        await self.history.open()
+        self.recorder = Recorder(engine, self.history)
         async with trio.open_nursery() as nursery:
             await nursery.start(engine.run)
             yield engine
@@ -142,11 +152,15 @@ class Service:
         self.disk.close()
         self.database.close()
 
+    def sources(self, engine: Engine) -> Sources:
+        kept = self.store, self.disk, self.workshop, self.secrets, self.audit, self.history
+        return Sources(engine, *kept)
+
     def files(self, engine: Engine, subject: Subject) -> TreeFileSystem:
         nodes = {
             "home": HomesDirectory(self.accounts, self.disk),
             "groups": GroupsDirectory(self.accounts, self.disk),
-            **tree(Sources(engine, self.store, self.disk, self.workshop, self.secrets, self.audit)),
+            **tree(self.sources(engine)),
         }
         return TreeFileSystem(StaticDirectory("", nodes), self.disk, subject, self.audit.reached)
 

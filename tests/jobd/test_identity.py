@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobd.identity import CLUSTER_NAME_MAX, Claim, Cluster, Instance, check_cluster_name, labels, meant, settle
+from jobd.identity import (
+    CLUSTER_NAME_MAX,
+    CLUSTERS_MAX,
+    MACHINES_MAX,
+    Claim,
+    Cluster,
+    Instance,
+    check_cluster_name,
+    labels,
+    meant,
+    settle,
+)
 from pfs.errors import Kind, PfsError
 
 OWNERS, TOKENS = ("", "ann"), ("a", "b", "c", "d")
@@ -122,3 +133,40 @@ def test_a_clusters_name_is_one_line_that_can_be_seen(text: str) -> None:
 def test_a_user_means_one_of_their_own_clusters_first_and_nobody_elses(owner: str, text: str, id_: str) -> None:
     clusters = [Cluster("cl1", "", "lab", is_default=True), Cluster("cl2", "ann", "lab", is_default=True)]
     assert meant(clusters, owner, text) == id_.removesuffix("?")
+
+
+@pytest.mark.parametrize(("owner", "refused"), [("ann", True), ("bob", False), ("", False)])
+def test_a_user_has_so_many_machines_and_takes_the_place_of_one_that_is_away(owner, refused):
+    there = [Instance(f"cm{n}", f"cm{n}", f"n{n}", "cl1", "ann", f"t{n}", is_here=n > 0) for n in range(MACHINES_MAX)]
+    clusters = [Cluster("cl1", "ann", "lab", True), Cluster("cl2", "", "all", True)]
+
+    def come(name, token="new"):
+        claim = Claim(name, token=token)
+        return settle(claim, owner, there, clusters, fresh_node="fresh", fresh_cluster="clfresh").id
+
+    if not refused:
+        assert come("more") == "fresh"
+        return
+    for name in ("more", "n1"):  # a node of its own, and one more instance of a node that is here
+        with pytest.raises(PfsError, match=f"has {MACHINES_MAX} machines already: give this one the --name") as caught:
+            come(name)
+        assert caught.value.kind is Kind.DENIED
+    assert come("n0") == "cm0"
+    assert come("n1", token="t1") == "cm1"
+
+
+@pytest.mark.parametrize(("owner", "refused"), [("ann", True), ("bob", False), ("", False)])
+def test_a_user_has_so_many_clusters(owner, refused):
+    clusters = [Cluster(f"cl{n}", "ann", f"c{n}", n == 0) for n in range(CLUSTERS_MAX)]
+
+    def come(cluster):
+        claim = Claim("n0", cluster=cluster, token="new")
+        return settle(claim, owner, [], clusters, fresh_node="fresh", fresh_cluster="clfresh").cluster_id
+
+    if not refused:
+        assert come("more") == "clfresh"
+        return
+    with pytest.raises(PfsError, match=f"the account of ann has {CLUSTERS_MAX} clusters already") as caught:
+        come("more")
+    assert caught.value.kind is Kind.DENIED
+    assert come("c7") == "cl7"

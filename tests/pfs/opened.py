@@ -3,9 +3,9 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import trio
 from starlette.applications import Starlette
@@ -18,6 +18,8 @@ from pfs.perm import Subject
 from pfs.protocol.wire import OPEN_PATH
 from pfs.server.bulk import BulkSessions
 from pfs.server.guard import Tls
+from pfs.server.routes import shown_by
+from pfs.server.visits import Visits
 from tests.pfs.served import Served, identify, served
 from tests.pfs.world import ANN
 
@@ -121,7 +123,12 @@ class Opened:
     sessions: BulkSessions
     file: Held
     secret: str
-    asked: list[str] = field(default_factory=list)  # the tokens that were looked up
+    visits: Visits
+    _taken_back: set[str]
+
+    async def take_back(self, token: str) -> None:
+        self._taken_back.add(token)
+        await self.visits.look_again()
 
     @property
     def path(self) -> str:
@@ -132,17 +139,20 @@ class Opened:
 async def opened(file: Held, subject: Subject = ANN, tls: Tls | None = None) -> AsyncIterator[Opened]:
     sessions = BulkSessions()
     secret = sessions.register(subject, {HANDLE: file}.get)
-    asked: list[str] = []
+    taken_back: set[str] = set()
 
-    async def proved(headers: dict[str, str], extensions: object) -> Identity:
-        token = headers.get("authorization", "").removeprefix("Bearer ")
-        asked.append(token)
-        if not token:
-            raise PfsError(Kind.UNAUTHENTICATED, "a token is needed")
+    async def known(token: str) -> Identity:
+        if token in taken_back:
+            raise PfsError(Kind.UNAUTHENTICATED, "this token was taken back")
         return await identify(token)
 
-    async with served(Starlette(), tls=tls, takers={f"{OPEN_PATH}/": sessions.taker(proved)}) as server:
-        yield Opened(server, sessions, file, secret, asked)
+    async def proved(headers: dict[str, str], extensions: dict[str, Any]) -> Identity:
+        return await known(shown_by(headers, extensions))
+
+    visits = Visits(known, lambda: None)
+    taker = sessions.taker(proved, visits.during)
+    async with served(Starlette(), tls=tls, takers={f"{OPEN_PATH}/": taker}) as server:
+        yield Opened(server, sessions, file, secret, visits, taken_back)
 
 
 async def taken_slowly(there: Opened, stream: trio.abc.Stream, size: int) -> bytes:

@@ -26,6 +26,7 @@ from tests.pfs.world import ADMIN, ANN, BOB, World
 
 TOKENS = {
     "ann-token": Identity(KeyKind.USER, ANN),
+    "ann-other": Identity(KeyKind.USER, ANN),
     "bob-token": Identity(KeyKind.USER, BOB),
     "admin-token": Identity(KeyKind.USER, ADMIN),
     "node-key": Identity(KeyKind.NODE, ADMIN),

@@ -273,6 +273,7 @@ class World:
         self.disk = Disk(str(path))
         self.log, self.control, self.drops = Stream(), Control(), Drops()
         self.notes = b"one\n"
+        self.news = trio.Event()
         domain = self.disk.domain
         job = Domain(DomainKind.JOB, "17", "ann", frozenset({"ml"}))
         self.root = StaticDirectory(
@@ -294,7 +295,7 @@ class World:
                         "log": self.log,
                         "ctl": self.control,
                         "keep": DomainDirectory(job, domain("jobs/17/data", None)),
-                        "state": Text(("state",), self._notes),
+                        "state": Text(("state",), self._notes, news=lambda: self.news),
                     },
                 ),
                 "drops": self.drops,
@@ -309,6 +310,12 @@ class World:
                 ),
             },
         )
+
+    def change(self, notes: bytes) -> None:
+        """Change the notes, and tell who waits for that."""
+        self.notes = notes
+        self.news.set()
+        self.news = trio.Event()
 
     async def _notes(self) -> bytes:
         return self.notes

@@ -13,6 +13,11 @@ from click.testing import CliRunner, Result
 from cli.config import parse
 from cli.jobd import jobd
 from cli.server.datacenter import Store
+from jobd.identity import Cluster
+from jobd.nodestate import Closed
+from jobd.scheduling.quotas import JobLimits
+from jobd.store.secrets import Secrets
+from jobd.store.tables import NodeRow
 from pfs.accounts import passwords
 from pfs.accounts.keyring import key_name
 from pfs.accounts.registration import Registration
@@ -91,6 +96,42 @@ def test_who_is_removed_leaves_their_files_aside(run_jobd: Jobd, store: Store, r
     assert list((root / "home/ann").iterdir()) == []
     run_jobd("user remove", "ann")
     assert len(list((root / "home/.trash").iterdir())) == 2
+
+
+def test_nothing_that_is_kept_under_a_name_is_left_for_the_next_who_has_it(
+    run_jobd: Jobd, store: Store, root: Path
+) -> None:
+    store.limit_jobs("ann", {"running": 1})
+    (root / "server/trees/ann/blobs").mkdir(parents=True)
+
+    async def furnish() -> None:
+        await Secrets(store.database, store.private).keep("ann", "token", b"secret")
+        for owner, number in (("ann", 1), ("", 2)):
+            node = NodeRow(
+                id=f"cm{number}",
+                entry_id=f"cm{number}",
+                name="n0",
+                cluster_id=f"cl{number}",
+                owner=owner,
+                attrs={},
+                runtimes=[],
+                boot_id="b",
+                registered_at_ns=1,
+                seen_at_ns=1,
+            )
+            await store.jobs.save_nodes([node], Cluster(f"cl{number}", owner, "lab", is_default=True))
+        await store.jobs.close_nodes(["cm1"], Closed("ann", "why", 1))
+
+    trio.run(furnish)
+    store.join_group("lab", "ann")
+    store.jobs.reserve_now("cm1", "", frozenset({"lab"}))
+    assert run_jobd("user remove", "ann").exit_code == 0
+    store.add_user("ann", admin=False)  # the name is free: nothing tells of who had it
+    assert [node.id for node in store.jobs.nodes_now()] == ["cm2"]
+    assert [cluster.id for cluster in store.jobs.clusters_now()] == ["cl2"]
+    assert trio.run(Secrets(store.database, store.private).names, "ann") == {}
+    assert store.jobs.job_limits_now("ann") == JobLimits()
+    assert not (root / "server/trees/ann").exists()
 
 
 def test_somebody_without_a_home_can_be_removed(run_jobd: Jobd, store: Store, root: Path) -> None:

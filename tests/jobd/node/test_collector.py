@@ -14,9 +14,9 @@ import trio.testing
 from jobd.node import collector
 from jobd.node.collector import GATHER_S, LOST, MANY, Collector, _copy
 from jobd.node.engine import _FRAME, Frames
-from jobd.node.runtime import RuntimeAway
+from jobd.node.runtime import RuntimeAway, RuntimeFailure
 from jobd.node.spool import LINE_BYTES, OUTPUT_BYTES_MAX, Spool
-from jobd.wire import OUT_OF_MEMORY
+from jobd.wire import CUT_OFF, OUT_OF_MEMORY
 
 Piece = tuple[int, bytes]
 
@@ -146,6 +146,49 @@ def test_the_kernel_is_asked_what_its_engine_did_not_hear_in_time(
     monkeypatch.setattr(collector, "ran_out_of_memory", lambda container_id: container_id == "a container")
     collected(tmp_path, Attached([], []))
     assert json.loads((tmp_path / "exit").read_text()) == {"code": 3, "reason": OUT_OF_MEMORY}
+
+
+@dataclass
+class Made(Attached):
+    """An engine that lost the question to start its container, and has not been asked again.
+
+    Attributes:
+        starts: how often it was asked.
+    """
+
+    starts: int = 0
+
+    async def start(self, container: str) -> None:
+        self.starts += 1
+
+    async def state(self, container: str) -> dict[str, Any]:
+        return {**await super().state(container), "Status": "exited" if self.starts else "created"}
+
+
+async def agreed() -> None:
+    """Say that it may start."""
+
+
+async def too_late() -> None:
+    raise RuntimeFailure(CUT_OFF)
+
+
+@pytest.mark.parametrize(
+    ("may_start", "starts", "end"),
+    [
+        (agreed, 1, {"code": 3, "reason": ""}),
+        (too_late, 0, {"code": 125, "reason": CUT_OFF}),
+        (None, 0, {"code": 125, "reason": "its container was never started"}),
+    ],
+    ids=["who may start", "who may not any more", "who was never asked for"],
+)
+def test_a_container_is_started_only_where_that_is_agreed_to_now(
+    tmp_path: Path, may_start: Callable[[], Awaitable[object]] | None, starts: int, end: dict[str, object]
+) -> None:
+    engine = Made([], [])
+    trio.run(Collector(cast("Any", engine), "c", tmp_path, may_start=may_start).run)
+    assert engine.starts == starts
+    assert json.loads((tmp_path / "exit").read_text()) == end
 
 
 OUT: list[Piece] = [(1, b"one\n"), (2, b"two\n"), (1, b"three")]

@@ -781,6 +781,20 @@ def test_what_the_watchdog_ended_is_told_as_that_and_watched_no_more(run: Run, t
     in_world(run, tmp_path, test)
 
 
+def test_what_a_killed_daemon_had_watched_and_never_made_is_watched_no_more(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        wards = tmp_path / "state/watchdog"
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, watchdog_s=60.0))
+            await world.server.until(lambda: world.server.seen(TASK).running)
+            (wards / "99.1.0.0").write_text((wards / TASK).read_text())
+        async with world.daemon():
+            await eventually(lambda: len(world.welcomes) == 2)
+            assert {path.name for path in wards.iterdir()} == {"contact", "lock", TASK}
+
+    in_world(run, tmp_path, test)
+
+
 def test_contact_is_when_the_server_answered_and_only_then(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

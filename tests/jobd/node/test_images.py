@@ -10,8 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from jobd.imagename import image_of
 from jobd.node.engine import NOT_FOUND, Events, Refusal
-from jobd.node.images import PAUSES_S, PROVEN_S, Found, Images, Progress, digest_of, is_passing
+from jobd.node.images import ASK_S, PAUSES_S, PROVEN_S, Found, Images, Progress, digests_of, is_passing
 from jobd.node.runtime import Launch, untold
 from jobd.wire import Credential
 
@@ -34,6 +35,7 @@ class FakeEngine:
         answers: what the next pulls fail with, one each; "" is no failure.
         events: what a pull tells, a second apart.
         held: a pull waits for this.
+        registry: what registries say that they have; silent: they say nothing.
     """
 
     def __init__(self) -> None:
@@ -43,7 +45,16 @@ class FakeEngine:
         self.events: Sequence[Mapping[str, Any]] = ()
         self.held: trio.Event | None = None
         self.pulls: list[tuple[str, Credential | None]] = []
+        self.registry: set[str] = set()
+        self.silent = False
+        self.questions: list[tuple[str, Credential | None]] = []
         self.open = 0
+
+    async def registry_has(self, image: str, credential: Credential | None) -> bool:
+        self.questions.append((image, credential))
+        if self.silent:
+            await trio.sleep_forever()
+        return image in self.registry
 
     async def call(self, function: Callable[[Any], Any]) -> Any:
         await trio.lowlevel.checkpoint()
@@ -319,6 +330,76 @@ def test_a_pinned_image_is_fetched_by_its_digest(engine: FakeEngine, within: Wit
     within(main)
 
 
+# ---- an engine with containerd's store, which calls all that it has by digests
+
+LOCAL = f"reg:5000/team/x@sha256:{'2' * 64}"
+STORED: Mapping[str, Any] = {"Id": f"sha256:{'2' * 64}", "RepoDigests": [LOCAL]}
+
+
+@pytest.mark.parametrize(
+    ("identity", "found"),
+    [
+        ({"Pull": [{"Repository": "reg:5000/team/x"}]}, LOCAL),
+        ({"Pull": [{"Repository": "docker.io/library/x"}]}, STORED["Id"]),
+        ({"Build": [{"Ref": "r"}]}, STORED["Id"]),
+    ],
+    ids=["fetched or pushed", "fetched by another name", "built"],
+)
+def test_what_was_only_built_on_a_machine_is_told_by_no_digest_of_a_registry(
+    engine: FakeEngine, within: Within, identity: Mapping[str, Any], found: str
+) -> None:
+    async def main(images: Images, nursery: trio.Nursery) -> None:
+        engine.images[FULL] = {**STORED, "Identity": identity}
+        assert (await images.bring(launch(), untold)).digest == found
+        assert engine.questions == []
+
+    within(main)
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_where_the_engine_does_not_tell_whence_it_has_an_image_the_registry_is_asked_but_seldom(
+    engine: FakeEngine, within: Within, has_it: bool
+) -> None:
+    async def main(images: Images, nursery: trio.Nursery) -> None:
+        engine.images[FULL] = STORED
+        engine.registry = {LOCAL} if has_it else set()
+        for _ in range(2):
+            assert (await images.bring(launch(), untold)).digest == (LOCAL if has_it else STORED["Id"])
+        assert engine.questions == [(LOCAL, None)]
+        await trio.sleep(PROVEN_S + 1)
+        await images.bring(launch(credential=ANN), untold)
+        assert engine.questions[1:] == ([] if has_it else [(LOCAL, ANN)])
+
+    within(main)
+
+
+def test_a_registry_that_does_not_answer_holds_up_no_task_for_long(engine: FakeEngine, within: Within) -> None:
+    async def main(images: Images, nursery: trio.Nursery) -> None:
+        engine.images[FULL], engine.silent = STORED, True
+        began_s = trio.current_time()
+        for _ in range(2):
+            assert (await images.bring(launch(), untold)).digest == STORED["Id"]
+        assert trio.current_time() - began_s == ASK_S
+
+    within(main)
+
+
+def test_what_has_just_come_is_not_asked_for_again(
+    engine: FakeEngine, within: Within, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(image: str, credential: Credential | None) -> bytes:
+        engine.images[image] = STORED
+        return b""
+
+    monkeypatch.setattr(engine, "_end", end)
+
+    async def main(images: Images, nursery: trio.Nursery) -> None:
+        assert (await images.bring(launch(), untold)).digest == LOCAL
+        assert engine.questions == []
+
+    within(main)
+
+
 # ---- words
 
 
@@ -329,12 +410,13 @@ def test_a_pinned_image_is_fetched_by_its_digest(engine: FakeEngine, within: Wit
         ("reg:5000/x:1", ["x@sha256:bb", "reg:5000/x@sha256:aa"], "reg:5000/x@sha256:aa"),
         ("reg:5000/x@sha256:bb", ["reg:5000/x@sha256:aa", "reg:5000/x@sha256:bb"], "reg:5000/x@sha256:bb"),
         ("x", ["y@sha256:bb"], "y@sha256:bb"),
-        ("x", [], "sha256:id"),
-        ("x", None, "sha256:id"),
+        ("x", [], None),
+        ("x", None, None),
     ],
 )
-def test_the_digest_is_that_of_the_images_own_registry(name: str, digests: list[str] | None, found: str) -> None:
-    assert digest_of(name, {"Id": "sha256:id", "RepoDigests": digests}) == found
+def test_the_digest_is_that_of_the_images_own_registry(name: str, digests: list[str] | None, found: str | None) -> None:
+    told = {"Id": "sha256:id", "RepoDigests": digests}
+    assert next(iter(digests_of(str(image_of(name)), told)), None) == found
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,32 @@ def test_what_is_over_or_dropped_needs_no_watchdog(machine: Machine) -> None:
     assert not machine.dog.has_ended(OTHER)
 
 
+def test_what_is_dropped_while_the_watchdog_looks_at_it_stays_dropped_and_is_left_alone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def standing(reach: dict[str, str]) -> Standing:
+        machine.dog.drop(TASK)
+        return Standing.THERE
+
+    monkeypatch.setattr(watchdog, "_standing", standing)
+    machine.watch(TASK)
+    machine.run()
+    assert machine.sent == []
+    assert not (machine.state / "watchdog" / TASK).exists()
+
+
+def test_nothing_is_looked_for_that_the_node_does_not_know_any_more(machine: Machine) -> None:
+    machine.watch(TASK)
+    machine.watch(OTHER)
+    again = Watchdog(machine.state, machine._spawn)
+    again.keep_only([OTHER, "99.1.0.0"])
+    machine.there_from_s = 1e9
+    assert watchdog._look(machine.state / "watchdog", 1061.0) == AGAIN_S
+    again.keep_only([])
+    machine.run()
+    assert machine.now_s == 1000.0
+
+
 def test_there_is_one_watchdog_and_another_when_it_is_gone(machine: Machine) -> None:
     machine.watch(TASK)
     lock = watchdog._lock(machine.state / "watchdog")

@@ -15,6 +15,8 @@ from pfs.disk import copytree
 from pfs.disk.attr import node_id_of
 from pfs.disk.copytree import DEPTH_MAX, Copied, Limits, Piece, copy_tree, lay_out
 from pfs.errors import Kind, PfsError
+from pfs.quota import Amount
+from pfs.quota import Limits as FileLimits
 from tests.pfs.world import World
 
 Run = Callable[[Callable[[], Awaitable[Copied]]], Copied]
@@ -173,6 +175,19 @@ def test_a_copy_that_was_cut_can_begin_again(copy: Copy, source: Path, target: P
         assert (target / "sub/x").read_bytes() == b"12345"
         assert os.readlink(target / "link") == "sub"
     assert not (world.path / "home/bob/x").exists()
+
+
+def test_what_an_earlier_copy_left_counts_once(copy: Copy, source: Path, world: World) -> None:
+    (source / "sub").mkdir()
+    (source / "sub/x").write_bytes(b"12345")
+    (source / "link").symlink_to("sub")
+    counts = world.disk.counts
+    counts.limit({"jobs/17/data": FileLimits(8, 3)})  # no room for all of it twice
+    counts.count_in_thread("jobs/17/data", lambda: True)
+    for _ in range(3):
+        copy()
+        assert counts.of("jobs/17/data").used == Amount(5, 3)
+    counts.limit({})
 
 
 def test_a_name_of_the_target_that_shares_a_file_does_not_change_it(copy: Copy, source: Path, target: Path) -> None:

@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+import trio
+import trio.testing
 
-from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, XattrMode
+from pfs.api import Attr, Awaited, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
 from pfs.tree.virtual import Directory, DomainDirectory, Link, Node, StaticDirectory, Text, virtual_id
@@ -164,6 +166,31 @@ def test_a_text_that_cannot_be_made_is_an_error_of_the_read(run: Run) -> None:
         file = await Text(("x",), make).open(ANN, READ)
         assert await file.read(0, 10) == b"once"
         assert await kind_of(file.read(0, 10)) is Kind.NOT_FOUND
+
+    run(main)
+
+
+def test_who_waits_for_another_text_hears_of_it_until_it_was_read(run: Run, world: World) -> None:
+    async def main() -> None:
+        file, told = await world.fs().open("job/state", READ, 0), list[bytes]()
+        assert isinstance(file, Awaited)
+        await file.changed(wait=False)  # nothing was read yet
+        assert await file.read(0, 10) == b"one\n"
+
+        async def follow() -> None:
+            while world.notes != b"end\n":
+                await file.changed()
+                told.append(await file.read(0, 10))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await kind_of(file.changed(wait=False)) is Kind.WOULD_BLOCK
+            for notes in (b"one\n", b"two\n", b"end\n"):  # the first is no other text
+                world.change(notes)
+                await trio.testing.wait_all_tasks_blocked()
+        assert told == [b"two\n", b"end\n"]
+        assert await kind_of(file.changed(wait=False)) is Kind.WOULD_BLOCK
 
     run(main)
 
