@@ -210,7 +210,7 @@ class Asker:
             raise PfsError(Kind.STALE, "the answer was cut") from None
         if b"SSSS" in answer.content or b"only-outside" in answer.content:
             raise Escape(f"{method} gave what is outside")
-        if answer.status_code >= 500 and answer.status_code != 501:
+        if answer.status_code >= 500:
             raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
 
 

@@ -23,7 +23,8 @@ import pytest
 
 from fuseclient.kernel.identity import Ids
 from integration.box import Box, box, free_port, is_mounted, wait_until
-from integration.test_mount_fs import Mount
+from integration.submitting import job_numbers, submit
+from integration.test_mount_fs import Mount, waits
 from integration.test_two_mounts import signal_mount
 from pfs.errors import Kind
 from pfs.leasing.hub import LEASE_S
@@ -34,6 +35,7 @@ DEADLINE_S = 30
 SHORT_CUT_S, LONG_CUT_S = 4, 40
 WAIT_S = 60  # for a machine that does much else
 LARGE = os.urandom(1 << 20) * 3
+HELD = "command: 'true'\nhold: true\n"
 
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0 or shutil.which("iptables") is None, reason="only root, with iptables, can cut a network"
@@ -68,6 +70,19 @@ while True:
 
 CUTTER = """
 while read -r words; do iptables $words && echo done; done
+"""
+
+# closes when it is told to; its exit status is what close said
+CLOSER = """
+import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(file, sys.argv[2].encode())
+print("written", flush=True)
+sys.stdin.read()
+try:
+    os.close(file)
+except OSError as error:
+    sys.exit(error.errno)
 """
 
 PROGRAM = """
@@ -153,9 +168,14 @@ class World:
     here: Path
     there: Path
 
-    def cut(self) -> None:
-        """Let no packet through between the relay and the second mount."""
-        for which in ("--dport", "--sport"):
+    @property
+    def jobs(self) -> Path:
+        """The directory `jobs/` in the mount that can be cut off."""
+        return self.box.root / "far/dc1/jobs"
+
+    def cut(self, *ends: str) -> None:
+        """Let no packet through between the relay and the second mount, or none of those that bear its port there."""
+        for which in ends or ("--dport", "--sport"):
             assert self.cutter.do(f"-A INPUT -p tcp {which} {self.relay_port} -j DROP") == "done"
 
     def heal(self) -> None:
@@ -248,6 +268,12 @@ def test_over_a_long_cut_and_a_restart_what_is_known_is_read_and_the_rest_fails_
     program.do("os.write(f, b'begun ')")
     assert program.do("os.fsync(f)") == "None"
     os.listdir(place.there)
+    held = submit(place.box, "held-over-a-cut", HELD)
+    job, jobs = place.jobs / held, job_numbers(place.box)
+    program.do(f"(s := os.open({str(job / 'state')!r}, os.O_RDONLY))")
+    assert program.do("os.pread(s, 64, 0)") == repr(b"WAITING\n")
+    reader = subprocess.Popen(["cat", str(job / "log")], stderr=subprocess.DEVNULL)
+    wait_until(lambda: waits(reader), WAIT_S)
     told = place.log().count("shown as it was then")
     place.cut()
     cut_s = time.monotonic()
@@ -274,6 +300,10 @@ def test_over_a_long_cut_and_a_restart_what_is_known_is_read_and_the_rest_fails_
     for number in range(100):  # and none any more: a hundred deadlines are more than this test has
         assert errno_of((place.there / f"unknown/{number}").stat) == errno.ETIMEDOUT
     assert errno_of((place.there / "new").mkdir) == errno.ETIMEDOUT
+    assert reader.wait(timeout=WAIT_S) == 1
+    assert errno_of((job / "state").read_bytes) == errno.ETIMEDOUT  # what may change any moment is not known
+    assert errno_of(lambda: (job / "ctl").write_text("kill\n")) == errno.ETIMEDOUT
+    assert errno_of(lambda: (place.jobs / "unheard.yaml").write_text(HELD)) == errno.ETIMEDOUT
     assert program.result() == str(-errno.ETIMEDOUT)
     assert (place.there / "f1").read_text() == "text 1"
     time.sleep(max(0.0, cut_s + LONG_CUT_S - time.monotonic()))
@@ -288,6 +318,42 @@ def test_over_a_long_cut_and_a_restart_what_is_known_is_read_and_the_rest_fails_
     assert program.do("os.write(f, b', going on')") == "10"
     assert program.do("os.close(f)") == "None"
     assert (place.disk / "w").read_bytes() == b"begun waiting, going on"
+    assert program.do("os.pread(s, 64, 0)") == repr(b"WAITING\n")
+    assert ((job / "state").read_text(), job_numbers(place.box)) == ("WAITING\n", jobs)
+
+
+def test_a_spec_that_is_closed_during_a_short_cut_is_one_job(place: World, tmp_path: Path) -> None:
+    (tmp_path / "cut.yaml").write_text(HELD)
+    before = job_numbers(place.box)
+    os.listdir(place.jobs)
+    place.cut()
+    with subprocess.Popen(["cp", str(tmp_path / "cut.yaml"), str(place.jobs)]) as copying:
+        wait_until(lambda: waits(copying), WAIT_S)
+        assert job_numbers(place.box) == before
+        place.heal()
+        assert copying.wait(timeout=WAIT_S) == 0
+    assert len(job_numbers(place.box) - before) == 1
+
+
+def test_a_spec_whose_acknowledgement_is_lost_with_the_server_is_one_job(place: World) -> None:
+    before = job_numbers(place.box)
+    os.listdir(place.jobs)
+    with subprocess.Popen(
+        [sys.executable, "-c", CLOSER, str(place.jobs / "lost.yaml"), HELD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdin is not None
+        assert writer.stdout.readline() == b"written\n"
+        place.cut("--sport")  # the server hears, and is heard no more
+        writer.stdin.close()
+        wait_until(lambda: job_numbers(place.box) != before, WAIT_S)
+        place.box.end("server", signal.SIGKILL)
+        place.box.start_server()
+        place.heal()
+        assert writer.wait(timeout=WAIT_S) in (0, errno.ESTALE)
+    assert len(job_numbers(place.box) - before) == 1
 
 
 # ---- restarted

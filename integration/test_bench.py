@@ -86,6 +86,31 @@ def test_nothing_outlives_a_run_that_ends_early(end: str, tmp_path: Path) -> Non
     assert left(tmp_path) == NOTHING
 
 
+TREE = ("--no-docker", "--lines", "3", "--rounds", "1", "--waits", "2", "--readers", "0")
+TREE_ROWS = (
+    "a sandbox's write to `cat log`, p99",
+    "`cat log` / `tail -f` of a file of this machine",
+    "`wait`, by a read that waits, median",
+    "`state`, by poll(2), median",
+    "`state` / the return of the command",
+    "ls -l jobs/, 30 active, cold",
+    "ls -l jobs/, warm / directories of the disk",
+    "cat jobs/<id>/state among 200, median",
+    "computed for one among many, by both sides",
+)
+
+
+def test_a_run_over_the_tree_prints_every_row() -> None:
+    command = [sys.executable, "-m", "integration.bench.tree", *TREE]
+    command += ["--active", "30", "--finished", "200", "--looks", "3"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_S, check=False)
+    assert ran.returncode == 0, ran.stderr
+    rows = [line for line in ran.stdout.splitlines() if line[52:]]
+    found = {line[:52].strip(): float(line[52:].split()[0]) for line in rows}
+    assert set(TREE_ROWS) <= set(found)
+    assert all(value > 0 for name, value in found.items() if name in TREE_ROWS)
+
+
 def test_wrong_bytes_fail(tmp_path: Path) -> None:
     work = Work(tmp_path, big_mib=1, tree_files=2)
     fsrows.write_big(work)

@@ -151,7 +151,8 @@ def test_a_mistake_is_one_line_and_a_status(world: World, tmp_path: Path) -> Non
 
 def test_a_node_on_a_users_key_is_that_users(world: World) -> None:
     world.jobd("adduser", "ann")
-    own = world.start("own", "--name", "laptop", key=world.jobd("node-key", "ann").strip())
+    key = world.jobd("node-key", "ann").strip()
+    own = world.start("own", "--name", "laptop", key=key)
     assert own["cluster"] == "GradientNode Cluster"
     assert world.tree(f"clusters/{own['clusterId']}/owner") == "ann\n"
     assert "\nowner ann\n" in world.tree("nodes/laptop/status")
@@ -160,8 +161,20 @@ def test_a_node_on_a_users_key_is_that_users(world: World) -> None:
     world.start("a", "--name", "n7")
     assert world.tree("jobs/mine/wait") == "0\n"
     assert world.tree("jobs/mine/processes/0.0/node") == "n7\n"
-    world.stop("a")
+    # it stays that user's, also where they decide for all
+    world.jobd("user admin", "ann")
     world.stop("own")
+    assert ids(world.start("own", "--name", "laptop", key=key)) == ids(own)
+    assert "\nowner ann\n" in world.tree("nodes/laptop/status")
+    # and goes with them
+    world.jobd("user admin", "ann", "--no")
+    world.jobd("user remove", "ann")
+    process = world.box.processes["own"]
+    wait_until(lambda: process.poll() is not None)
+    assert "does not accept" in world.box.log_of("own")
+    wait_until(lambda: '"laptop"' not in world.tree("nodes"))
+    assert own["clusterId"] not in world.tree("clusters")
+    world.stop("a")
 
 
 def test_output_may_go_another_way(world: World) -> None:

@@ -18,7 +18,9 @@ from integration.box import Box, box, wait_until
 from integration.engine import OwnEngine, docker_client, own_engine
 from integration.registry import CLOSED, PASSWORD, USERNAME, Registry, registries
 from jobd.node.docker import open_docker
+from jobd.node.engine import Engine
 from jobd.node.runtime import Launch
+from jobd.wire import Credential
 
 MIB = 1 << 20
 DIGEST = r"@sha256:[0-9a-f]{64}"
@@ -128,6 +130,31 @@ def test_a_container_has_the_image_that_its_fellows_found_whatever_its_tag_means
 
     trio.run(main)
     assert (told, asked) == (b"theirs\n", [ours, theirs])
+
+
+def test_an_engine_tells_which_digests_can_be_fetched_and_by_whom(world: World) -> None:
+    with docker_client(world.engine.base_url) as client:
+        digests = []
+        for registry in (world.open, world.closed):
+            image = registry.push("team/asked:1", {"version": b"asked\n"})
+            known = {"username": USERNAME, "password": PASSWORD}
+            digests.append(
+                f"{image.rpartition(':')[0]}@{client.inspect_distribution(image, known)['Descriptor']['digest']}"
+            )
+    theirs, private = digests
+    absent = f"{theirs[:-64]}{'0' * 64}"
+    vault = Credential(CLOSED, USERNAME, PASSWORD)
+
+    async def main() -> list[bool]:
+        with trio.fail_after(60):
+            engine = Engine(world.engine.base_url)
+            try:
+                asked = ((theirs, None), (absent, None), (private, vault), (private, None))
+                return [await engine.registry_has(image, credential) for image, credential in asked]
+            finally:
+                await engine.close()
+
+    assert trio.run(main) == [True, False, True, False]
 
 
 def test_what_a_registry_refuses_fails_the_job_in_its_words(world: World) -> None:

@@ -40,9 +40,9 @@ def test_the_tour_fits_on_a_screen():
 def test_every_path_of_the_tour_is_there(world: Box, line: str):
     path = line.split("  ", maxsplit=1)[0].replace("<user>", "demo").replace("<node>", "n0").replace("<id>", "1")
     path = path.replace("<name>.yaml.error", "bad.yaml.error").replace("<name>", "job")
-    path = path.replace("<group>", "lab")
+    path = path.replace("<group>", "lab").replace("<state>", "SUCCEEDED")
     path = path.replace("<cluster>", os.listdir(world.dc / "clusters")[0])
-    path = path.replace("<i>", "0").replace("<alias>", "gtx1070").replace("jobs/1/tasks", "jobs/sweep/tasks")
+    path = path.replace("<i>", "0").replace("<alias>", "gtx1070")
     assert (world.dc / path).exists(), path
 
 

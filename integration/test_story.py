@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from integration.box import BIN, Box, box, is_mounted, wait_until, with_own_mounts
 from integration.engine import docker_client, engine, python_image
+from integration.submitting import job_numbers, spec_of, submit
 
 DEMO_JOB = Path(__file__).parent.parent / "script" / "demo-job"
 SPEC = "command: echo hi\n"
@@ -43,18 +43,8 @@ def world(docker: tuple[str, str]) -> Iterator[Box]:
         yield made
 
 
-def spec_of(command: str, image: str | None = None) -> str:
-    return json.dumps({"command": command} | ({} if image is None else {"image": image})) + "\n"
-
-
-def submit(world: Box, name: str, text: str) -> str:
-    """Drop a job; return its number."""
-    (world.dc / "jobs" / f"{name}.yaml").write_text(text)
-    return os.readlink(world.dc / "jobs" / name)
-
-
-def job_numbers(world: Box) -> set[str]:
-    return {name for name in os.listdir(world.dc / "jobs") if name.isdigit()}
+def spec_for(command: str, image: str | None = None) -> str:
+    return spec_of(command) if image is None else spec_of(command, image=image)
 
 
 # ---- the main job
@@ -85,7 +75,7 @@ def test_a_model_is_trained_on_a_real_data_set_through_the_mount(world: Box, doc
 @pytest.mark.parametrize("runtime", ["docker", "sandbox"])
 def test_the_log_streams_while_the_job_runs_and_a_kill_ends_both(world: Box, docker, runtime: str):
     submit(
-        world, f"live-{runtime}", spec_of("echo begin; sleep 60; echo end", docker[1] if runtime == "docker" else None)
+        world, f"live-{runtime}", spec_for("echo begin; sleep 60; echo end", docker[1] if runtime == "docker" else None)
     )
     reader = subprocess.Popen(["cat", str(world.dc / f"jobs/live-{runtime}/log")], stdout=subprocess.PIPE, text=True)
     assert reader.stdout is not None
@@ -105,7 +95,7 @@ def test_the_log_streams_while_the_job_runs_and_a_kill_ends_both(world: Box, doc
 
 def test_a_job_runs_as_its_owner_and_sees_nothing_but_its_domains(world: Box, docker):
     for runtime, image in (("docker", docker[1]), ("sandbox", None)):
-        submit(world, f"own-{runtime}", spec_of("id -u; ls /pfs/dc1 /pfs/dc1/jobs; touch /pfs/dc1/shared/x", image))
+        submit(world, f"own-{runtime}", spec_for("id -u; ls /pfs/dc1 /pfs/dc1/jobs; touch /pfs/dc1/shared/x", image))
         text = world.sh(f"cat jobs/own-{runtime}/log").stdout
         lines = [line.split("[worker 0] ", 1)[1] for line in text.splitlines() if "[worker 0] " in line]
         assert "200001" in lines if os.geteuid() == 0 else True
@@ -199,96 +189,6 @@ def test_the_server_says_in_one_line_why_it_does_not_start(world: Box):
     assert "already" in one_line(again)
 
 
-# ---- programs that write specs: exactly one job each
-
-WRITERS = {
-    "cp": "cp {spec} {drop}",
-    "mv": "cp {spec} {spec}.2 && mv {spec}.2 {drop}",
-    "mv within": "cp {spec} jobs/.x.tmp && mv jobs/.x.tmp {drop}",
-    "echo": "echo 'command: echo hi' > {drop}",
-    "printf without newline": "printf 'command: echo hi' > {drop}",
-    "cat": "cat {spec} > {drop}",
-    "tee": "tee {drop} < {spec} > /dev/null",
-    "dd": "dd if={spec} of={drop} status=none",
-    "install": "install -m 644 {spec} {drop}",
-    "rsync": "rsync -a {spec} {drop}",
-    "braces": "{{ echo 'command: echo hi'; cat /dev/null; echo 'priority: 40'; }} > {drop}",
-    "python": 'python3 -c \'import sys; open(sys.argv[1], "w").write("command: echo hi\\n")\' {drop}',
-}
-
-
-@pytest.mark.parametrize("writer", WRITERS)
-def test_a_program_that_writes_a_spec_makes_one_job(world: Box, writer: str):
-    spec = world.root / "spec.yaml"
-    spec.write_text(SPEC)
-    before = job_numbers(world)
-    drop = f"jobs/w-{writer.split(maxsplit=1)[0]}{len(writer)}.yaml"
-    done = world.sh(WRITERS[writer].format(spec=spec, drop=drop))
-    assert done.returncode == 0, done.stderr
-    wait_until(lambda: job_numbers(world) != before)
-    assert len(job_numbers(world) - before) == 1
-    assert world.sh(f"cat {drop.removesuffix('.yaml')}/log").stdout.count("[worker 0] hi\n") == 1
-    assert len(job_numbers(world) - before) == 1
-
-
-EDITS = {
-    "sed": "sed -i s/hi/bye/ {drop}",
-    "vim": "vim.tiny -u NONE -es -c '%s/hi/bye/' -c wq {drop}",
-    "vim with a backup": "vim.tiny -u NONE -es -c 'set backup writebackup backupcopy=no' -c '%s/hi/bye/' -c wq {drop}",
-}
-
-
-@pytest.mark.parametrize("editor", EDITS)
-def test_an_editor_that_saves_makes_one_more_job(world: Box, editor: str):
-    name = f"e-{editor.split(maxsplit=1)[0]}{len(editor)}"
-    submit(world, name, SPEC)
-    before = job_numbers(world)
-    done = world.sh(EDITS[editor].format(drop=f"jobs/{name}.yaml"))
-    assert done.returncode == 0, done.stderr
-    assert len(job_numbers(world) - before) == 1
-    assert "[worker 0] bye\n" in world.sh(f"cat jobs/{name}/log").stdout
-    assert len(job_numbers(world) - before) == 1
-
-
-def test_nano_saves_one_job(world: Box):
-    submit(world, "nano", SPEC)
-    before = job_numbers(world)
-    editor = pexpect.spawn("nano", [str(world.dc / "jobs/nano.yaml")], env={**world.env, "TERM": "xterm"}, timeout=60)
-    editor.expect("hi")
-    editor.send("\x0b")  # cut the line
-    editor.send("command: echo bye\r")
-    editor.send("\x0f\r")
-    wait_until(lambda: job_numbers(world) != before)
-    editor.send("\x18")
-    editor.expect(pexpect.EOF)
-    editor.close()
-    assert len(job_numbers(world) - before) == 1
-    assert "[worker 0] bye\n" in world.sh("cat jobs/nano/log").stdout
-
-
-def test_a_writer_that_is_killed_makes_no_job(world: Box):
-    before = job_numbers(world)
-    script = "import sys, time; f = open(sys.argv[1], 'wb', 0); f.write(b'command: ls\\n'); print(1); time.sleep(60)"
-    writer = subprocess.Popen(
-        ["python3", "-u", "-c", script, str(world.dc / "jobs/cut.yaml")], stdout=subprocess.PIPE, text=True
-    )
-    assert writer.stdout is not None
-    assert writer.stdout.readline() == "1\n"
-    writer.kill()
-    writer.communicate(timeout=60)
-    time.sleep(0.5)  # its file is closed by the kernel after it is gone
-    assert job_numbers(world) == before
-
-
-def test_removing_does_no_harm(world: Box):
-    number = submit(world, "safe", spec_of("sleep 60"))
-    for script in ("rm -rf jobs/{}", "rmdir jobs/{}", "find jobs/{} -delete", "rm jobs/safe"):
-        assert world.sh(script.format(number)).returncode != 0
-    assert world.sh("rm jobs/safe.yaml").returncode == 0
-    assert (world.dc / f"jobs/{number}/state").read_text() in ("STARTING\n", "RUNNING\n")
-    assert world.sh(f"echo kill > jobs/{number}/ctl").returncode == 0
-
-
 # ---- the small wrappers
 
 
@@ -358,7 +258,7 @@ def enough(world: Box, name: str) -> None:
 
 @pytest.mark.parametrize("runtime", ["docker", "sandbox"])
 def test_a_job_goes_on_when_its_nodes_daemon_is_killed(world: Box, docker, runtime: str):
-    submit(world, f"count-{runtime}", spec_of(COUNT, docker[1] if runtime == "docker" else None))
+    submit(world, f"count-{runtime}", spec_for(COUNT, docker[1] if runtime == "docker" else None))
     log = world.dc / f"jobs/count-{runtime}/log"
     for _ in range(2):
         seen = log.with_name("log.txt").read_bytes().count(b"\n")

@@ -91,6 +91,11 @@ class MemoryNode:
             blocks=self.data.blocks,
         )
 
+    def news(self) -> None:
+        """Wake who waits for more, or for another text."""
+        self.grown.set()
+        self.grown = trio.Event()
+
     def change(self, changes: Changes, now_ns: int) -> None:
         """Change attributes."""
         if changes.size is not None:
@@ -166,6 +171,7 @@ class MemoryFileSystem(FileSystem):
         node.data = Sparse(data)
         node.mtime_ns = self.clock()
         node.stream, node.volatile = stream, volatile
+        node.news()
         return node
 
     def make_directory(self, path: str) -> None:
@@ -179,14 +185,13 @@ class MemoryFileSystem(FileSystem):
         node = self.find(path)
         node.data.write(node.data.size, data)
         node.mtime_ns = self.clock()
-        node.grown.set()
-        node.grown = trio.Event()
+        node.news()
 
     def finish(self, path: str) -> None:
         """The writer of a stream is done."""
         node = self.find(path)
         node.stream = False
-        node.grown.set()
+        node.news()
 
     def fail(self, operation: str, *kinds: Kind | None) -> None:
         """Let the next calls of an operation fail; None stands for a defect."""
@@ -491,6 +496,7 @@ class MemoryFile:
         self._generation = fs.generation
         self._attr = node.attr(fs.valid_s)
         self._unhanded = self._cut = False
+        self._seen: bytes | None = None  # of a text that changes, what was read last
 
     @property
     def attr(self) -> Attr:
@@ -503,7 +509,17 @@ class MemoryFile:
                 raise PfsError(Kind.WOULD_BLOCK, "nothing more yet", self._path)
             await self._node.grown.wait()
             self._check()
+        if offset == 0:
+            self._seen = bytes(self._node.data)
         return self._node.data.read(offset, min(size, self._fs.read_bytes_max))
+
+    async def changed(self, *, wait: bool = True) -> None:
+        await self._asked("changed")
+        while self._seen == bytes(self._node.data):
+            if not wait:
+                raise PfsError(Kind.WOULD_BLOCK, "it is what was read", self._path)
+            await self._node.grown.wait()
+            self._check()
 
     async def write(self, offset: int, data: bytes) -> int:
         with self._writing("write"):

@@ -101,3 +101,11 @@ def test_a_users_command_starts_without_the_server_and_without_fuse(module: str)
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
     assert done.stdout.split() == []
+
+
+def test_a_command_that_looks_once_loads_nothing_that_takes_longer_than_its_look() -> None:
+    slow = ("anyio", "cryptography", "h11", "httpx", "rich", "trio")
+    program = f"import sys, cli.pit, cli.snakepit.looking, pfs.client.web; print(*({set(slow)} & set(sys.modules)))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
+    assert done.stdout.split() == []
