@@ -61,8 +61,8 @@ def tree(sources: Sources) -> Mapping[str, Node]:
 class Overview(Text):
     """A text about the whole cluster, which takes a while to make: the same for all who ask while nothing changes.
 
-    Its time is that of the last change of any job or node. Opening tells how things stand; a look at its size may find
-    that of a second ago. Who lists the top wants names: there it has the size that it had last.
+    Its time is that of the last change of any job or node. Who lists the top wants names: there it has the size that
+    it had last.
     """
 
     def __init__(self, name: str, sources: Sources, make: Callable[[Sources], Awaitable[str]]) -> None:
@@ -75,11 +75,8 @@ class Overview(Text):
         self._text: bytes | None = None
 
     async def attr(self, subject: Subject) -> Attr:
-        """Tell its size, now or a moment ago."""
-        text = self._text
-        if text is None or trio.current_time() - self._made_s > KEPT_S:
-            text = await self._now()
-        return self._attr_of(text)
+        """Tell its size."""
+        return self._attr_of(await self._now())
 
     async def listed(self, subject: Subject) -> Attr:
         """Tell the size that it had last."""

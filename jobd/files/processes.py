@@ -18,7 +18,7 @@ from jobd.life.life import told
 from jobd.life.model import Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
+from pfs.tree.virtual import Directory, Node, Text, directory_attr, listing, virtual_id
 
 
 class ProcessesDirectory(Directory):
@@ -53,7 +53,7 @@ class ProcessDirectory(Directory):
         self._worker = worker
         processes = job.life.processes
         self._process = processes[worker] if worker < len(processes) else None
-        self._texts = {"state": self._state, "node": self._node, "gpus": self._gpus, "env": self._env}
+        self._texts = {"node": self._node, "gpus": self._gpus, "env": self._env}
         if self._process is not None and self._process.over:
             self._texts |= {"exit_code": self._exit_code, "result": self._result}
 
@@ -78,16 +78,20 @@ class ProcessDirectory(Directory):
                 return LogFile(self._sources.engine, self._job, self._worker, live=True)
             case "log.txt":
                 return LogFile(self._sources.engine, self._job, self._worker, live=False)
+            case "state":
+                ledger = self._sources.engine.ledger
+                return Text((*self._words, name), self._state, self._changed_at_ns, lambda: ledger.news(self._job.id))
         if name not in self._texts:
             raise missing()
         return text((*self._words, name), self._texts[name], self._changed_at_ns)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List the files."""
-        return await listing(self, subject, sorted((*self._texts, "log", "log.txt")))
+        return await listing(self, subject, sorted((*self._texts, "log", "log.txt", "state")))
 
-    def _state(self) -> str:
-        return f"{process_state(self._job, self._worker)}\n"
+    async def _state(self) -> bytes:
+        """Tell where it stands by now, also through a file that was opened before."""
+        return f"{process_state(await self._sources.engine.ledger.current(self._job), self._worker)}\n".encode()
 
     def _node(self) -> str:
         return f"{self._sources.engine.fleet.name(self._process.node)}\n" if self._process is not None else ""

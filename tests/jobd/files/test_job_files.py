@@ -64,6 +64,19 @@ def test_a_log_streams_and_ends_with_the_job(running, service):
     running(main)
 
 
+def test_a_process_tells_where_it_stands_by_now_also_through_a_file_that_is_open(running, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/1/processes/0.0/state", OpenFlags.READ, 0)
+        assert await file.read(0, 100) == b"RUNNING\n"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end, engine, service)
+            await file.changed()
+        await engine.ledger.wait(await engine.ledger.job(1))
+        assert await file.read(0, 100) == b"SUCCEEDED\n"
+
+    running(main)
+
+
 def test_log_txt_has_its_true_size_while_the_job_runs(running, service):
     async def main(fs, engine):
         file = await fs.open("jobs/1/log.txt", OpenFlags.READ, 0)
