@@ -28,7 +28,7 @@ from jobd.wire import (
 )
 from pfs.accounts.store import Identity
 from pfs.errors import Kind, PfsError
-from pfs.perm import SERVICE, Verb, allowed
+from pfs.perm import SERVICE, Scope, Verb, allowed
 from pfs.protocol.channel import Channel, Handler
 
 Reply = tuple[Json, bytes]
@@ -71,19 +71,23 @@ class NodeSessions:
         """Talk with one node until its connection ends."""
         of_datacenter = allowed(identity.subject, Verb.RULE, SERVICE)
         owner = "" if of_datacenter else identity.subject.user
-        check = partial(self._check_machine, identity.machine)
+        check = partial(self._check_machine, identity, of_datacenter)
         session = _Session(self._engine, self._datacenter, self._registration, owner, channel, check_machine=check)
         try:
             yield session.handle
         finally:
             session.end()
 
-    async def _check_machine(self, bound_to: str, machine: str) -> None:
+    async def _check_machine(self, identity: Identity, of_datacenter: bool, machine: str) -> None:
         """Refuse a key that is another machine's own, and for a machine that has its own any other.
 
-        Args:
-            bound_to: the machine whose own the key is; "" for a key of any machine.
+        Refused, too, is a key for machines of the datacenter whose owner has no say over these any more: the machine
+        would become that user's own.
         """
+        who, bound_to = identity.subject, identity.machine
+        if Scope.ADMIN in who.scopes and not of_datacenter:
+            why = f"this key is for the datacenter's machines, and {who.user} has no say over them"
+            raise PfsError(Kind.FORBIDDEN, f"{why}: have an administrator make another with: jobd node-key")
         if bound_to and bound_to != machine:
             cure = "make one for this machine with: jobd join-token"
             raise PfsError(Kind.FORBIDDEN, f"this key is another machine's own: {cure}")

@@ -1,6 +1,7 @@
 """What a node tells of tasks that are not its own changes nothing, and looks as if there were no such task."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from jobd.life.life import State
 from jobd.wire import encode_claim
 from pfs.accounts.store import Identity, KeyKind
 from pfs.errors import Kind, PfsError
-from pfs.perm import Subject
+from pfs.perm import EVERYTHING, Scope, Subject
 from tests.jobd.conftest import Service
 from tests.jobd.engine.drive import driving
 
@@ -38,7 +39,8 @@ class Silent:
 async def stranger(drive, key_of: Subject):
     """Connect a node of somebody's."""
     there = NodeSessions(drive.engine, Datacenter("dc1", "root-id"), lambda: drive.service.now_ns)
-    async with there.conversation(Identity(KeyKind.NODE, key_of), Silent) as ask:
+    acts = key_of if key_of.admin else replace(key_of, scopes=EVERYTHING - {Scope.ADMIN})
+    async with there.conversation(Identity(KeyKind.NODE, acts), Silent) as ask:
         hello = {"claim": encode_claim(Claim("stranger", token="s")), "attrs": {}, "runtimes": [], "gpus": []}
         await ask("node.hello", {**hello, "boot_id": "boot", "tasks": []}, b"")
         yield ask
@@ -75,6 +77,22 @@ def test_a_machines_own_key_is_good_for_that_machine_alone(service: Service, run
             if op == "node.hello":
                 await come("victim", "victim", "victim")
                 await come("other", "other", "")  # a key of any machine, as ever
+
+    run(main)
+
+
+def test_a_key_for_the_datacenters_machines_makes_nobodys_own_node(service: Service, run) -> None:
+    """Whose it is was an administrator, and is none any more."""
+
+    async def main() -> None:
+        async with driving(service) as drive:
+            there = NodeSessions(drive.engine, Datacenter("dc1", "root-id"), lambda: service.now_ns)
+            hello = {"claim": encode_claim(Claim("machine", token="s")), "attrs": {}, "runtimes": [], "gpus": []}
+            async with there.conversation(Identity(KeyKind.NODE, Subject("ann")), Silent) as ask:
+                with pytest.raises(PfsError, match="ann has no say over them") as caught:
+                    await ask("node.hello", {**hello, "boot_id": "boot", "tasks": []}, b"")
+            assert caught.value.kind is Kind.FORBIDDEN
+            assert "machine" not in [row.name for row in drive.engine.fleet.rows()]
 
     run(main)
 
