@@ -338,7 +338,7 @@ def test_all_lines_of_a_write_are_understood_before_the_first_is_done(world: Box
         assert b"extend TIME" in os.pread(ctl, 1 << 16, 0)
         assert errno_of(lambda: os.write(ctl, b"priority 20\nkil\n")) == errno.EINVAL
         assert status(world, "lines")["priority"] == "50"
-        os.write(ctl, b"priority 20\nrelease\nhold\n")
+        os.write(ctl, b"priority 19\npriority 20\n")
         assert (status(world, "lines")["priority"], status(world, "lines")["state"]) == ("20", "WAITING")
         os.pwrite(ctl, b"priority 21\n", 4096)  # where it is written does not count
         assert status(world, "lines")["priority"] == "21"

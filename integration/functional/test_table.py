@@ -309,6 +309,7 @@ def watching(seen: Seen) -> None:
 
 AWAY = "integration/test_away.py"
 QUOTA = "integration/functional/test_quota.py"
+STREAMS = "integration/test_streams.py"
 CHECKS: dict[str, Callable[[Seen], None]] = {
     "hard links, symlinks, FIFOs, sockets": every_kind,
     "devices": no_devices,
@@ -339,6 +340,10 @@ CHECKS: dict[str, Callable[[Seen], None]] = {
     "`statfs`": room,
     "`flock`, `fcntl` locks": locks,
     "inotify": watching,
+    "`poll`, `select`, `epoll`": made_elsewhere(
+        f"{STREAMS}::test_python_waits_for_a_state_without_a_loop",
+        f"{STREAMS}::test_a_log_is_read_to_its_end_by_who_never_waits_in_a_read",
+    ),
     "names above 255 bytes, paths above 4,095": names_too_long,
     "a server that is away": made_elsewhere(
         f"{AWAY}::test_over_a_long_cut_and_a_restart_what_is_known_is_read_and_the_rest_fails_in_time"

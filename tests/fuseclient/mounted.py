@@ -70,7 +70,7 @@ def command(arguments: list[str]) -> int:
 
     @asynccontextmanager
     async def open_filesystem(
-        endpoint: str, token: str, ca: str | None = None, *, shortcut: bool = True, own: object = None
+        endpoint: str, token: str, ca: str | None = None, **how: object
     ) -> AsyncIterator[MemoryFileSystem]:
         if endpoint == "down":
             raise PfsError(Kind.UNREACHABLE, "no connection to the server at down")
