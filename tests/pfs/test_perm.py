@@ -89,6 +89,7 @@ ELSEWHERE = {
     "pfs/accounts/store.py": "makes accounts administrators",
     "pfs/accounts/keyring.py": "says who somebody is",
     "pfs/accounts/enrolment.py": "hands on what a join token is for",
+    "jobd/engine/sessions.py": "refuses a key for the datacenter's nodes whose owner has no say over these any more",
     "pfs/server/entrance.py": "gives no token that may do more than the one that asks for it",
     "jobd/files/jobs.py": "lists one's own names beside the jobs that one may read",
     "pfs/accounts/registration.py": "of an invitation: whom it makes",
