@@ -105,7 +105,7 @@ def test_find_tells_jobs_by_what_is_in_them(world: Box) -> None:
         "jobs/2/processes/0.0/exit_code",
     ]
     assert ok(world, "find jobs -maxdepth 2 -name state -exec grep -lx FAILED {{}} +").split() == ["jobs/2/state"]
-    assert ok(world, "find jobs -maxdepth 1 -name '[0-9]*' -newer jobs/2/state").split() != []
+    assert "jobs/2" in ok(world, "find jobs -maxdepth 1 -name '[0-9]*' -newer jobs/1/spec.yaml").split()
     assert "jobs/2" not in ok(world, "find jobs -maxdepth 1 -name '[0-9]*' -newer jobs/2").split()
 
 
