@@ -93,9 +93,15 @@ def jobs(world: Box) -> list[int]:
         return sorted(int(entry["name"]) for entry in client.list("jobs") if entry["name"].isdigit())
 
 
+def is_at_rest(world: Box) -> bool:
+    """Tell whether the mount has a connection, and nothing open."""
+    status = json.loads(os.getxattr(world.mountpoint, ATTRIBUTE))
+    return status["open_files"] == 0 and all(server["connected"] for server in status["servers"].values())
+
+
 def settled(world: Box) -> None:
     """Wait until the server has heard of everything that was closed: whatever is submitted now comes behind that."""
-    wait_until(lambda: json.loads(os.getxattr(world.mountpoint, ATTRIBUTE))["open_files"] == 0, WAIT_S)
+    wait_until(lambda: is_at_rest(world), WAIT_S)
     drop = fresh(world, ".yaml")
     drop.write_text("command: 'true'\n")
     assert drop.with_suffix("").is_symlink()
