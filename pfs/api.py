@@ -68,10 +68,15 @@ class Attr:
 @light
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One name in a directory, with what it leads to."""
+    """One name in a directory, with what it leads to.
+
+    Attributes:
+        target: where a link leads that the server has made, and that leads there for as long as it is this node.
+    """
 
     name: str
     attr: Attr
+    target: str | None = None
 
 
 @light
@@ -313,6 +318,14 @@ class InParts(Protocol):
 
     async def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
         """Write all of the parts, one after the other; at most 8 MiB."""
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """An open text whose picture is given with the opening, so that a small one need not be asked for."""
+
+    def picture(self) -> bytes:
+        """Return all of it; that counts as read, so that the next read from the beginning takes a new one."""
 
 
 @runtime_checkable

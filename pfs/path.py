@@ -39,6 +39,8 @@ def check_target(target: str) -> str:
 
 
 def _size_bytes(text: str) -> int:
+    if text.isascii():
+        return len(text)
     try:
         return len(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:

@@ -49,8 +49,11 @@ class Enrolment:
         self._database = database
         self._clock = clock
 
-    def join_token_now(self, user: str, where: str, minutes: int) -> str:
+    def join_token_now(self, user: str, where: str, minutes: int, node: str = "") -> str:
         """Return a new join token, for one node of `user`; its text is not kept anywhere.
+
+        Args:
+            node: what the machine is to be called that shows it; "" for any.
 
         Raises:
             PfsError: NOT_FOUND when there is no such account.
@@ -61,7 +64,7 @@ class Enrolment:
             kind=KeyKind.JOIN,
             user=user,
             created_at_ns=now_ns,
-            label="for one node",
+            label=_label(node),
             scopes="",
             expires_at_ns=now_ns + minutes * MINUTE_NS,
         )
@@ -111,7 +114,8 @@ class Enrolment:
             name: of the machine, for people.
 
         Raises:
-            PfsError: UNAUTHENTICATED when the token was used up meanwhile, EXISTS when the machine has a key.
+            PfsError: UNAUTHENTICATED when the token was used up meanwhile, EXISTS when the machine has a key, DENIED
+                when the token is for a machine of another name.
         """
         now_ns = self._clock()
 
@@ -121,6 +125,8 @@ class Enrolment:
                 raise PfsError(Kind.UNAUTHENTICATED, "this join token was used already; ask for another")
             if _bound(session, machine, now_ns):
                 raise PfsError(Kind.EXISTS, "this machine has a key of its own; to take it back: jobd user revoke")
+            if row.label not in (_label(""), _label(name)):
+                raise PfsError(Kind.DENIED, f"this join token is {row.label}: start the machine with that --name")
             session.delete(row)
             key = Key(
                 fingerprint=own,
@@ -142,6 +148,11 @@ class Enrolment:
     async def is_bound(self, machine: str) -> bool:
         """Tell whether a machine has a key of its own, so that no other is good for it."""
         return await self._database.read(lambda session: _bound(session, machine, self._clock()))
+
+
+def _label(node: str) -> str:
+    """Return what a join token is for, as it is listed among the keys."""
+    return plain(f"for the node {node}") if node else "for one node"
 
 
 def _recorded(row: Key, work: Callable[[Session], None], **more: object) -> Callable[[Session], None]:

@@ -1,16 +1,19 @@
 """Groups of accounts: who is in them, their numbers, and with which ones somebody shares new jobs.
 
-A group is there as long as somebody is in it. Its number stays its own, and so do its files on disk: whoever is the
-first one in it again finds them, and administrators see them meanwhile.
+A group is made by its first member, or by an administrator, and is there until an administrator removes it: who is the
+first one in it again finds its files, and administrators see them meanwhile. One that is removed is left by all, and
+its files are put aside; its number stays its own.
 """
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from sqlalchemy import bindparam
 from sqlalchemy import select as columns
 from sqlmodel import Session, col, delete, select
 
 from pfs.accounts.keyring import Keyring, there
+from pfs.accounts.person import check_line
 from pfs.accounts.tables import AutoShare, Membership, UserGroup
 from pfs.audit.log import audited
 from pfs.errors import Kind, PfsError
@@ -20,21 +23,44 @@ from pfs.names import FIRST_GID, check_group_name
 _SHARES = columns(col(AutoShare.group)).where(col(AutoShare.user) == bindparam("owner"))
 
 
+PRESENT = col(UserGroup.removed_at_ns).is_(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What is told of a group."""
+
+    name: str
+    title: str
+    members: tuple[str, ...]
+
+
 class Groups(Keyring):
     """Everything about groups, in SQL."""
 
     def members_now(self, group: str) -> list[str]:
         """Return who is in a group, by name."""
-        query = select(Membership.user).where(Membership.group == group).order_by(Membership.user)
-        return self._database.read_now(lambda session: list(session.exec(query)))
+        return self._database.read_now(lambda session: list(_members(session, group)))
 
     def groups_now(self) -> list[str]:
-        """Return the names of all groups that somebody was ever in, in order."""
+        """Return the names of all groups, in order."""
         return self._database.read_now(_names)
 
+    def group_now(self, name: str) -> Group:
+        """Return what is told of a group.
+
+        Raises:
+            PfsError: NOT_FOUND when there is none of that name.
+        """
+
+        def work(session: Session) -> Group:
+            return Group(name, group_there(session, name).title, tuple(_members(session, name)))
+
+        return self._database.read_now(work)
+
     def numbers_now(self) -> list[tuple[str, int | None]]:
-        """Return all groups that somebody was ever in, with their gids (None where everything is one person's)."""
-        rows = self._database.read_now(lambda session: list(session.exec(select(UserGroup))))
+        """Return all groups, with their gids (None where everything is one person's)."""
+        rows = self._database.read_now(lambda session: list(session.exec(select(UserGroup).where(PRESENT))))
         return [(row.name, self.group_number(row.id)) for row in rows]
 
     async def groups(self) -> list[str]:
@@ -47,8 +73,8 @@ class Groups(Keyring):
         return FIRST_GID + id_ if self._numbered else None
 
     async def group(self, name: str) -> tuple[bool, int | None]:
-        """Tell whether somebody was ever in a group, and its gid (None where everything is one person's)."""
-        query = select(UserGroup).where(UserGroup.name == name)
+        """Tell whether there is a group, and its gid (None where everything is one person's)."""
+        query = select(UserGroup).where(UserGroup.name == name, PRESENT)
         row = await self._database.read(lambda session: session.exec(query).first())
         return (False, None) if row is None else (True, self.group_number(row.id))
 
@@ -58,6 +84,55 @@ class Groups(Keyring):
         rows = session.exec(query.where(Membership.user == user).order_by(UserGroup.name))
         found = [(row.name, self.group_number(row.id)) for row in rows]
         return tuple((name, gid) for name, gid in found if gid is not None)
+
+    def add_group_now(self, name: str, title: str) -> int | None:
+        """Make a group that nobody is in yet; return its gid, if it has one.
+
+        Raises:
+            PfsError: INVALID for a name that no group can have, or a title that cannot be one; EXISTS when there is
+                one.
+        """
+        check_group_name(name)
+
+        def work(session: Session) -> int | None:
+            if session.exec(select(UserGroup).where(UserGroup.name == name, PRESENT)).first() is not None:
+                raise PfsError(Kind.EXISTS, f"there is a group {name!r} already")
+            row = _made(session, name)
+            row.title = check_title(title)
+            return self.group_number(row.id)
+
+        return self._database.write_now(audited("group.add", f"groups/{name}", work))
+
+    def set_title_now(self, name: str, title: str) -> None:
+        """Give a group another title.
+
+        Raises:
+            PfsError: NOT_FOUND, INVALID.
+        """
+
+        def work(session: Session) -> None:
+            group_there(session, name).title = check_title(title)
+
+        self._database.write_now(audited("group.set", f"groups/{name}", work))
+
+    def remove_group_now(self, name: str, also: Callable[[Session], None] = lambda session: None) -> None:
+        """Let a group be gone: nobody is in it any more.
+
+        Args:
+            also: takes away at the same moment what others keep of it under its name.
+
+        Raises:
+            PfsError: NOT_FOUND when there is none of that name.
+        """
+
+        def work(session: Session) -> None:
+            row = group_there(session, name)
+            row.title, row.removed_at_ns = "", self._clock()
+            session.exec(delete(Membership).where(col(Membership.group) == name))
+            session.exec(delete(AutoShare).where(col(AutoShare.group) == name))
+            also(session)
+
+        self._database.write_now(audited("group.remove", f"groups/{name}", work))
 
     def join_now(self, group: str, user: str) -> int | None:
         """Let an account be in a group, which is made by its first member; return the group's gid, if it has one.
@@ -70,12 +145,7 @@ class Groups(Keyring):
         def work(session: Session) -> int | None:
             there(session, user)
             session.merge(Membership(group=group, user=user))
-            row = session.exec(select(UserGroup).where(UserGroup.name == group)).first()
-            if row is None:
-                row = UserGroup(name=group)
-                session.add(row)
-                session.flush()
-            return self.group_number(row.id)
+            return self.group_number(_made(session, group).id)
 
         return self._database.write_now(audited("group.join", f"groups/{group}/{user}", work))
 
@@ -121,8 +191,45 @@ def drop_groups(session: Session, user: str) -> None:
     session.exec(delete(AutoShare).where(col(AutoShare.user) == user))
 
 
+def check_title(text: str) -> str:
+    """Return the title of a group, as it is kept.
+
+    Raises:
+        PfsError: INVALID.
+    """
+    return check_line("a title", text)
+
+
 def _names(session: Session) -> list[str]:
-    return list(session.exec(select(UserGroup.name).order_by(UserGroup.name)))
+    return list(session.exec(select(UserGroup.name).where(PRESENT).order_by(UserGroup.name)))
+
+
+def _members(session: Session, group: str) -> list[str]:
+    return list(session.exec(select(Membership.user).where(Membership.group == group).order_by(Membership.user)))
+
+
+def group_there(session: Session, name: str) -> UserGroup:
+    """Return a group.
+
+    Raises:
+        PfsError: NOT_FOUND when there is none of that name.
+    """
+    row = session.exec(select(UserGroup).where(UserGroup.name == name, PRESENT)).first()
+    if row is None:
+        made = f"make it with: jobd group add {name[:80]} USER"
+        raise PfsError(Kind.NOT_FOUND, f"there is no group {name[:80]!r}; {made}")
+    return row
+
+
+def _made(session: Session, name: str) -> UserGroup:
+    """Return a group, which is there from now on if it was not, under the number that it had."""
+    row = session.exec(select(UserGroup).where(UserGroup.name == name)).first()
+    if row is None:
+        row = UserGroup(name=name)
+        session.add(row)
+        session.flush()
+    row.removed_at_ns = None
+    return row
 
 
 def autoshare_of(session: Session, user: str) -> frozenset[str]:

@@ -5,11 +5,10 @@ A *holder* of limits is a user (`ann`) or a group (`groups/vision`).
 
 from sqlmodel import Session, col, delete, select
 
-from pfs.accounts.groups import Groups
+from pfs.accounts.groups import Groups, group_there
 from pfs.accounts.keyring import there
-from pfs.accounts.tables import Quota, User, UserGroup
+from pfs.accounts.tables import Quota, User
 from pfs.audit.log import audited
-from pfs.errors import Kind, PfsError
 from pfs.quota import GROUP, Limits
 
 
@@ -71,18 +70,16 @@ class FileLimits(Groups):
         return {row.holder: Limits(row.size_bytes, row.files) for row in rows}
 
 
-def drop_limits(session: Session, user: str) -> None:
-    """Let an account have no limits."""
-    session.exec(delete(Quota).where(col(Quota.holder) == user))
+def drop_limits(session: Session, holder: str) -> None:
+    """Let a user or a group have no limits."""
+    session.exec(delete(Quota).where(col(Quota.holder) == holder))
 
 
 def _check_holder(session: Session, holder: str) -> None:
     if not holder.startswith(GROUP):
         there(session, holder)
         return
-    name = holder.removeprefix(GROUP)
-    if session.exec(select(UserGroup).where(UserGroup.name == name)).first() is None:
-        raise PfsError(Kind.NOT_FOUND, f"there is no group {name[:80]!r}; jobd group add {name[:80]} USER makes it")
+    group_there(session, holder.removeprefix(GROUP))
 
 
 def _told(limit: int | None) -> str:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from pfs.accounts.groups import drop_groups, groups_of
+from pfs.accounts.groups import autoshare_of, drop_groups, groups_of, setting_autoshare
 from pfs.accounts.keyring import DAY_NS, FILE_KINDS, FIRST_UID, Identity, KeyKind, Terms, drop_keys, key_name, there
 from pfs.accounts.limits import FileLimits, drop_limits
+from pfs.accounts.person import Person, check_email, check_fullname
 from pfs.accounts.registration import Invited, Registration, may_register
 from pfs.accounts.tables import Invitation, Key, Membership, Quota, User
 from pfs.audit.log import audited
@@ -45,17 +46,37 @@ PRESENT = col(User.removed_at_ns).is_(None)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What an administrator is told of an account.
+    """What its user and administrators are told of an account.
 
     Attributes:
+        autoshare: the groups with which its new jobs are shared.
         keys: how many it has.
     """
 
     name: str
+    person: Person
     admin: bool
     groups: frozenset[str]
+    autoshare: frozenset[str]
     has_password: bool
     keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What shall be otherwise with an account; None stays as it is.
+
+    Attributes:
+        password: the hash of another one; all tokens of the account are taken back.
+        kept: the token that stays nevertheless; "" for none.
+    """
+
+    fullname: str | None = None
+    email: str | None = None
+    admin: bool | None = None
+    autoshare: frozenset[str] | None = None
+    password: str | None = None
+    kept: str = ""
 
 
 class Accounts(FileLimits):
@@ -63,23 +84,35 @@ class Accounts(FileLimits):
 
     # ---- users
 
-    def add_user_now(self, name: str, *, admin: bool) -> Subject:
+    def add_user_now(
+        self, name: str, *, admin: bool, person: Person | None = None, password: str | None = None
+    ) -> Subject:
         """Make an account.
 
+        Args:
+            password: its hash; None for an account that nobody comes into with a password.
+
         Raises:
-            PfsError: INVALID for a name that cannot be one, EXISTS for one that is taken.
+            PfsError: INVALID for a name that cannot be one, or what nobody is called; EXISTS for a name that is taken.
         """
         check_user_name(name)
-        work = audited("user.add", f"users/{name}", lambda session: self._add(session, name, admin), admin=_yes(admin))
-        return self._subject(self._database.write_now(work))
+        who = person or Person()
 
-    def _add(self, session: Session, name: str, admin: bool, password: str | None = None) -> User:
+        def make(session: Session) -> User:
+            return self._add(session, name, admin, who, password)
+
+        return self._subject(self._database.write_now(audited("user.add", f"users/{name}", make, admin=_yes(admin))))
+
+    def _add(self, session: Session, name: str, admin: bool, person: Person, password: str | None) -> User:
+        fullname, email = check_fullname(person.fullname), check_email(person.email)
         before = session.exec(select(User).where(User.name == name)).first()
         if before is not None:
             if before.removed_at_ns is None:
                 raise PfsError(Kind.EXISTS, f"there is a user {name!r} already")
             _forget(session, before)
-        user = User(name=name, admin=admin, created_at_ns=self._clock(), password=password)
+        user = User(
+            name=name, admin=admin, fullname=fullname, email=email, created_at_ns=self._clock(), password=password
+        )
         session.add(user)
         session.flush()
         return user
@@ -102,43 +135,54 @@ class Accounts(FileLimits):
             drop_limits(session, name)
             also(session)
             user.removed_at_ns, user.admin, user.password = self._clock(), False, None
+            user.fullname = user.email = ""
             assert user.id is not None
             return FIRST_UID + user.id
 
         return self._database.write_now(audited("user.remove", f"users/{name}", work))
 
-    def set_admin_now(self, name: str, *, admin: bool) -> None:
-        """Say whether an account is an administrator's.
+    def change_now(self, name: str, changed: Changed) -> None:
+        """Let an account be otherwise: all of it, or nothing.
 
         Raises:
-            PfsError: NOT_FOUND when there is no such account, BUSY for the last administrator.
+            PfsError: NOT_FOUND when there is no such account, INVALID for what cannot be, BUSY for the last
+                administrator.
         """
+        works = _changing(name, changed)
 
         def work(session: Session) -> None:
-            user = there(session, name)
-            if not admin:
-                _check_not_last(session, user)
-            user.admin = admin
+            there(session, name)
+            for each in works:
+                each(session)
 
-        self._database.write_now(audited("user.admin", f"users/{name}", work, admin=_yes(admin)))
+        self._database.write_now(work)
+
+    def set_admin_now(self, name: str, *, admin: bool) -> None:
+        """Say whether an account is an administrator's, as `change_now`."""
+        self.change_now(name, Changed(admin=admin))
 
     def accounts_now(self) -> list[Account]:
         """Return every account, the first one first."""
 
         def work(session: Session) -> list[Account]:
             users = session.exec(select(User).where(PRESENT).order_by(col(User.id))).all()
-            return [
-                Account(
-                    user.name,
-                    user.admin,
-                    groups_of(session, user.name),
-                    user.password is not None,
-                    len(self._keys(session, user.name)),
-                )
-                for user in users
-            ]
+            return [self._account(session, user) for user in users]
 
         return self._database.read_now(work)
+
+    def account_now(self, name: str) -> Account:
+        """Return one account.
+
+        Raises:
+            PfsError: NOT_FOUND when there is no such account.
+        """
+        return self._database.read_now(lambda session: self._account(session, there(session, name)))
+
+    def _account(self, session: Session, user: User) -> Account:
+        groups, shares = groups_of(session, user.name), autoshare_of(session, user.name)
+        keys = len(self._keys(session, user.name))
+        person = Person(user.fullname, user.email)
+        return Account(user.name, person, user.admin, groups, shares, user.password is not None, keys)
 
     async def users(self) -> list[Subject]:
         """Return every account, without its groups."""
@@ -200,17 +244,8 @@ class Accounts(FileLimits):
         await self._database.write(audited("password.set", f"users/{name}", work))
 
     def set_password_now(self, name: str, password: str) -> None:
-        """Give an account another password, whatever it had, and take all its tokens back.
-
-        Raises:
-            PfsError: NOT_FOUND when there is no such account.
-        """
-
-        def work(session: Session) -> None:
-            there(session, name).password = password
-            drop_keys(session, name, [KeyKind.USER])
-
-        self._database.write_now(audited("password.set", f"users/{name}", work))
+        """Give an account another password, whatever it had, and take all its tokens back, as `change_now`."""
+        self.change_now(name, Changed(password=password))
 
     async def rehash(self, name: str, password: str, *, before: str) -> None:
         """Keep another hash of the same password, unless it was changed meanwhile."""
@@ -246,7 +281,9 @@ class Accounts(FileLimits):
         """
         await self._database.read(lambda session: self._may_register(session, mode, shown))
 
-    async def register(self, mode: Registration, shown: str, name: str, password: str) -> Subject:
+    async def register(
+        self, mode: Registration, shown: str, name: str, password: str, person: Person | None = None
+    ) -> Subject:
         """Make an account for somebody who came by themselves; their invitation is used up.
 
         Args:
@@ -256,10 +293,11 @@ class Accounts(FileLimits):
         Raises:
             PfsError: DENIED when they may not, INVALID or EXISTS for the name.
         """
+        who = person or Person()
 
         def work(session: Session) -> User:
             admin = self._may_register(session, mode, shown)
-            user = self._add(session, check_user_name(name), admin, password)
+            user = self._add(session, check_user_name(name), admin, who, password)
             row = session.get(Invitation, fingerprint(shown))
             if row is not None:
                 session.delete(row)
@@ -276,6 +314,43 @@ class Accounts(FileLimits):
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def _changing(name: str, changed: Changed) -> list[Callable[[Session], None]]:
+    """Return what changes an account, each with its own record."""
+    on, works = f"users/{name}", []
+    if changed.fullname is not None or changed.email is not None:
+        told = {"fullname": changed.fullname, "email": changed.email}
+        fields = ",".join(field for field, value in told.items() if value is not None)
+        works.append(audited("user.set", on, lambda session: _describe(there(session, name), changed), fields=fields))
+    if changed.admin is not None:
+        admin = changed.admin
+        works.append(audited("user.admin", on, lambda session: _promote(session, name, admin), admin=_yes(admin)))
+    if changed.autoshare is not None:
+        works.append(setting_autoshare(name, changed.autoshare))
+    if changed.password is not None:
+        works.append(audited("password.set", on, lambda session: _reopen(session, name, changed)))
+    return works
+
+
+def _describe(user: User, changed: Changed) -> None:
+    if changed.fullname is not None:
+        user.fullname = check_fullname(changed.fullname)
+    if changed.email is not None:
+        user.email = check_email(changed.email)
+
+
+def _promote(session: Session, name: str, admin: bool) -> None:
+    user = there(session, name)
+    if not admin:
+        _check_not_last(session, user)
+    user.admin = admin
+
+
+def _reopen(session: Session, name: str, changed: Changed) -> None:
+    """Let an account have another password, and no tokens of before."""
+    there(session, name).password = changed.password
+    drop_keys(session, name, [KeyKind.USER], fingerprint(changed.kept))
 
 
 def _check_not_last(session: Session, user: User) -> None:

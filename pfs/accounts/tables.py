@@ -14,6 +14,7 @@ class User(SQLModel, table=True):
     """An account; its number, from which its uid follows, is never given again.
 
     Attributes:
+        fullname, email: of the person, as they say; "" where nobody said.
         password: its hash (`pfs.accounts.passwords`); None where nobody has set one.
         removed_at_ns: since when nobody comes in; None while it is there.
     """
@@ -23,6 +24,8 @@ class User(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, index=True)
     admin: bool = False
+    fullname: str = ""
+    email: str = ""
     created_at_ns: int = Field(sa_type=BigInteger)
     password: str | None = None
     removed_at_ns: int | None = Field(default=None, sa_type=BigInteger)
@@ -53,13 +56,20 @@ class Key(SQLModel, table=True):
 
 
 class UserGroup(SQLModel, table=True):
-    """A group that somebody was in once; its number, from which its gid follows, stays its own."""
+    """A group that there is, or was; its number, from which its gid follows, stays its own.
+
+    Attributes:
+        title: what it is, for people.
+        removed_at_ns: since when there is no such group; None while it is there.
+    """
 
     __tablename__ = "usergroup"
     __table_args__ = {"sqlite_autoincrement": True}
 
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True, index=True)
+    title: str = ""
+    removed_at_ns: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class AutoShare(SQLModel, table=True):
@@ -72,7 +82,7 @@ class AutoShare(SQLModel, table=True):
 
 
 class Membership(SQLModel, table=True):
-    """An account that is in a group; a group is there as long as somebody is in it."""
+    """An account that is in a group."""
 
     group: str = Field(primary_key=True)
     user: str = Field(foreign_key="user.name", primary_key=True, index=True)

@@ -225,23 +225,27 @@ class RemoteFileSystem:
 
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         args = {"path": path, "flags": encode_flags(flags), "mode": mode, "owner": encode_owner(owner)}
-        return self._opened(await self._ask("open", args, again=OpenFlags.EXCLUSIVE not in flags), flags)
+        return self._opened(
+            *await self._connection.ask("open", args, again=OpenFlags.EXCLUSIVE not in flags), flags=flags
+        )
 
     async def reopen(self, path: str, node_id: int, flags: OpenFlags) -> OpenFile:
         args = {"path": path, "node_id": node_id, "flags": encode_flags(flags)}
-        return self._opened(await self._ask("reopen", args, again=True), flags)
+        return self._opened(*await self._connection.ask("reopen", args, again=True), flags=flags)
 
-    def _opened(self, result: Json, flags: OpenFlags) -> OpenFile:
+    def _opened(self, result: Json, body: bytes, *, flags: OpenFlags) -> OpenFile:
         handle, attr = decode_opening(result)
         if attr.stream and not self._streams:
             return SoFar(self._connection, handle, self._shown(attr), flags)
-        return RemoteFile(self._connection, handle, attr, flags)
+        return RemoteFile(self._connection, handle, attr, flags, body if result.get("whole") is True else None)
 
 
 class RemoteFile:
     """`pfs.api.OpenFile` of a server; after a lost connection every call is BAD_HANDLE."""
 
-    def __init__(self, connection: Connection, handle: int, attr: Attr, flags: OpenFlags) -> None:
+    def __init__(
+        self, connection: Connection, handle: int, attr: Attr, flags: OpenFlags, whole: bytes | None = None
+    ) -> None:
         self._connection = connection
         self._handle = handle
         self._secret = connection.secret
@@ -250,6 +254,8 @@ class RemoteFile:
         self._bulk_writes = self._bulk and OpenFlags.APPEND not in flags  # a range may be sent twice
         self._near = ordinary
         self._descriptor: int | None = None
+        self._whole = whole  # all of a text as it was opened, until it is read from its beginning once more
+        self._unread = whole is not None
         self.attr = attr
 
     async def _ask(self, op: str, args: Json, body: bytes = b"", *, patient: bool = False) -> tuple[Json, bytes]:
@@ -258,6 +264,11 @@ class RemoteFile:
         return await self._connection.ask(op, args, body, again=True, patient=patient)
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        if self._whole is not None:
+            if offset or self._unread:
+                self._unread = False
+                return self._whole[offset : offset + size]
+            self._whole = None
         if self._near and (fd := await self._own_descriptor()) is not None:
             return await _read_directly(fd, offset, size)
         if self._bulk and size > MESSAGE_BYTES_MAX:
@@ -307,7 +318,8 @@ class RemoteFile:
         return (await self._ask("fxattr", args, call.value))[1]
 
     async def changed(self, *, wait: bool = True) -> None:
-        await self._ask("changed", {"wait": wait}, patient=wait)
+        if not self._unread:
+            await self._ask("changed", {"wait": wait}, patient=wait)
 
     async def flush(self, closing: Closing) -> None:
         await self._ask("flush", {"closing": closing.value})

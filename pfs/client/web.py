@@ -68,8 +68,16 @@ class WebClient:
             yield answer.pieces()
 
     def list(self, path: str, each: str | None = None) -> list[dict[str, Any]]:
-        """Return the entries of a directory, with the text of the file `each` in every subdirectory."""
-        reply = self._ask("GET", _url(path, {} if each is None else {"each": each}))
+        """Return the entries of a directory, with the text of the file `each` in every subdirectory.
+
+        Raises:
+            PfsError: NOT_DIR for a file, whatever is in it.
+        """
+        request = Request("GET", _url(path, {} if each is None else {"each": each}), {}, None, TIMEOUT_S)
+        with self._asking(request) as answer:
+            if answer.content_type.startswith("application/octet-stream"):
+                raise PfsError(Kind.NOT_DIR, f"{path} is not a directory")
+            reply = _Reply(answer.status, answer.read())
         entries: list[dict[str, Any]] = self._field(reply, "entries")
         return entries
 
@@ -145,7 +153,10 @@ class WebClient:
 
     def _refusal(self, reply: _Reply) -> PfsError:
         try:
-            return decode_error(json.loads(reply.body)["error"])
+            told = json.loads(reply.body)
+            if "msg" in told:  # by a door of REST v1
+                return decode_error({"kind": told["kind"], "message": told["msg"]})
+            return decode_error(told["error"])
         except (ValueError, KeyError, TypeError):
             return self._stranger(reply)
 

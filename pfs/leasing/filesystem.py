@@ -62,7 +62,7 @@ class LeasedFileSystem:
         refused = nodes - granted
         if not refused:
             return entries
-        return [Entry(each.name, _unleased(each.attr)) if each.attr.node_id in refused else each for each in entries]
+        return [replace(each, attr=_unleased(each.attr)) if each.attr.node_id in refused else each for each in entries]
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         """Return small files of one directory, whole."""

@@ -1,44 +1,51 @@
 """Listings and small files as they travel: one packed record for each, since a mount that walks a tree asks for all.
 
 A record is big-endian: the length of the name (16 bits), the name, and its attributes in the order of `_RECORD`. Times
-are whole seconds and nanoseconds, for they reach further than 63 bits of nanoseconds do. A file that travels whole is a
-record, the number of its bytes (32 bits), and these.
+are whole seconds and nanoseconds, for they reach further than 63 bits of nanoseconds do. Where a link leads stands
+behind that, with its length (16 bits), if a flag says so. A file that travels whole is a record, the number of its
+bytes (32 bits), and these.
 
 An unpacker trusts nothing: what does not fit raises `PfsError(INVALID)`.
 """
 
 import functools
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pfs.api import Attr, Content, Entry, NodeType
 from pfs.errors import Kind, PfsError
-from pfs.path import check_name
+from pfs.path import check_name, check_target
 from pfs.protocol.wire import ID_MAX, VALID_S_MAX
 
-_NAME = struct.Struct(">H")
+_TEXT = struct.Struct(">H")
 _SIZE = struct.Struct(">I")
 _RECORD = struct.Struct(">BBHIIIQQQqIqIqId")  # type, flags, mode, nlink, uid, gid, id, size, blocks, times, valid_s
 _TYPES = tuple(NodeType)
 _NUMBERS = {type_: number for number, type_ in enumerate(_TYPES)}
-_VOLATILE, _STREAM, _COMMITS, _LEASED = 1, 2, 4, 8
+_VOLATILE, _STREAM, _COMMITS, _LEASED, _TARGET = 1, 2, 4, 8, 16
 _NS = 1_000_000_000
+KEPT_BYTES_MAX = 2 * 1024 * 1024  # who lists a directory again that the server makes gets all of it again
 _SIZE_MAX, _NLINK_MAX, _SECONDS_MAX = 2**63 - 1, 2**31 - 1, 2**34
 
 
 def pack_entry(entry: Entry) -> bytes:
     """Return the record of one entry."""
-    return _packed(entry.name, entry.attr)
+    if entry.target is None:
+        return _packed(entry.name, entry.attr, 0)
+    return b"".join((_packed(entry.name, entry.attr, _TARGET), *_text(entry.target)))
 
 
-def _packed(text: str, attr: Attr) -> bytes:
-    name = text.encode("utf-8", "surrogateescape")
-    flags = _VOLATILE * attr.volatile | _STREAM * attr.stream | _COMMITS * attr.commits | _LEASED * attr.leased
+def _text(text: str) -> tuple[bytes, bytes]:
+    data = text.encode("utf-8", "surrogateescape")
+    return _TEXT.pack(len(data)), data
+
+
+def _packed(name: str, attr: Attr, more: int) -> bytes:
+    flags = more | _VOLATILE * attr.volatile | _STREAM * attr.stream | _COMMITS * attr.commits | _LEASED * attr.leased
     return b"".join(
         (
-            _NAME.pack(len(name)),
-            name,
+            *_text(name),
             _RECORD.pack(
                 _NUMBERS[attr.type],
                 flags,
@@ -76,7 +83,7 @@ def pack_contents(files: Iterable[Content], bytes_max: int) -> bytes:
     parts: list[bytes] = []
     left = bytes_max
     for file in files:
-        record = _packed(file.name, file.attr)
+        record = _packed(file.name, file.attr, 0)
         left -= len(record) + _SIZE.size + len(file.data)
         if left < 0:
             break
@@ -94,7 +101,7 @@ def unpack_contents(data: bytes) -> list[Content]:
     at, end = 0, len(data)
     try:
         while at < end:
-            name, attr, at = _unpacked(data, at)
+            name, attr, _, at = _unpacked(data, at)
             (size,) = _SIZE.unpack_from(data, at)
             at += _SIZE.size + size
             if at > end:
@@ -106,33 +113,54 @@ def unpack_contents(data: bytes) -> list[Content]:
 
 
 def unpack_entries(data: bytes) -> list[Entry]:
-    """Return the listing in records.
+    """Return the listing in records; the same entries where it is the one that came last.
 
     Raises:
         PfsError: INVALID for records that are none, names that can be none, and numbers out of their range.
     """
+    return list(_kept(data)) if len(data) <= KEPT_BYTES_MAX else _entries(data)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(data: bytes) -> Sequence[Entry]:
+    return _entries(data)
+
+
+def _entries(data: bytes) -> list[Entry]:
     found = []
     at, end = 0, len(data)
     try:
         while at < end:
-            name, attr, at = _unpacked(data, at)
-            found.append(Entry(name, attr))
+            name, attr, flags, at = _unpacked(data, at)
+            target = None
+            if flags & _TARGET:
+                target, at = _unpacked_text(data, at)
+                check_target(target)
+            found.append(Entry(name, attr, target))
     except (struct.error, ValueError) as error:
         raise PfsError(Kind.INVALID, f"an entry without a proper {error}") from None
     return found
 
 
-def _unpacked(data: bytes, at: int) -> tuple[str, Attr, int]:
-    """Return a name, attributes, and where their record ends."""
-    (size,) = _NAME.unpack_from(data, at)
-    name = data[at + 2 : at + 2 + size].decode("utf-8", "surrogateescape")
-    return check_name(name), _attr(_RECORD.unpack_from(data, at + 2 + size)), at + 2 + size + _RECORD.size
+def _unpacked(data: bytes, at: int) -> tuple[str, Attr, int, int]:
+    """Return a name, attributes, flags, and where their record ends."""
+    name, at = _unpacked_text(data, at)
+    fields = _RECORD.unpack_from(data, at)
+    return check_name(name), _attr(fields), fields[1], at + _RECORD.size
+
+
+def _unpacked_text(data: bytes, at: int) -> tuple[str, int]:
+    (size,) = _TEXT.unpack_from(data, at)
+    end = at + _TEXT.size + size
+    if end > len(data):
+        raise ValueError("text")
+    return data[at + _TEXT.size : end].decode("utf-8", "surrogateescape"), end
 
 
 def _attr(fields: tuple[Any, ...]) -> Attr:
     type_, flags, mode, nlink, uid, gid, node_id, size, blocks, *times, valid_s = fields
     mtime_s, mtime_part_ns, ctime_s, ctime_part_ns, atime_s, atime_part_ns = times
-    if type_ >= len(_TYPES) or flags > 15 or mode > 0o7777 or nlink > _NLINK_MAX or not node_id or not valid_s >= 0:
+    if type_ >= len(_TYPES) or flags > 31 or mode > 0o7777 or nlink > _NLINK_MAX or not node_id or not valid_s >= 0:
         raise ValueError("type, flag, mode, number or time")
     if size > _SIZE_MAX or blocks > _SIZE_MAX or uid > ID_MAX or gid > ID_MAX:
         raise ValueError("size or owner")

@@ -4,6 +4,7 @@ A body is bounded in size by the door that it comes through (`pfs.server.doors`)
 given up, and so is one that only drips. Only waiting counts, not what we do with the bytes.
 """
 
+import json
 import re
 import secrets
 from collections.abc import AsyncGenerator
@@ -117,6 +118,27 @@ def content(file: OpenFile, request: Request) -> Response:
     return _Content(file, _pieces(file, start, end), 206, headers)
 
 
+def framed(file: OpenFile, start: int, end: int, *, before: bytes, after: bytes, media: str) -> Response:
+    """Answer with a part of an open file between two texts; the answer releases it, and is cut if the file is shorter.
+
+    Args:
+        media: what all of it is.
+    """
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        yield before
+        left = end - start
+        async with aclosing(_pieces(file, start, end)) as data:
+            async for piece in data:
+                left -= len(piece)
+                yield piece
+        if left == 0:
+            yield after
+
+    size = len(before) + end - start + len(after)
+    return _Content(file, pieces(), 200, {**HARMLESS, "content-type": media, "content-length": str(size)})
+
+
 def _wanted(header: str, size: int) -> tuple[int, int] | None:
     """Return what a Range header asks for, cut to the file's size; None for all of it."""
     found = re.fullmatch(r"bytes=(?=-?\d)(\d{0,19})-(\d{0,19})", header)
@@ -187,20 +209,68 @@ async def whole_body(request: Request, bytes_max: int = WHOLE_BYTES_MAX) -> byte
     return body
 
 
+async def whole_object(request: Request) -> Json:
+    """Return a body, which is a JSON object.
+
+    Raises:
+        PfsError: INVALID when it is none.
+    """
+    try:
+        found = json.loads(await whole_body(request))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise PfsError(Kind.INVALID, "the body is no JSON object")
+    return found
+
+
+def text_in(asked: Json, name: str, default: str | None = None) -> str:
+    """Return a text that such an object has.
+
+    Raises:
+        PfsError: INVALID when there is none, and no default.
+    """
+    value = asked.get(name, default)
+    if not isinstance(value, str):
+        raise PfsError(Kind.INVALID, f"the field {name!r} is missing or no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise PfsError(Kind.INVALID, f"the field {name!r} is no text") from None
+    return value
+
+
 async def upload(request: Request, fs: LeasedTree, path: str) -> None:
-    """Write beside the target and rename, so that nobody ever sees half a file."""
+    """Let a request's body be the file at `path`."""
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        came = 0
+        async with aclosing(body_of(request)) as pieces:
+            async for piece in pieces:
+                came += len(piece)
+                yield piece
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) != came:
+            raise PfsError(Kind.INVALID, f"{length} bytes were announced and {came} came")
+
+    await write_whole(fs, path, body())
+
+
+async def write_whole(fs: LeasedTree, path: str, pieces: AsyncGenerator[bytes, None]) -> None:
+    """Write beside the target and rename, so that nobody ever sees half a file.
+
+    Args:
+        pieces: all of the file; what it raises leaves everything as it was.
+    """
     parent, _ = parent_and_name(path)
     part = join(parent, f".pfs-upload-{secrets.token_hex(8)}")
     file = await fs.open(part, OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE, 0o644)
     try:
         try:
             offset = 0
-            async with aclosing(body_of(request)) as body:
-                async for chunk in body:
-                    offset += await file.write(offset, chunk)
-            length = request.headers.get("content-length", "")
-            if length.isdigit() and int(length) != offset:
-                raise PfsError(Kind.INVALID, f"{length} bytes were announced and {offset} came")
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    offset += await file.write(offset, piece)
             await file.flush(Closing.LAST)
         finally:
             with trio.CancelScope(shield=True):

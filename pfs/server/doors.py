@@ -4,11 +4,13 @@ A door is one method of one path: who comes in, what body it takes and how large
 same words bound requests, are the rows of the table of rights in the tests, and become the OpenAPI document
 (`pfs.server.openapi`), so that none of them can say something else. A door that says nothing of its body takes none.
 
-Errors are `{"error": {"kind", "message", "path"}}` with the status of `STATUS_OF_KIND`.
+Errors are `{"error": {"kind", "message", "path"}}` with the status of `STATUS_OF_KIND`; doors that speak as another
+service does have a `Face` of their own, which says the same in that one's words.
 """
 
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -69,10 +71,12 @@ class Body:
     Attributes:
         bytes_max: a larger one is refused; 0 for a door that takes none.
         schema: of JSON; None for any bytes.
+        media: in which forms it is taken; of those that go without saying none is named.
     """
 
     bytes_max: int
     schema: Json | None = None
+    media: Sequence[str] = ()
 
 
 NOTHING = Body(0)
@@ -91,6 +95,21 @@ class Tells:
     about: str
     media: str = ""
     schema: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """How doors of one family speak.
+
+    Attributes:
+        refusal: gives an error as JSON.
+        schema: of that.
+        spelled: gives, for the pattern of a path, that of everything that is understood as the same path.
+    """
+
+    refusal: Callable[[PfsError], Json]
+    schema: Json
+    spelled: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +139,14 @@ class Door(Route):
         tells: Sequence[Tells],
         asks: Asks | None = None,
         kinds: Collection[KeyKind] = (),
+        face: Face | None = None,
     ) -> None:
         self.method, self.about, self.body, self.tells, self.kinds = method, about, body, tells, kinds
         self.asks = asks or Asks()
+        self.face = face or OWN
         self._answer = answer
         super().__init__(path, self._answered, methods=[method])
+        self.path_regex = re.compile(self.face.spelled(self.path_regex.pattern))
 
     async def _answered(self, request: Request) -> Response:
         try:
@@ -133,11 +155,11 @@ class Door(Route):
             with acting("", source_of_request(request)):
                 return await self._answer(request)
         except PfsError as error:
-            return error_response(error)
+            return error_response(error, self.face)
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:
-            return error_response(told_defect(log, f"answering {request.method} {request.url.path!r}"))
+            return error_response(told_defect(log, f"answering {request.method} {request.url.path!r}"), self.face)
 
     def _check_length(self, headers: Mapping[str, str]) -> None:
         """Refuse what is too large before anything else is done for it; what is of no told length is counted later."""
@@ -166,10 +188,10 @@ def source_of_request(request: Request) -> str:
     return LOCAL if request.client is None else request.client.host
 
 
-def error_response(error: PfsError) -> Response:
-    """Return `error` as an answer."""
+def error_response(error: PfsError, face: Face | None = None) -> Response:
+    """Return `error` as an answer, as doors of `face` tell it."""
     headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
-    return json_response({"error": encode_error(error)}, STATUS_OF_KIND[error.kind], headers)
+    return json_response((face or OWN).refusal(error), STATUS_OF_KIND[error.kind], headers)
 
 
 def method_response(there: Iterable[str]) -> Response:
@@ -186,3 +208,8 @@ def json_response(value: Json, status: int = 200, headers: dict[str, str] | None
 def an_object(required: Mapping[str, Json], optional: Mapping[str, Json] | None = None) -> Json:
     """Return the schema of a JSON object."""
     return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
+
+
+KIND: Json = {"type": "string", "enum": [str(kind) for kind in Kind]}
+_ERROR = an_object({"kind": KIND, "message": {"type": "string"}, "path": {"type": ["string", "null"]}})
+OWN = Face(lambda error: {"error": encode_error(error)}, an_object({"error": _ERROR}))

@@ -1,19 +1,19 @@
 """How people come in: a password gives a token for one machine, and whoever has a token looks after their account.
 
     POST   /api/v1/login          {"user", "password", "machine"} → {"datacenter", "user", "token"}
-    POST   /api/v1/register       the same and "invitation" → 201 and the same
+    POST   /api/v1/register       the same, "fullname", "email" and "invitation" → 201 and the same
     GET    /api/v1/users/<name>   whether there is such an account: 204 or 404; where everybody may register
     POST   /api/v1/password       {"password", "new"}; all other tokens of the account are taken back
     GET    /api/v1/tokens         → {"tokens": [{"name", "kind", "label", "scopes", "created", "used", "ends", "own"}]}
     POST   /api/v1/tokens         {"label", "scopes", "days"} → 201 {"token"}, for a script
     DELETE /api/v1/tokens/<name>  one that is one's own; `own` is the one that is shown
+    POST   /api-token-auth        {"username", "password"}, or a form of these → {"token"}: as PaddleCloud's clients do
 
-The first three are the only ones that anybody may ask. Wrong passwords make their sender slower
+The first three and the last are the only ones that anybody may ask. Wrong passwords make their sender slower
 (`pfs.accounts.throttle`), and whatever is wrong with a name or a password is told in the same words after the same
 work.
 """
 
-import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,6 +27,7 @@ from starlette.responses import Response
 
 from pfs.accounts.keyring import DAY_NS, NAME_CHARACTERS, KnownKey, key_name
 from pfs.accounts.passwords import Passwords, parameters
+from pfs.accounts.person import Person, check_email, check_fullname
 from pfs.accounts.registration import Registration
 from pfs.accounts.store import Accounts, Identity, KeyKind, Terms
 from pfs.accounts.strength import CHARACTERS_MAX, check_password, normal
@@ -35,14 +36,16 @@ from pfs.errors import Kind, PfsError
 from pfs.names import check_user_name
 from pfs.perm import EVERYTHING, Scope, Subject, Thing, ThingKind, Verb, allowed
 from pfs.protocol.wire import Json
-from pfs.server.bodies import whole_body
+from pfs.server.bodies import text_in, whole_object
 from pfs.server.doors import JSON, NOTHING, Body, Door, Tells, an_object
+from pfs.server.rest import FORM, REST, form_of, is_form
 from pfs.server.routes import Gate, json_response, shown
 
 LOGIN_PATH = "/api/v1/login"
 REGISTER_PATH = "/api/v1/register"
 PASSWORD_PATH = "/api/v1/password"
 USERS_PATH = "/api/v1/users"
+TOKEN_AUTH_PATH = "/api-token-auth"
 TOKENS_PATH = "/api/v1/tokens"
 OWN = "own"
 DAYS_MAX = 3650
@@ -101,10 +104,19 @@ class Entrance:
             Door("POST", LOGIN_PATH, self._login, about="a token for a password", body=_body(named), tells=[came_in]),
             Door(
                 "POST",
+                TOKEN_AUTH_PATH,
+                self._authenticate,
+                about="a token for a password, for clients of PaddleCloud",
+                body=Body(BODY_BYTES_MAX, _texts("username", "password"), (JSON, FORM)),
+                tells=[Tells(200, "welcome", JSON, _texts("token"))],
+                face=REST,
+            ),
+            Door(
+                "POST",
                 REGISTER_PATH,
                 self._register,
                 about="a new account, where that may be",
-                body=_body(_texts("user", "password", optional=("machine", "invitation"))),
+                body=_body(_texts("user", "password", optional=("fullname", "email", "machine", "invitation"))),
                 tells=[replace(came_in, status=201)],
             ),
             Door(
@@ -150,8 +162,17 @@ class Entrance:
         ]
 
     async def _login(self, request: Request) -> Response:
-        asked = await _asked(request)
-        user, password = _text(asked, "user"), _text(asked, "password")
+        asked = await whole_object(request)
+        return json_response(await self._let_in(request, text_in(asked, "user"), asked))
+
+    async def _authenticate(self, request: Request) -> Response:
+        asked = await (form_of(request) if is_form(request) else whole_object(request))
+        welcome = await self._let_in(request, text_in(asked, "username"), asked)
+        return json_response({"token": welcome["token"]})
+
+    async def _let_in(self, request: Request, user: str, asked: Json) -> Json:
+        """Return what somebody needs who shows a name and its password."""
+        password = text_in(asked, "password")
         hashed, is_there = await self._accounts.password(user)
         # what is no account's name may be a password that was typed in the wrong place
         async with self._accounts.audit.about("login", f"users/{user}" if is_there else "users/?"):
@@ -160,11 +181,12 @@ class Entrance:
             if there is None:
                 raise PfsError(Kind.UNAUTHENTICATED, WRONG)
         await self._settle(there)  # should the server have died between an account and its home
-        return json_response(await self._welcome(user, asked))
+        return await self._welcome(user, asked)
 
     async def _register(self, request: Request) -> Response:
-        asked = await _asked(request)
-        user, password, shown = _text(asked, "user"), _text(asked, "password"), _text(asked, "invitation", "")
+        asked = await whole_object(request)
+        user, password, shown = text_in(asked, "user"), text_in(asked, "password"), text_in(asked, "invitation", "")
+        person = Person(check_fullname(text_in(asked, "fullname", "")), check_email(text_in(asked, "email", "")))
         mode = await self._mode()
         async with self._accounts.audit.refusing("register", "users/?"):
             attempt = self._throttle.attempt(REGISTERING, _source(request), self._clock())
@@ -173,7 +195,7 @@ class Entrance:
             good = check_password(password, check_user_name(user))
             with self._taken_back_without_room(attempt):
                 hashed = await self._passwords.hash(good)
-            made = await self._accounts.register(mode, shown, user, hashed)
+            made = await self._accounts.register(mode, shown, user, hashed, person)
         await self._settle(made)
         await self._changed()
         return json_response(await self._welcome(user, asked), 201)
@@ -189,14 +211,14 @@ class Entrance:
 
     async def _change_password(self, request: Request, identity: Identity) -> Response:
         _check_may_manage(identity)
-        asked, user = await _asked(request), identity.subject.user
-        new = check_password(_text(asked, "new"), user)
+        asked, user = await whole_object(request), identity.subject.user
+        new = check_password(text_in(asked, "new"), user)
         before, _ = await self._accounts.password(user)
         async with self._accounts.audit.refusing("password.set", f"users/{user}"):
             if before is None:
                 await self._check_is_whole(request, identity)
             else:
-                before = await self._prove(request, user, _text(asked, "password"), before)
+                before = await self._prove(request, user, text_in(asked, "password"), before)
         hashed = await self._passwords.hash(new)
         await self._accounts.set_password(user, hashed, before=before, kept=shown(request))
         await self._changed()
@@ -207,11 +229,11 @@ class Entrance:
         return json_response({"tokens": [_facts(key, own) for key in keys]})
 
     async def _make(self, request: Request, identity: Identity) -> Response:
-        asked, user = await _asked(request), identity.subject.user
+        asked, user = await whole_object(request), identity.subject.user
         async with self._accounts.audit.refusing("token.make", f"users/{user}"):
             _check_may_manage(identity)
             days = await self._days_left(request, user, _days(asked))
-        terms = Terms(_text(asked, "label"), _scopes(asked) & identity.subject.scopes, days)
+        terms = Terms(text_in(asked, "label"), _scopes(asked) & identity.subject.scopes, days)
         key = await self._accounts.make_key(KeyKind.USER, user, await self._where(), terms)
         await self._changed()  # one that was not used for longest may have gone for it
         return json_response({"token": key}, 201)
@@ -234,11 +256,39 @@ class Entrance:
         own = key_name(shown(request))
         return next((key.expires_at_ns for key in await self._accounts.keys(user) if key.name == own), None)
 
-    async def _check_is_whole(self, request: Request, identity: Identity) -> None:
+    async def check_own(self, request: Request, identity: Identity, password: str) -> None:
+        """Check that who asks is who came in: by their password, or where they have none by a token that is as good.
+
+        Raises:
+            PfsError: DENIED when they are not, TOO_MANY when it is too early to try.
+        """
+        user = identity.subject.user
+        hashed, _ = await self._accounts.password(user)
+        if hashed is None:
+            await self._check_is_whole(request, identity, "who has no password does this")
+            return
+        try:
+            await self._prove(request, user, password, hashed)
+        except PfsError as error:
+            if error.kind is Kind.UNAUTHENTICATED:  # which would be said of the token
+                raise PfsError(Kind.DENIED, "this is not your own password; nothing was changed") from None
+            raise
+
+    async def hashed(self, password: str, user: str) -> str:
+        """Return the hash of a password for an account.
+
+        Raises:
+            PfsError: INVALID for one that is too easy, TOO_MANY when too many wait.
+        """
+        return await self._passwords.hash(check_password(password, user))
+
+    async def _check_is_whole(
+        self, request: Request, identity: Identity, what: str = "a first password is set"
+    ) -> None:
         """Check that a token is good for the account as a whole, and not for a time, or for some things, alone."""
         if identity.subject.scopes == EVERYTHING and await self._end_ns(request, identity.subject.user) is None:
             return
-        raise PfsError(Kind.DENIED, "a first password is set with a token that may do everything and has no end")
+        raise PfsError(Kind.DENIED, f"{what} with a token that may do everything and has no end")
 
     async def _take_back(self, request: Request, identity: Identity) -> Response:
         own, name, user = key_name(shown(request)), request.path_params["name"], identity.subject.user
@@ -285,7 +335,7 @@ class Entrance:
 
     async def _welcome(self, user: str, asked: Json) -> Json:
         """Return what somebody needs who has just come in."""
-        terms = Terms(_text(asked, "machine", ""))
+        terms = Terms(text_in(asked, "machine", ""))
         token = await self._accounts.make_key(KeyKind.USER, user, await self._where(), terms)
         await self._changed()
         return {"datacenter": self._datacenter, "user": user, "token": token}
@@ -308,28 +358,6 @@ def _body(schema: Json) -> Body:
 
 def _source(request: Request) -> str:
     return source_of(request.client.host if request.client is not None else "")
-
-
-async def _asked(request: Request) -> Json:
-    """Return a body, which is a JSON object."""
-    try:
-        found = json.loads(await whole_body(request))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise PfsError(Kind.INVALID, "the body is no JSON object")
-    return found
-
-
-def _text(asked: Json, name: str, default: str | None = None) -> str:
-    value = asked.get(name, default)
-    if not isinstance(value, str):
-        raise PfsError(Kind.INVALID, f"the field {name!r} is missing or no text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise PfsError(Kind.INVALID, f"the field {name!r} is no text") from None
-    return value
 
 
 def _scopes(asked: Json) -> frozenset[Scope]:

@@ -6,30 +6,11 @@ A mount's channel is a WebSocket and not in it, and neither is what runs beside 
 from collections.abc import Sequence
 
 from pfs.accounts.store import KeyKind
-from pfs.errors import Kind
 from pfs.protocol.wire import Json
-from pfs.server.doors import BYTES, JSON, Asks, Body, Door, Tells, an_object
+from pfs.server.doors import BYTES, JSON, Asks, Body, Door, Face, Tells
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 TOKEN = "token"
-ERROR = {
-    "description": "why not",
-    "content": {
-        JSON: {
-            "schema": an_object(
-                {
-                    "error": an_object(
-                        {
-                            "kind": {"type": "string", "enum": [str(kind) for kind in Kind]},
-                            "message": {"type": "string"},
-                            "path": {"type": ["string", "null"]},
-                        }
-                    )
-                }
-            )
-        }
-    },
-}
 
 
 def document(doors: Sequence[Door]) -> Json:
@@ -46,7 +27,7 @@ def document(doors: Sequence[Door]) -> Json:
 
 
 def _operation(door: Door) -> Json:
-    found: Json = {"summary": door.about, "responses": {**_responses(door.tells), "default": ERROR}}
+    found: Json = {"summary": door.about, "responses": {**_responses(door.tells), "default": _error(door.face)}}
     parameters = _parameters(door)
     if parameters:
         found["parameters"] = parameters
@@ -71,8 +52,13 @@ def _parameters(door: Door) -> list[Json]:
 
 def _body(body: Body) -> Json:
     text = f"at most {body.bytes_max} bytes"
-    content = {BYTES: {}} if body.schema is None else {JSON: {"schema": body.schema}}
+    media = body.media or ((BYTES,) if body.schema is None else (JSON,))
+    content = {each: {} if body.schema is None else {"schema": body.schema} for each in media}
     return {"description": text, "required": True, "content": content}
+
+
+def _error(face: Face) -> Json:
+    return {"description": "why not", "content": {JSON: {"schema": face.schema}}}
 
 
 def _responses(tells: Sequence[Tells]) -> Json:

@@ -43,6 +43,7 @@ from pfs.server.doors import (
     Asks,
     Body,
     Door,
+    Face,
     Tells,
     an_object,
     error_response,
@@ -52,7 +53,7 @@ from pfs.server.doors import (
 from pfs.server.takeover import Taken, accept_websocket, response_head
 from pfs.server.visits import Identify, Visits
 
-__all__ = ["STATUS_OF_KIND", "Conversation", "Gate", "error_response", "json_response", "shown"]
+__all__ = ["STATUS_OF_KIND", "Conversation", "Gate", "error_response", "json_response", "own_links_followed", "shown"]
 
 FILE_BYTES_MAX = 1 << 40
 ASKED_AT_ONCE_MAX = 128  # of one account
@@ -95,6 +96,10 @@ class Gate:
     async def identity(self, headers: Mapping[str, str], extensions: Mapping[str, Any]) -> Identity:
         """Return whom the request's token proves, or the certificate of its connection."""
         return await self._identify(shown_by(headers, extensions))
+
+    def files(self, identity: Identity) -> LeasedTree:
+        """Return the tree as somebody may see it."""
+        return self._filesystem(identity)
 
     def routes(self) -> list[Door]:
         """Return the routes of this module's docstring."""
@@ -150,7 +155,7 @@ class Gate:
         asks: Asks | None = None,
     ) -> Door:
         async def with_files(request: Request, identity: Identity) -> Response:
-            return await answer(request, self._filesystem(identity), _path(request))
+            return await answer(request, self.files(identity), _path(request))
 
         return self.door(method, path, with_files, about=about, body=body, tells=tells, asks=asks, kinds=FILE_KINDS)
 
@@ -165,6 +170,7 @@ class Gate:
         tells: list[Tells],
         asks: Asks | None = None,
         kinds: Collection[KeyKind] = (KeyKind.USER,),
+        face: Face | None = None,
     ) -> Door:
         """Return a door for whoever shows a key of these kinds."""
 
@@ -184,7 +190,7 @@ class Gate:
                     return response
             raise PfsError(Kind.UNAUTHENTICATED, "this token is good no more, or for something else")
 
-        return Door(method, path, endpoint, about=about, body=body, tells=tells, asks=asks, kinds=kinds)
+        return Door(method, path, endpoint, about=about, body=body, tells=tells, asks=asks, kinds=kinds, face=face)
 
     @contextmanager
     def _turn(self, identity: Identity) -> Iterator[None]:
@@ -212,7 +218,7 @@ class Gate:
         return content(await fs.open(path, OpenFlags.READ, 0), request)
 
     async def _put(self, request: Request, fs: LeasedTree, path: str) -> Response:
-        path = await _own_links_followed(fs, path)
+        path = await own_links_followed(fs, path)
         if not await fs.in_domain(path):
             made = await fs.put(path, await whole_body(request), request.headers.get("idempotency-key"))
             if made is None:
@@ -223,7 +229,7 @@ class Gate:
         return Response(status_code=204)
 
     async def _delete(self, request: Request, fs: LeasedTree, path: str) -> Response:
-        path = await _own_links_followed(fs, path)
+        path = await own_links_followed(fs, path)
         attr = await fs.getattr(path)
         await (fs.rmdir(path) if attr.type is NodeType.DIRECTORY else fs.unlink(path))
         return Response(status_code=204)
@@ -232,10 +238,10 @@ class Gate:
         op = request.query_params.get("op")
         if op not in {"mkdir", "rename"}:
             raise PfsError(Kind.INVALID, f"op={op} is not known; there are op=mkdir and op=rename")
-        path = await _own_links_followed(fs, path)
+        path = await own_links_followed(fs, path)
         if op == "mkdir":
             return json_response(encode_attr(await fs.mkdir(path, 0o755)), 201)
-        target = await _own_links_followed(fs, request.query_params.get("to", "").rstrip("/"))
+        target = await own_links_followed(fs, request.query_params.get("to", "").rstrip("/"))
         await fs.rename(path, target, RenameMode.REPLACE)
         return Response(status_code=204)
 
@@ -351,7 +357,7 @@ def _path(request: Request) -> str:
     return unquote(raw.decode("ascii"), errors="surrogateescape").removeprefix(f"{FILES_PATH}/").rstrip("/")
 
 
-async def _own_links_followed(fs: LeasedTree, path: str) -> str:
+async def own_links_followed(fs: LeasedTree, path: str) -> str:
     """Follow the tree's own links on the way to `path`, not one at its end."""
     parent, name = parent_and_name(path)
     return join(await fs.follow(parent), name)

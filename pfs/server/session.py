@@ -14,7 +14,18 @@ from typing import TypeGuard, TypeVar
 
 import trio
 
-from pfs.api import Awaited, Closing, FileSystem, NodeType, OpenFile, RenameMode, XattrCall, XattrMode, XattrVerb
+from pfs.api import (
+    Awaited,
+    Closing,
+    FileSystem,
+    NodeType,
+    OpenFile,
+    Pictured,
+    RenameMode,
+    XattrCall,
+    XattrMode,
+    XattrVerb,
+)
 from pfs.errors import Kind, PfsError
 from pfs.protocol.listing import pack_contents, pack_page
 from pfs.protocol.steps import decode_steps, encode_outcomes, take_steps
@@ -239,7 +250,10 @@ class FileSession:
             raise
         number = next(self._numbers)
         self._files[number] = file
-        return {"handle": number, "attr": encode_attr(file.attr)}, b""
+        opened: Json = {"handle": number, "attr": encode_attr(file.attr)}
+        if file.attr.size <= SMALL_BYTES and isinstance(file, Pictured):
+            return {**opened, "whole": True}, file.picture()
+        return opened, b""
 
     async def _read(self, args: Json, body: bytes) -> Reply:
         size = min(_int(args, "size"), READ_BYTES_MAX)

@@ -12,6 +12,7 @@ from pfs.api import Attr, Entry
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.names import OWN_NAMES
+from pfs.path import parent_and_name
 from pfs.perm import Domain, DomainKind, Subject, Verb, allowed
 from pfs.tree.auditfile import AuditFile
 from pfs.tree.virtual import (
@@ -27,7 +28,7 @@ from pfs.tree.virtual import (
 )
 
 ACCOUNTS_VALID_S = 5.0  # so late may the home of a new account, or of a group, be seen
-GONE_HOMES = "home/.trash"  # no account can be called that
+GONE_HOMES, GONE_GROUPS = "home/.trash", "groups/.trash"  # no account and no group can be called that
 DOMAIN_DIRECTORIES = ("home", "groups", "shared", "jobs")
 
 
@@ -48,12 +49,20 @@ def make_home_now(disk: Disk, user: Subject) -> None:
 
 def put_home_aside_now(disk: Disk, user: str, number: int) -> str:
     """Move the home of an account that is gone to where only the server's administrator sees it; return where to."""
-    name = f"{user}.{number}"
-    disk.make_directory_now(GONE_HOMES, 0o700, None)
-    homes_of = disk.directory(DomainKind.HOME)
-    with contextlib.suppress(FileNotFoundError), homes_of as homes, disk.directory(GONE_HOMES) as gone:
-        os.rename(user, name, src_dir_fd=homes, dst_dir_fd=gone)
-    return f"{GONE_HOMES}/{name}"
+    return _put_aside_now(disk, DomainKind.HOME, user, f"{GONE_HOMES}/{user}.{number}")
+
+
+def put_group_aside_now(disk: Disk, group: str, at_ns: int) -> str:
+    """Do the same with the files of a group that is gone since that moment."""
+    return _put_aside_now(disk, DomainKind.GROUP, group, f"{GONE_GROUPS}/{group}.{at_ns}")
+
+
+def _put_aside_now(disk: Disk, kind: DomainKind, name: str, where: str) -> str:
+    folder, aside = parent_and_name(where)
+    disk.make_directory_now(folder, 0o700, None)
+    with contextlib.suppress(FileNotFoundError), disk.directory(kind) as here, disk.directory(folder) as gone:
+        os.rename(name, aside, src_dir_fd=here, dst_dir_fd=gone)
+    return where
 
 
 def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node], made_at_ns: int) -> Directory:

@@ -14,6 +14,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import trio
 
@@ -40,9 +41,10 @@ News = Callable[[], trio.Event]
 WRITING = OpenFlags.WRITE | OpenFlags.TRUNCATE | OpenFlags.APPEND
 
 
+@lru_cache(maxsize=16_384)  # more than a listing shows, and the same are listed again
 def virtual_id(*words: object) -> int:
     """Return a stable node number for what `words` name; never that of an ordinary file (bit 63 is set)."""
-    text = "\0".join(str(word) for word in words)
+    text = "\0".join(map(str, words))
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") | 1 << 63
 
@@ -186,7 +188,7 @@ async def listing(directory: Directory, subject: Subject, names: Iterable[str]) 
                 continue
             log.warning("listing %r, which fails", name, exc_info=error)
             attr = _unknown(await directory.attr(subject), name, node)
-        found.append(Entry(name, attr))
+        found.append(Entry(name, attr, node.target if isinstance(node, Link) and node.own else None))
     return found
 
 
@@ -197,13 +199,14 @@ def _unknown(directory: Attr, name: str, node: Node | None) -> Attr:
 
 
 def directory_attr(
-    node_id: int, *, mtime_ns: int = 0, mode: int = 0o555, fixed: bool = False, valid_s: float = 0.0
+    node_id: int, *, mtime_ns: int = 0, mode: int = 0o555, fixed: bool = False, valid_s: float = 0, walk_s: float = 0
 ) -> Attr:
     """Return the attributes of a directory that the server makes.
 
     Args:
         fixed: neither it nor its names change while the server runs.
         valid_s: so long a client may answer from its copy.
+        walk_s: so long the kernel may, of one whose names are always asked for.
     """
     return Attr(
         NodeType.DIRECTORY,
@@ -213,7 +216,7 @@ def directory_attr(
         mtime_ns=mtime_ns,
         ctime_ns=mtime_ns,
         volatile=not fixed and valid_s == 0.0,
-        valid_s=valid_s,
+        valid_s=valid_s or walk_s,
         leased=fixed,
     )
 
@@ -361,6 +364,11 @@ class OpenText(ReadOnlyFile):
             self.attr = replace(self.attr, size=len(self._content))
         self._fresh = False
         return self._content[offset : offset + size]
+
+    def picture(self) -> bytes:
+        """Return the picture of the opening; see `pfs.api.Pictured`."""
+        self._fresh = False
+        return self._content
 
     async def changed(self, *, wait: bool = True) -> None:
         """Return once there is another text than was read; see `pfs.api.Awaited`."""

@@ -87,11 +87,13 @@ def test_a_group_of_no_name_shares_nothing() -> None:
 # what looks at who somebody is, and decides no right by it
 ELSEWHERE = {
     "pfs/accounts/store.py": "makes accounts administrators",
+    "pfs/server/administering.py": "tells of accounts",
     "pfs/accounts/keyring.py": "says who somebody is",
     "pfs/accounts/enrolment.py": "hands on what a join token is for",
     "jobd/engine/sessions.py": "refuses a key for the datacenter's nodes whose owner has no say over these any more",
     "pfs/server/entrance.py": "gives no token that may do more than the one that asks for it",
     "jobd/files/jobs.py": "lists one's own names beside the jobs that one may read",
+    "jobd/rest/desk.py": "lists one's own jobs among those that one may read",
     "pfs/accounts/registration.py": "of an invitation: whom it makes",
     "pfs/disk/attr.py": "of Powers, which are given to it",
     "cli/server/accounts.py": "prints accounts",

@@ -198,3 +198,20 @@ def test_a_node_is_its_owners_for_good_whatever_becomes_of_them(
             assert not allowed((await accounts.identify(key)).subject, Verb.RULE, SERVICE)
 
     run(main)
+
+
+def test_a_join_token_for_one_node_is_good_for_a_machine_of_that_name_alone(
+    run: Run, accounts: Accounts, enrolment: Enrolment
+) -> None:
+    token = enrolment.join_token_now("root", URL, 60, "n2")
+    assert [key.label for key in accounts.keys_now("root")] == ["for the node n2"]
+    right = enrolment.join_token_now("root", URL, 60, "n1")
+
+    async def main() -> None:
+        with pytest.raises(PfsError, match="for the node n2: start the machine with that --name") as caught:
+            await join(enrolment, "root", token)
+        assert caught.value.kind is Kind.DENIED
+        await accounts.identify(token)  # it is not used up
+        await accounts.identify(await join(enrolment, "root", right))
+
+    run(main)

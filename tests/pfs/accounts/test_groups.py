@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from pfs.accounts.groups import Group
 from pfs.accounts.store import Accounts
 from pfs.errors import Kind, PfsError
 from pfs.names import FIRST_GID
@@ -90,3 +91,68 @@ def test_who_is_out_of_a_group_shares_nothing_with_it(accounts: Accounts, way: s
         accounts.remove_user_now("ann")
     assert accounts.autoshare_now("ann") == frozenset()
     assert accounts.members_now("ml") == []
+
+
+# ---- groups that administrators make and remove
+
+
+def test_a_group_is_made_with_a_title_and_nobody_in_it(accounts: Accounts) -> None:
+    assert accounts.add_group_now("ml", " Machines ") == FIRST_GID + 1
+    assert accounts.group_now("ml") == Group("ml", "Machines", ())
+    accounts.join_now("ml", "bob")
+    accounts.set_title_now("ml", "")
+    assert accounts.group_now("ml") == Group("ml", "", ("bob",))
+
+
+@pytest.mark.parametrize(("name", "title", "kind"), [("ml", "", Kind.EXISTS), ("Ml", "", Kind.INVALID)])
+def test_a_group_is_made_once_and_by_a_name_that_can_be(accounts: Accounts, name: str, title: str, kind: Kind) -> None:
+    accounts.join_now("ml", "ann")
+    with pytest.raises(PfsError) as caught:
+        accounts.add_group_now(name, title)
+    assert caught.value.kind is kind
+
+
+@pytest.mark.parametrize("title", ["two\nlines", "x" * 201])
+def test_a_title_is_one_line(accounts: Accounts, title: str) -> None:
+    accounts.add_group_now("ml", "before")
+    for ask in (lambda: accounts.add_group_now("hr", title), lambda: accounts.set_title_now("ml", title)):
+        with pytest.raises(PfsError) as caught:
+            ask()
+        assert caught.value.kind is Kind.INVALID
+    assert accounts.groups_now() == ["ml"]
+    assert accounts.group_now("ml").title == "before"
+
+
+def test_who_is_in_a_group_that_is_removed_is_in_it_no_more(run: Run, accounts: Accounts) -> None:
+    accounts.add_group_now("ml", "Machines")
+    accounts.join_now("ml", "ann")
+    accounts.set_autoshare_now("ann", {"ml"})
+    accounts.remove_group_now("ml")
+    assert accounts.groups_now() == []
+    assert accounts.numbers_now() == []
+    assert accounts.autoshare_now("ann") == frozenset()
+    for ask in (
+        lambda: accounts.remove_group_now("ml"),
+        lambda: accounts.set_title_now("ml", "x"),
+        lambda: accounts.group_now("ml"),
+        lambda: accounts.limits_now("groups/ml"),
+    ):
+        with pytest.raises(PfsError, match="no group 'ml'") as caught:
+            ask()
+        assert caught.value.kind is Kind.NOT_FOUND
+
+    async def main() -> None:
+        assert await accounts.group("ml") == (False, None)
+
+    run(main)
+
+
+@pytest.mark.parametrize("way", ["joined", "made"])
+def test_a_group_that_was_removed_is_another_one_by_the_same_number(accounts: Accounts, way: str) -> None:
+    accounts.add_group_now("ml", "Machines")
+    accounts.add_group_now("hr", "")
+    accounts.join_now("ml", "ann")
+    accounts.remove_group_now("ml")
+    number = accounts.join_now("ml", "bob") if way == "joined" else accounts.add_group_now("ml", "")
+    assert number == FIRST_GID + 1
+    assert accounts.group_now("ml") == Group("ml", "", ("bob",) if way == "joined" else ())

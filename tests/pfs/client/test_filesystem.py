@@ -27,7 +27,7 @@ from pfs.protocol.channel import Channel
 from pfs.protocol.listing import pack_entry
 from pfs.protocol.wire import Ask, Json, encode_attr, encode_frame
 from pfs.server.guard import Tls
-from pfs.server.session import FileSession
+from pfs.server.session import SMALL_BYTES, FileSession
 from tests.pfs.served import answering, datacenter, listening, machine, served
 from tests.pfs.world import ANN, NEW, READ, WRITE, World, kind_of
 
@@ -248,6 +248,37 @@ def test_who_waits_for_another_text_waits_longer_than_anything_else(
                     assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT
                 world.change(b"two\n")
             assert await state.read(0, 100) == b"two\n"
+
+    run(main)
+
+
+def test_a_small_text_comes_with_its_opening_and_anew_when_it_is_read_from_its_beginning(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Json] = []
+    real = FileSession._read
+
+    async def read(self: FileSession, args: Json, body: bytes) -> tuple[Json, bytes]:
+        reads.append(args)
+        return await real(self, args, body)
+
+    monkeypatch.setattr(FileSession, "_read", read)
+
+    async def main() -> None:
+        async with remote(world) as fs:
+            state = await fs.open("job/state", READ, 0)
+            await state.changed()  # nothing of it was read yet
+            assert [await state.read(0, 2), await state.read(2, 100), await state.read(4, 100)] == [b"on", b"e\n", b""]
+            assert await kind_of(state.changed(wait=False)) is Kind.WOULD_BLOCK
+            world.change(b"two\n")
+            await state.changed()
+            assert not reads
+            assert await state.read(3, 100) == b"\n"  # of what was opened
+            assert await state.read(0, 100) == b"two\n"
+            assert len(reads) == 1
+            world.change(b"x" * (SMALL_BYTES + 1))
+            assert (await (await fs.open("job/state", READ, 0)).read(SMALL_BYTES, 10)) == b"x"
+            assert len(reads) == 2
 
     run(main)
 

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from pfs.client import web as webclient
 from pfs.client.web import WebClient, facts
 from pfs.errors import Kind, PfsError
+from pfs.server.rest import REST
 from pfs.server.routes import error_response
 from tests.pfs.served import datacenter, listening, served
 from tests.pfs.world import World
@@ -56,6 +57,20 @@ def test_files_and_lists_are_read(run: Run, world: World) -> None:
         assert client.read("job/log") == b"so far\n"
         rows = client.list("home/ann", each="state")
         assert [(row["name"], row.get("each")) for row in rows] == [(name, None), ("d", "RUNNING\n")]
+        assert [row["name"] for row in client.list("home")] == ["ann", "bob"]
+
+    answer(run, world, command)
+
+
+def test_a_file_has_no_entries_whatever_is_in_it(run: Run, world: World) -> None:
+    (world.path / "home/ann/x").write_bytes(b'{"entries": [{"name": "a", "type": "file"}]}')
+    world.log.change(b"more will come\n")
+
+    def command(client: WebClient) -> None:
+        for path in ("home/ann/x", "job/log"):
+            with pytest.raises(PfsError, match=f"{path} is not a directory") as caught:
+                client.list(path)
+            assert caught.value.kind is Kind.NOT_DIR
         assert [row["name"] for row in client.list("home")] == ["ann", "bob"]
 
     answer(run, world, command)
@@ -351,6 +366,8 @@ def test_doors_beside_the_tree_are_asked_with_pieces_and_answer_in_json(run: Run
         body = (await request.body()).decode()
         if body == "refuse":
             return error_response(PfsError(Kind.QUOTA, "no room"))
+        if body == "refuse as REST v1 does":
+            return error_response(PfsError(Kind.QUOTA, "no room at all"), REST)
         return Response("no json" if body == "odd" else f'{{"method": "{request.method}", "body": "{body}"}}')
 
     app = Starlette(routes=[Route("/door", endpoint, methods=["PUT", "POST"])])
@@ -360,6 +377,9 @@ def test_doors_beside_the_tree_are_asked_with_pieces_and_answer_in_json(run: Run
         assert client.call("POST", "/door", iter([b"in ", b"pieces"])) == {"method": "POST", "body": "in pieces"}
         with pytest.raises(PfsError, match="no room"):
             client.call("POST", "/door", b"refuse")
+        with pytest.raises(PfsError, match="no room at all") as caught:
+            client.call("POST", "/door", b"refuse as REST v1 does")
+        assert caught.value.kind is Kind.QUOTA
         with pytest.raises(PfsError, match="not a pfs server"):
             client.call("POST", "/door", b"odd")
 

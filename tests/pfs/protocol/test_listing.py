@@ -35,7 +35,8 @@ ATTRS = st.builds(
     st.booleans(),
 )
 NAMES = st.text("aZ0 .\n\x7fé€😀\udc80\udcff", min_size=1, max_size=20).filter(lambda name: name not in (".", ".."))
-ENTRIES = st.lists(st.builds(Entry, NAMES, ATTRS), max_size=4)
+TARGETS = st.none() | st.text("a/.é\udcff", min_size=1, max_size=20)
+ENTRIES = st.lists(st.builds(Entry, NAMES, ATTRS, TARGETS), max_size=4)
 ONE = Entry("x", Attr(NodeType.FILE, 7, 0o644))
 RECORD = pack_entry(ONE)
 FIELDS = struct.Struct(">BBHIIIQQQqIqIqId")
@@ -134,3 +135,20 @@ def test_rubbish_is_refused_or_a_listing(data: bytes) -> None:
     for unpack in (unpack_entries, unpack_contents):
         with contextlib.suppress(PfsError):
             assert all(check_name(each.name) for each in unpack(data))
+
+
+@pytest.mark.parametrize("target", [b"\0\0", b"\0\3a\0b", b"\0\3ab", b"\0", b""])
+def test_where_no_link_can_lead_is_refused(target: bytes) -> None:
+    record = pack_entry(Entry("x", ONE.attr, "t")).removesuffix(b"\0\1t")
+    with pytest.raises(PfsError) as caught:
+        unpack_entries(record + target)
+    assert caught.value.kind is Kind.INVALID
+
+
+def test_a_listing_that_comes_again_is_made_of_the_same_entries_and_belongs_to_who_asked() -> None:
+    first = unpack_entries(RECORD)
+    again = unpack_entries(bytes(bytearray(RECORD)))
+    assert first[0] is again[0]
+    first.clear()
+    assert again == unpack_entries(RECORD) == [ONE]
+    assert unpack_entries(pack_entry(Entry("y", ONE.attr)))[0].name == "y"

@@ -12,7 +12,20 @@ from starlette.responses import PlainTextResponse, Response
 from pfs.accounts.store import KeyKind
 from pfs.errors import Kind, PfsError
 from pfs.server.bodies import body_of
-from pfs.server.doors import BYTES, JSON, NOTHING, STATUS_OF_KIND, TEXT, Asks, Body, Door, Tells, an_object, application
+from pfs.server.doors import (
+    BYTES,
+    JSON,
+    NOTHING,
+    STATUS_OF_KIND,
+    TEXT,
+    Asks,
+    Body,
+    Door,
+    Face,
+    Tells,
+    an_object,
+    application,
+)
 from pfs.server.openapi import document
 from tests.pfs.served import NO_TLS, served
 
@@ -34,11 +47,22 @@ DOORS = [
 ]
 
 
+OTHER = Face(lambda error: {"said": error.message}, {"type": "object"}, lambda pattern: pattern.replace("/o", "/[ou]"))
+FORM = "multipart/form-data"
+OTHERS = [
+    Door("DELETE", "/o", break_, about="remove", body=NOTHING, tells=[Tells(204, "gone")], face=OTHER),
+    Door("POST", "/o", take, about="add", body=Body(10, media=(FORM,)), tells=[Tells(200, "it", TEXT)], face=OTHER),
+]
+
+
 def asked(run: Run, method: str, path: str, **how: object) -> httpx.Response:
     found: list[httpx.Response] = []
 
     async def main() -> None:
-        async with served(application(DOORS)) as server, httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client:
+        async with (
+            served(application([*DOORS, *OTHERS])) as server,
+            httpx.AsyncClient(verify=NO_TLS, trust_env=False) as client,
+        ):
             found.append(await client.request(method, server.url + path, **how))  # type: ignore[arg-type]
 
     run(main)
@@ -70,6 +94,17 @@ def test_a_body_is_bounded_whether_its_length_is_told_or_not(
     assert response.status_code == status
     if status == 413:
         assert response.json()["error"]["kind"] == "too-large"
+
+
+@pytest.mark.parametrize("path", ["/o", "/u"])
+def test_doors_with_another_face_speak_in_its_words_at_all_its_addresses(run: Run, path: str) -> None:
+    response = asked(run, "DELETE", path)
+    assert (response.status_code, response.json()) == (507, {"said": "too much"})
+    assert asked(run, "POST", path, content=bytes(11)).json() == {"said": "at most 10 bytes are taken here"}
+    assert asked(run, "PUT", path).headers["allow"] == "DELETE, POST"
+    described = document(OTHERS)["paths"]["/o"]
+    assert described["post"]["responses"]["default"]["content"] == {JSON: {"schema": {"type": "object"}}}
+    assert list(described["post"]["requestBody"]["content"]) == [FORM]
 
 
 def test_what_is_refused_is_a_document(run: Run) -> None:

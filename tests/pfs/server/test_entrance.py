@@ -186,6 +186,61 @@ def test_whatever_is_wrong_is_told_in_the_same_words(run: Run, site: Site) -> No
     run(main)
 
 
+@pytest.mark.parametrize("form", ["json", "data"])
+@pytest.mark.parametrize("path", ["/api-token-auth/", "/api-token-auth"])
+def test_clients_of_paddlecloud_log_in_in_their_own_way(run: Run, site: Site, form: str, path: str) -> None:
+    async def main() -> None:
+        async with site.serving() as client:
+            answer = await client.post(path, **{form: {"username": "ann", "password": PASSWORD}})
+            assert (answer.status_code, list(answer.json())) == (200, ["token"])
+            headers = {"authorization": f"Token {answer.json()['token']}"}
+            assert (await client.get(f"{FILES_PATH}/README.txt", headers=headers)).status_code == 200
+            assert site.settled == ["ann"]
+
+    run(main)
+
+
+def test_both_ways_to_log_in_are_one_for_whoever_guesses_and_for_the_record(run: Run, site: Site) -> None:
+    async def main() -> None:
+        async with site.serving() as client:
+
+            async def ask(password: str) -> dict[str, object]:
+                answer = await client.post("/api-token-auth/", data={"username": "ann", "password": password})
+                assert answer.status_code == answer.json().get("code", 200)
+                return dict(answer.json())
+
+            wrong = (await site.login("ann", OTHER)).json()["error"]["message"]
+            for _ in range(PAIR_FREE - 1):
+                assert await ask(OTHER) == {"code": 401, "msg": wrong, "kind": Kind.UNAUTHENTICATED}
+            assert (await ask(PASSWORD))["code"] == 429
+            assert told(await site.login())[:2] == (429, Kind.TOO_MANY)
+            site.now_s += 1.0
+            assert "token" in await ask(PASSWORD)
+
+    run(main)
+    assert {"- login users/ann unauthenticated", "- login users/ann done"} <= set(recorded(site))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"data": {"username": "ann"}},
+        {"data": {"user": "ann", "password": PASSWORD}},
+        {"json": {"username": 1, "password": PASSWORD}},
+        {"content": b"username=ann&password=" + PASSWORD.encode()},
+        {"content": b"\xff", "headers": {"content-type": "application/x-www-form-urlencoded"}},
+        {"data": {f"a{n}": "1" for n in range(17)}},
+    ],
+)
+def test_what_names_nobody_is_refused_as_clients_of_paddlecloud_know_it(run: Run, site: Site, how: dict) -> None:
+    async def main() -> None:
+        async with site.serving() as client:
+            answer = await client.post("/api-token-auth/", **how)
+            assert (answer.status_code, answer.json()["code"]) == (400, 400)
+
+    run(main)
+
+
 def test_guessing_gets_slow_and_waiting_helps(run: Run, site: Site) -> None:
     async def main() -> None:
         async with site.serving():

@@ -235,3 +235,12 @@ def test_a_node_that_fails_is_listed_beside_the_others_and_one_that_is_gone_is_n
         assert again == listed
 
     run(main)
+
+
+def test_a_listing_tells_where_links_lead_but_never_those_that_a_user_made(run: Run) -> None:
+    async def main() -> None:
+        links = {"own": Link(virtual_id("own"), "there"), "made": Link(virtual_id("made"), "elsewhere", own=False)}
+        entries = await StaticDirectory("x", links).entries(ANN)
+        assert {entry.name: entry.target for entry in entries} == {"own": "there", "made": None}
+
+    run(main)
