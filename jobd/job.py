@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from jobd.gpuuse import NO_USE, GpuUse
 from jobd.life.life import Life
 from jobd.spec.model import JobSpec
 from pfs.perm import Domain, DomainKind
@@ -14,6 +15,7 @@ class Job:
     Attributes:
         array_id, array_index: for a task of an array: the array's number, and which task of it this is.
         groups: with whom it is shared; a task as its array.
+        gpu_use: what it did with its GPUs, as it was kept last: until its end, where it is over.
     """
 
     id: int
@@ -23,6 +25,7 @@ class Job:
     array_id: int | None = None
     array_index: int | None = None
     groups: frozenset[str] = frozenset()
+    gpu_use: GpuUse = NO_USE
 
     @property
     def domain(self) -> Domain:

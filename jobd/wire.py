@@ -21,6 +21,8 @@ The server asks:
     network.make  {network}                                → {}           for a gang on several machines: a manager's
     network.drop  {network}                                → {}           gone already is no error
 
+What is said where somebody is let into a running process (`attach.…`, both ways) stands in `jobd.attach`.
+
 In `attrs` a node tells of itself, besides what its users select by, `address` (its own, as fellows of a gang on other
 machines reach it), `swarm` (the same text on all nodes whose engines form a swarm, else ""), `swarmManager`, and what
 it offers to jobs: `offerCpus`, `offerMemory` (bytes), `maxProcesses`; where its policy gives one process less than

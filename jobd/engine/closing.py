@@ -11,6 +11,7 @@ import trio
 
 from jobd.engine.blackholes import FAILURES, FAST_S, Rows, Tried, did_well
 from jobd.engine.flow import Flow
+from jobd.engine.gpumeters import rates
 from jobd.engine.knowngpus import GONE, remembered
 from jobd.job import Job
 from jobd.life.events import Event
@@ -103,6 +104,7 @@ class Closing:
         if row is None:
             return
         self._flow.fleet.read(node_id, readings)
+        self._flow.ledger.meters.read(node_id, rates(told, readings), self._flow.clock())
         await self._keep_gpus(row, remembered(decode_gpus(row.gpus), list(told)))
 
     async def _keep_gpus(self, row: NodeRow, gpus: Collection[NodeGpu]) -> None:

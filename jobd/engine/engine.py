@@ -15,6 +15,7 @@ import trio
 from jobd.engine.advice import AWAY, HELD, cure, plainly
 from jobd.engine.alarms import sleeper
 from jobd.engine.assign import Place, facts_of
+from jobd.engine.attaching import Attaching
 from jobd.engine.closing import Closing
 from jobd.engine.commands import Commands
 from jobd.engine.credentials import FindSecret, no_secret
@@ -35,6 +36,7 @@ from jobd.store.nodes import Policy
 from jobd.wire import DOCKER, SANDBOX
 
 SWEEP_EVERY_S = 3600.0
+KEEP_USES_EVERY_S = 60.0
 SCRATCH_KEPT_NS = 86_400 * 1_000_000_000
 
 
@@ -76,9 +78,11 @@ class Engine:
         self._commands = Commands(self._flow)
         self._closing = Closing(self._flow)
         self.roster = Roster(self._flow)
+        self._deciding = trio.Lock()
         self.logs = logs
         self.fleet = self._flow.fleet
         self.ledger = self._flow.ledger
+        self.attaching = Attaching(self.ledger, self.fleet)
         self.submit = self._submissions.submit
         self.kill = self._commands.kill
         self.signal = self._commands.signal
@@ -110,7 +114,7 @@ class Engine:
             flow.chores.live_in(nursery)
             await flow.load()
             self._reports.watch()
-            for work in (self._sweep, flow.alarms.run, self._reports.alarms.run, flow.schedule):
+            for work in (self._sweep, self._keep_uses, flow.alarms.run, self._reports.alarms.run, flow.schedule):
                 flow.chores.start(work)
             flow.find_lost_rights()
             task_status.started()
@@ -133,6 +137,11 @@ class Engine:
         self.ledger.touch()
         self._flow.find_lost_rights()
         self._flow.wake()
+
+    async def take_up_policy(self) -> None:
+        """Take up what administrators decided, as it is kept now."""
+        async with self._deciding:  # who reads later knows more
+            await self.set_policy(await self._flow.store.policy())
 
     # ---- what can be asked of jobs
 
@@ -224,3 +233,9 @@ class Engine:
         while True:
             await self._flow.store.sweep_drafts(self._flow.clock() - SCRATCH_KEPT_NS)
             await trio.sleep(SWEEP_EVERY_S)
+
+    async def _keep_uses(self) -> None:
+        """Keep what jobs do with their GPUs, now and then."""
+        while True:
+            await trio.sleep(KEEP_USES_EVERY_S)
+            await self.ledger.keep_gpu_uses()

@@ -6,13 +6,14 @@ Jobs that are not over are held here; the rest is looked up. What follows from a
 
 import logging
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import trio
 
 from jobd.engine.demands import weight_of
+from jobd.engine.gpumeters import Meters
 from jobd.engine.narration import narrate
 from jobd.engine.ports import Clock, Logs, Store
 from jobd.job import Job
@@ -28,6 +29,8 @@ from pfs.errors import Kind, PfsError
 from pfs.perm import EVERY_JOB, Domain, Subject, Verb, allowed
 
 OVER_KEPT_MAX = 64
+LISTINGS_KEPT_MAX = 4  # of so many readers; one of 10,000 jobs takes 3 MB
+HOUR_NS = 3600 * 1_000_000_000
 
 log = logging.getLogger(__name__)
 
@@ -81,11 +84,13 @@ class Ledger:
     Attributes:
         unshared: told of a job's domain before and after it is shared with others.
         observer: told of what was kept of a job: how it stood before (None for a new one), and the job as it is.
+        meters: what the jobs that run do with their GPUs.
     """
 
     def __init__(self, store: Store, logs: Logs, clock: Clock) -> None:
         self.changed_at_ns = clock()
         self.version = 0
+        self.meters = Meters()
         self._store = store
         self._logs = logs
         self._clock = clock
@@ -94,11 +99,13 @@ class Ledger:
         self.unshared: Callable[[Domain, Domain], None] = lambda before, after: None
         self.observer: Callable[[Life | None, Job], None] = lambda before, job: None
         self._over: Recent[int, Job | None] = Recent(OVER_KEPT_MAX)  # a path is walked several times
+        self._listings: Recent[tuple[object, ...], Sequence[Listed]] = Recent(LISTINGS_KEPT_MAX)
 
     async def load(self) -> list[Active]:
         """Take up every job that is not over."""
         for job in await self._store.active():
             self._active[job.id] = Active(job)
+            self.meters.follow(job, self._clock())
         return self.active()
 
     def active(self) -> list[Active]:
@@ -137,6 +144,7 @@ class Ledger:
         """Note that something changed that listings show."""
         self.changed_at_ns = self._clock()
         self.version += 1
+        self._listings.forget()
 
     async def find(self, job_id: int, subject: Subject) -> Job:
         """Return a job that `subject` may read; NOT_FOUND for all others, there or not."""
@@ -154,9 +162,11 @@ class Ledger:
             return active.job
         return await self._over.get(job_id, lambda: self._store.job(job_id), _is_over)
 
-    def removing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def removing(self) -> Iterator[None]:
         """Know nothing more of jobs that are over, once those are removed that are removed meanwhile."""
-        return self._over.changing(None)
+        with self._over.changing(None), self._listings.changing(None):
+            yield
 
     async def current(self, job: Job) -> Job:
         """Return the job as it stands now; one that is over stays as it is."""
@@ -167,11 +177,14 @@ class Ledger:
         jobs = await self._store.tasks(array_id)
         return {index: self._active[job.id].job if job.id in self._active else job for index, job in jobs.items()}
 
-    async def listed(self, subject: Subject) -> list[Listed]:
-        """Return the jobs that `subject` sees in a listing, newest first."""
-        if allowed(subject, Verb.READ, EVERY_JOB):
-            return await self._store.listed(None, self._clock())
-        return await self._store.listed(subject.user, self._clock(), subject.groups)
+    async def listed(self, subject: Subject) -> Sequence[Listed]:
+        """Return the jobs that `subject` sees in a listing, newest first; the same object while it is the same."""
+        now_ns = self._clock()
+        everything = allowed(subject, Verb.READ, EVERY_JOB)
+        user, groups = (None, frozenset[str]()) if everything else (subject.user, subject.groups)
+        return await self._listings.get(
+            (user, groups, now_ns // HOUR_NS), lambda: self._store.listed(user, now_ns, groups), lambda _: True
+        )
 
     async def share(self, job_id: int, more: frozenset[str], fewer: frozenset[str]) -> None:
         """Let a job be shared with more groups and with fewer, an array with all its tasks.
@@ -191,6 +204,15 @@ class Ledger:
                         active.job = replace(active.job, groups=groups)
             self.touch()
             self.unshared(job.domain, replace(job, groups=groups).domain)
+
+    async def keep_shares(self, groups: frozenset[str]) -> None:
+        """Know of no shares with other groups than these, which are all that there are; on disk there are none."""
+        async with self._sharing:
+            with self._over.changing(None):
+                for active in self._active.values():
+                    if not active.job.groups <= groups:
+                        active.job = replace(active.job, groups=active.job.groups & groups)
+            self._listings.forget()
 
     async def wait(self, job: Job) -> Job:
         """Return the job once it is over."""
@@ -257,8 +279,11 @@ class Ledger:
             if lines:
                 await self._logs.notes(active.job.id, lines)
             with trio.CancelScope(shield=True):
-                await self._store.record(active.job.id, kept, life, _usage(active.job, life))
-                active.job = replace(active.job, life=life)
+                now_ns = self._clock()
+                use = self.meters.of(active.job, now_ns)
+                await self._store.record(active.job.id, kept, life, _usage(active.job, life), use)
+                active.job = replace(active.job, life=life, gpu_use=use)
+                self.meters.follow(active.job, now_ns)
                 self.observer(before, active.job)
                 if life.attempt != before.attempt:
                     active.tasks = Tasks()
@@ -266,9 +291,16 @@ class Ledger:
                 if life.state.over:
                     active.is_log_closed = await self._close_log(active.job.id)
                     self._active.pop(active.job.id, None)
+                    self._over.learn(active.job.id, active.job)  # who waited asks at once
                 active.changed.set()
                 active.changed = trio.Event()
         return before
+
+    async def keep_gpu_uses(self) -> None:
+        """Keep what jobs that run did with their GPUs until now: so much is not lost with this service."""
+        uses = self.meters.to_keep(self._clock())
+        if uses:
+            await self._store.keep_gpu_uses(uses)
 
     async def settled(self, active: Active) -> None:
         """Return once everything that was decided of a job up to now is kept."""

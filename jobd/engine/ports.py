@@ -7,6 +7,7 @@ behind these it runs in a simulation, where everything happens in an order that 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from jobd.gpuuse import NO_USE, GpuUse
 from jobd.identity import Cluster
 from jobd.job import Job
 from jobd.life.events import Event
@@ -45,8 +46,12 @@ class Store(Protocol):
     async def job_of_key(self, user: str, key: str) -> int | None:
         """Return the job that a user submitted with a key, if there is one."""
 
-    async def record(self, job_id: int, events: Sequence[Event], life: Life, usage: Usage | None = None) -> None:
+    async def record(
+        self, job_id: int, events: Sequence[Event], life: Life, usage: Usage | None = None, use: GpuUse = NO_USE
+    ) -> None:
         """Append `events`, whose fold is `life`."""
+
+    async def keep_gpu_uses(self, uses: Mapping[int, GpuUse]) -> None: ...
 
     async def active(self) -> list[Job]: ...
 
@@ -67,6 +72,8 @@ class Store(Protocol):
     async def save_node(self, node: NodeRow) -> None: ...
 
     async def save_nodes(self, nodes: Sequence[NodeRow], made: Cluster | None = None) -> None: ...
+
+    async def remove_nodes(self, node_ids: Collection[str]) -> None: ...
 
     async def clusters(self) -> list[Cluster]: ...
 
@@ -136,6 +143,8 @@ class NodeLink(Protocol):
     async def stop(self, task_id: str, grace_s: float) -> None: ...
 
     async def signal(self, task_id: str, number: int) -> None: ...
+
+    async def attach(self, op: str, args: Mapping[str, object], body: bytes) -> None: ...
 
     async def make_network(self, network: str) -> None: ...
 

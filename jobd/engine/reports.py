@@ -84,6 +84,7 @@ class Reports:
         flow = self._flow
         if not flow.fleet.disconnect(node_id, link):
             return
+        flow.ledger.meters.read(node_id, {}, flow.clock())
         for active in flow.on_node(node_id):
             _take_stock(active, node_id, None)
         self._seen(node_id)

@@ -1,6 +1,6 @@
 """Who nodes are, and which clusters there are: kept on disk first, then told to whoever counts with it."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -14,10 +14,19 @@ from pfs.perm import Subject, Thing, ThingKind, Verb, allowed
 GONE = "the account whose node {node} was is gone"
 
 
+async def _nobody_hears() -> None:
+    """Nobody remembers keys here."""
+
+
 class Roster:
-    """Keeps who nodes are."""
+    """Keeps who nodes are.
+
+    Attributes:
+        revoked: told when keys of machines were taken back: who remembers whom keys prove has to ask anew.
+    """
 
     def __init__(self, flow: Flow) -> None:
+        self.revoked: Callable[[], Awaitable[None]] = _nobody_hears
         self._flow = flow
         self._turn = trio.Lock()
 
@@ -39,7 +48,7 @@ class Roster:
     async def take_up_gone(self) -> None:
         """Forget the nodes that are on disk no more; what ran there is lost.
 
-        Their account is gone, and nobody who comes in by that name has them.
+        Somebody removed them, or their account is gone, and nobody who comes in by that name has them.
         """
         fleet = self._flow.fleet
         here = [row.id for row in fleet.rows()]  # looked at first: what comes meanwhile is on disk before it is here
@@ -53,6 +62,26 @@ class Roster:
                 self._flow.lookout([node_id])
         self._flow.ledger.touch()
         self._flow.wake()
+
+    async def remove_node(self, subject: Subject, entry_id: str) -> None:
+        """Forget a node whose machines are all away, for whoever it belongs to; it comes back with a new key alone.
+
+        Raises:
+            PfsError: FORBIDDEN, BUSY while it is connected, or jobs are there.
+        """
+        fleet = self._flow.fleet
+        rows = [row for row in fleet.rows() if row.entry_id == entry_id]
+        for row in rows:
+            _check_may_command(subject, Thing(ThingKind.NODE, row.owner))
+            if not fleet.is_away(row.id):
+                cure = "end gradient-node there first"
+                raise PfsError(Kind.BUSY, f"the node {fleet.name(row.id)} is connected: {cure}")
+            if self.has_work(row.id):
+                cure = "end these, or say `lost` to them"
+                raise PfsError(Kind.BUSY, f"jobs are still on the node {fleet.name(row.id)}: {cure}")
+        await self._flow.store.remove_nodes([row.id for row in rows])
+        await self.revoked()
+        await self.take_up_gone()
 
     async def take_up_clusters(self) -> None:
         """Clusters were made, are called otherwise, or another one is the default."""

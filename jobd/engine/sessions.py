@@ -5,12 +5,13 @@ for the datacenter, on that of a user for that user alone.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from jobd.attach import PREFIX
 from jobd.engine.engine import Engine
 from jobd.engine.registration import Machine, Registration
 from jobd.store.tables import NodeRow
@@ -135,6 +136,8 @@ class _Session:
             if self._row is None:
                 raise PfsError(Kind.INVALID, "a node says node.hello first")
             self._engine.heard(self._row.id)
+            if op.startswith(PREFIX):
+                return await self._engine.attaching.told(self, op, args, body)
             match op:
                 case "node.beat":
                     self._engine.troubled(self._row.id, _troubles(args))
@@ -209,6 +212,7 @@ class _Session:
         """The connection is gone."""
         if self._row is not None:
             self._engine.detach(self._row.id, self)
+            self._engine.attaching.lost(self)
 
     # ---- what the engine asks
 
@@ -223,6 +227,10 @@ class _Session:
     async def signal(self, task_id: str, number: int) -> None:
         """Have a signal sent to all processes of a task."""
         await self._channel().ask("task.signal", {"task": task_id, "signal": number})
+
+    async def attach(self, op: str, args: Mapping[str, object], body: bytes) -> None:
+        """Say something to a program or connection in a task (`jobd.attach`)."""
+        await self._channel().ask(op, dict(args), body)
 
     async def make_network(self, network: str) -> None:
         """Have a network between machines made."""

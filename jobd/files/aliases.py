@@ -1,11 +1,21 @@
-"""The directory `aliases/`: a file for each short name of GPUs, with the model that it stands for."""
+"""The directory `aliases/`: a file for each short name of GPUs, with the model that it stands for.
+
+    aliases/<alias>     what administrators write is the model; `rm` lets the alias stand for nothing
+
+A write is a command, as of a `ctl`: the alias is there once its model was written.
+"""
 
 from collections.abc import Sequence
+from functools import partial
 
-from jobd.files.sources import Sources, missing, text
-from pfs.api import Attr, Entry
-from pfs.perm import Subject
-from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
+from jobd.files.control import OpenControl
+from jobd.files.sources import Sources, missing
+from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags
+from pfs.errors import Kind, PfsError
+from pfs.perm import SERVICE, Subject, Verb, allowed
+from pfs.tree.virtual import WRITING, Directory, File, Node, Text, directory_attr, listing, virtual_id
+
+MODEL_BYTES_MAX = 1024
 
 
 class AliasesDirectory(Directory):
@@ -16,15 +26,95 @@ class AliasesDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        return directory_attr(virtual_id("aliases"))
+        return directory_attr(virtual_id("aliases"), mode=0o755)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return an alias."""
-        model = self._sources.engine.fleet.policy.aliases.get(name)
-        if model is None:
+        if name not in self._sources.engine.fleet.policy.aliases:
             raise missing()
-        return text(("alias", name), lambda: f"{model}\n", 0)
+        return AliasFile(self._sources, name)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all aliases."""
         return await listing(self, subject, sorted(self._sources.engine.fleet.policy.aliases))
+
+    async def create(self, subject: Subject, name: str, flags: OpenFlags, mode: int) -> OpenFile:
+        """Begin a new alias."""
+        return await AliasFile(self._sources, name).open(subject, WRITING)
+
+    async def put(self, subject: Subject, name: str, data: bytes, key: str | None) -> str | None:
+        """Let a name stand for a model, whether it did for one or not."""
+        file = await self.create(subject, name, OpenFlags.WRITE, 0o644)
+        await file.write(0, data)
+        await file.flush(Closing.LAST)
+        return None
+
+    async def unlink(self, subject: Subject, name: str) -> None:
+        """Let a name stand for nothing."""
+        await self.lookup(subject, name)
+        async with self._sources.audit.refusing("alias.set", f"aliases/{name}"):
+            await decide(self._sources, subject, name, None)
+
+
+class AliasFile(File):
+    """One alias, that there is or may be."""
+
+    def __init__(self, sources: Sources, name: str) -> None:
+        self._sources = sources
+        self._name = name
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is."""
+        size = len(await self._made())
+        return Attr(NodeType.FILE, virtual_id("alias", self._name), 0o644, size, volatile=True)
+
+    async def setattr(self, subject: Subject, changes: Changes) -> Attr:
+        """Mean nothing: a shell's `>` cuts before it writes."""
+        return await self.attr(subject)
+
+    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
+        """Open for reading, or for another model."""
+        if not flags & WRITING:
+            return await Text(("alias", self._name), self._made).open(subject, flags)
+        check_rules(subject)
+        told = partial(self._sources.audit.refusing, "alias.set", f"aliases/{self._name}")
+        return OpenControl(await self.attr(subject), await self._made(), self._obey, subject, told)
+
+    async def _obey(self, subject: Subject, data: bytes) -> None:
+        await decide(self._sources, subject, self._name, _model(data))
+
+    async def _made(self) -> bytes:
+        model = self._sources.engine.fleet.policy.aliases.get(self._name)
+        return b"" if model is None else f"{model}\n".encode()
+
+
+def check_rules(subject: Subject) -> None:
+    """Refuse who may not say what names stand for.
+
+    Raises:
+        PfsError: FORBIDDEN.
+    """
+    if not allowed(subject, Verb.RULE, SERVICE):
+        raise PfsError(Kind.FORBIDDEN, "aliases are made and removed by administrators")
+
+
+async def decide(sources: Sources, subject: Subject, name: str, model: str | None) -> None:
+    """Let a name stand for a model, None for nothing.
+
+    Raises:
+        PfsError: FORBIDDEN; else as `jobd.store.nodes.Nodes.alias`.
+    """
+    check_rules(subject)
+    await sources.store.alias(name, model)
+    await sources.engine.take_up_policy()
+
+
+def _model(data: bytes) -> str:
+    """Return the model that somebody wrote, which is one line."""
+    try:
+        model = data.decode().strip()
+    except UnicodeDecodeError:
+        model = ""
+    if not model or len(data) > MODEL_BYTES_MAX or not model.isprintable():
+        raise PfsError(Kind.INVALID, "an alias takes one line: the model of GPUs that it stands for")
+    return model

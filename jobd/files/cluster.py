@@ -6,7 +6,8 @@ queue     the jobs that wait for nodes, in the order of their turns, each with i
 quota     what one and one's groups have and may have
 status    the cluster in one screen: nodes, GPUs in use, jobs that run, that wait, and that ended last
 
-Everybody may read these of every job: its number, user, title, state, request, place, and why it waits.
+Everybody may read these of every job: its number, user, title, state, request, place, why it waits, and what it did
+with its GPUs when it is over.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from jobd.engine.fleet import NodeStanding
 from jobd.files.aliases import AliasesDirectory
 from jobd.files.clusters import ClustersDirectory
 from jobd.files.events import EventsFile
-from jobd.files.facts import flat, place_text, request_text, table, time_text
+from jobd.files.facts import flat, mean_texts, place_text, request_text, table, time_text
 from jobd.files.jobs import JobsDirectory
 from jobd.files.me import Me
 from jobd.files.nodes import NodesDirectory
@@ -37,6 +38,7 @@ DONE_SHOWN_MAX = 20
 
 NODES = ("NODE", "STATE", "GPUS", "FREE", "PROCESSES", "CPUS", "MEMORY", "RUNTIMES")
 RUNNING = ("JOB", "STATE", "CHANGED", "USER", "PLACE", "TITLE")
+DONE = ("JOB", "STATE", "CHANGED", "USER", "UTIL", "MEMORY", "PLACE", "TITLE")
 WAITING = ("JOB", "STATE", "CHANGED", "USER", "REQUEST", "TITLE")
 QUEUE = ("PLACE", "JOB", "USER", "PRIORITY", "REQUEST", "EARLIEST START", "TITLE", "WHY")
 
@@ -135,7 +137,7 @@ async def status_text(sources: Sources) -> str:
         _nodes(standings, uses),
         "Running:\n" + table(RUNNING, [_row(job, placed(job)) for job in running[:SHOWN_MAX]]) + _more(len(running)),
         "Waiting:\n" + table(WAITING, shown) + _more(len(firsts)),
-        "Done:\n" + table(RUNNING, [_row(job, placed(job)) for job in done]),
+        "Done:\n" + table(DONE, [_row(job, placed(job), uses=mean_texts(job)) for job in done]),
     ]
     return "\n".join(sections)
 
@@ -190,9 +192,9 @@ def _by_array(jobs: Iterable[Job]) -> tuple[list[Job], Counter[int]]:
     return list(found.values()), more
 
 
-def _row(job: Job, where: str, more: Mapping[int, int] | None = None) -> list[str]:
+def _row(job: Job, where: str, more: Mapping[int, int] | None = None, uses: Sequence[str] = ()) -> list[str]:
     title = _title(job, more or {})
-    return [str(job.id), job.life.state, time_text(job.life.changed_at_ns), job.user, where, title]
+    return [str(job.id), job.life.state, time_text(job.life.changed_at_ns), job.user, *uses, where, title]
 
 
 def _title(job: Job, more: Mapping[int, int]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from jobd.gpuuse import NO_USE
+from jobd.job import Job
 from jobd.life.model import Process
 from jobd.scheduling.model import Need
 from jobd.scheduling.words import request_of
@@ -90,3 +92,13 @@ def place_text(processes: Sequence[Process], names: Mapping[str, str], numbers: 
         known = ",".join(filter(None, [whole, *sorted(number for number in there if not number.isdigit())]))
         parts.append(f"{names.get(node, node)}[{f'cuda {known}' if known else ''}]")
     return " + ".join(parts)
+
+
+def mean_texts(job: Job) -> tuple[str, str]:
+    """Return how much a job that is over computed on its GPUs, and had of their memory, on average; "" for unknown."""
+    use = job.gpu_use if job.life.state.over else NO_USE
+    return _percent(use.util_percent), _percent(use.memory_percent)
+
+
+def _percent(percent: int | None) -> str:
+    return "" if percent is None else f"{percent}%"

@@ -18,7 +18,7 @@ src/ keep/ out/        the job's data
 from collections.abc import Awaitable, Callable, Sequence
 
 from jobd.engine.assign import data_path
-from jobd.files.facts import flat, moment_text, one_line, place_text, request_text, time_text
+from jobd.files.facts import flat, mean_texts, moment_text, one_line, place_text, request_text, time_text
 from jobd.files.jobcontrol import job_control
 from jobd.files.processes import ProcessesDirectory
 from jobd.files.resolved import resolved
@@ -159,7 +159,7 @@ class JobDirectory(Directory):
             "started": time_text(life.started_at_ns),
             "ended": time_text(life.ended_at_ns),
             "exit_code": "" if life.exit_code is None else life.exit_code,
-        }
+        } | _use(job)
 
     def _places(self, job: Job) -> dict[str, object]:
         processes = job.life.processes
@@ -208,3 +208,9 @@ class JobDirectory(Directory):
 
 def _has_tasks(job: Job) -> bool:
     return job.spec.array is not None
+
+
+def _use(job: Job) -> dict[str, object]:
+    """Return what a job that is over did with its GPUs on average; of one that runs this would be a running clock."""
+    util, memory = mean_texts(job)
+    return {"gpu_util_mean": util or None, "gpu_memory_mean": memory or None}

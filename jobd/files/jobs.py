@@ -9,12 +9,11 @@ by-state/ …       the jobs again, by what one looks for                  (`job
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, listed_draft_attr, resized, stem
 from jobd.files.job import JobDirectory
 from jobd.files.sources import Sources
-from jobd.files.tasks import LISTED_VALID_S, WALK_VALID_S, job_attr
+from jobd.files.tasks import WALK_VALID_S, job_attr
 from jobd.files.views import views
 from jobd.store.jobs import DAY_NS, LISTED_DAYS
 from jobd.store.tables import DraftRow, DropError
@@ -38,8 +37,8 @@ class JobsDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the last change of any job."""
-        attr = directory_attr(virtual_id("jobs", subject.user), mtime_ns=self._engine.ledger.changed_at_ns, mode=0o755)
-        return replace(attr, valid_s=WALK_VALID_S)
+        made, mtime_ns = virtual_id("jobs", subject.user), self._engine.ledger.changed_at_ns
+        return directory_attr(made, mtime_ns=mtime_ns, mode=0o755, walk_s=WALK_VALID_S)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Find a job by number, a text, an error, or a name."""
@@ -80,9 +79,11 @@ class JobsDirectory(Directory):
             if name not in texts:
                 nodes[name] = _name_link(subject, name, job_id, jobs[job_id].submitted_at_ns)
         found += [
-            Entry(str(job.id), _listed(job_attr(job.id, job.changed_at_ns, over=job.over))) for job in jobs.values()
+            Entry(str(job.id), job_attr(job.id, job.changed_at_ns, over=job.over, listed=True)) for job in jobs.values()
         ]
-        found += [Entry(name, await node.attr(subject)) for name, node in nodes.items()]
+        for name, node in nodes.items():
+            target = node.target if isinstance(node, Link) else None
+            found.append(Entry(name, await node.attr(subject), target))
         return sorted(found, key=lambda entry: (entry.name.isdigit(), len(entry.name), entry.name))
 
     async def create(self, subject: Subject, name: str, flags: OpenFlags, mode: int) -> OpenFile:
@@ -263,11 +264,6 @@ class DraftFile(File):
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open it."""
         return self._directory.open_draft(subject, self._draft, flags)
-
-
-def _listed(attr: Attr) -> Attr:
-    """Return what a listing tells of a job: the kernel need not ask at once, mounts still do for what is in there."""
-    return replace(attr, valid_s=LISTED_VALID_S) if attr.valid_s == 0.0 else attr
 
 
 def _error_text(error: DropError) -> Node:

@@ -41,6 +41,14 @@ class NodesDirectory(Directory):
         firsts = [each for each in self._sources.engine.fleet.standings() if number_of(each.row.id) == 1]
         return [Entry(each.label, await NodeDirectory(self._sources, each).attr(subject)) for each in firsts]
 
+    async def rmdir(self, subject: Subject, name: str) -> None:
+        """Forget a node that is away, with all its instances, and the keys that they have of their own."""
+        standing = self._sources.engine.fleet.named(name)
+        if standing is None or number_of(standing.row.id) != 1:
+            raise missing()
+        async with self._sources.audit.refusing("node.remove", f"nodes/{standing.row.entry_id}"):
+            await self._sources.engine.roster.remove_node(subject, standing.row.entry_id)
+
 
 class InstancesDirectory(Directory):
     """`instances/` of a node: its machines but for the first one, by their numbers from 2 on."""
@@ -79,7 +87,7 @@ class NodeDirectory(FactsDirectory):
         row = standing.row
         texts = {"state": self._state, "attrs": self._attrs, "status": self._status}
         fellows = sources.engine.fleet.instances(row.entry_id) if number_of(row.id) == 1 else [standing]
-        control = node_control(sources, [each.row.id for each in fellows], row.registered_at_ns)
+        control = node_control(sources, row, [each.row.id for each in fellows])
         nodes: dict[str, Node] = {"ctl": control}
         if len(fellows) > 1:
             nodes["instances"] = InstancesDirectory(sources, row.entry_id)

@@ -13,9 +13,14 @@ LISTED_VALID_S = 2.0  # whoever looks at thousands of names does not ask for eac
 OVER_VALID_S = 10.0  # so late may another mount see that a job was removed; `ls -l` asks for none of thousands again
 
 
-def job_attr(job_id: int, changed_at_ns: int, *, over: bool) -> Attr:
-    """Return the attributes of a job's directory; those of a job that is over stay as they are."""
-    return directory_attr(virtual_id("job", job_id), mtime_ns=changed_at_ns, valid_s=OVER_VALID_S if over else 0.0)
+def job_attr(job_id: int, changed_at_ns: int, *, over: bool, listed: bool = False) -> Attr:
+    """Return the attributes of a job's directory; those of a job that is over stay as they are.
+
+    Args:
+        listed: a listing tells them: the kernel need not ask at once, mounts still do for what is in there.
+    """
+    valid_s, walk_s = (OVER_VALID_S, 0.0) if over else (0.0, LISTED_VALID_S if listed else 0.0)
+    return directory_attr(virtual_id("job", job_id), mtime_ns=changed_at_ns, valid_s=valid_s, walk_s=walk_s)
 
 
 def job_number(name: str) -> int:
@@ -51,4 +56,6 @@ class TasksDirectory(Directory):
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all tasks, by index."""
         tasks = await self._sources.store.listed_tasks(self._array.id)
-        return [Entry(str(task.index), job_attr(task.id, task.changed_at_ns, over=task.over)) for task in tasks]
+        return [
+            Entry(str(task.index), job_attr(task.id, task.changed_at_ns, over=task.over, listed=True)) for task in tasks
+        ]

@@ -11,7 +11,6 @@ ended lately where such can be in it. A job that one may not read is not there.
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import inf
 
 import trio
@@ -25,6 +24,7 @@ from jobd.store.jobs import JOBS_LISTED_MAX, Listed
 from pfs.api import Attr, Entry
 from pfs.perm import Subject, Verb, allowed
 from pfs.tree.virtual import Directory, Link, Node, directory_attr, listing, virtual_id
+from pfs.validity import held_for
 
 WALKS_MAX = 1024
 # so long a listing tells which jobs that are over belong to it: that changes only when one is thrown away
@@ -60,8 +60,8 @@ class View(Directory, ABC):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the last change of any job."""
-        attr = directory_attr(virtual_id(self.name, subject.user), mtime_ns=self._engine.ledger.changed_at_ns)
-        return replace(attr, valid_s=WALK_VALID_S)
+        made, mtime_ns = virtual_id(self.name, subject.user), self._engine.ledger.changed_at_ns
+        return directory_attr(made, mtime_ns=mtime_ns, walk_s=WALK_VALID_S)
 
     async def is_answer(self, subject: Subject, name: str) -> bool:
         """Tell whether one of its directories is called so."""
@@ -201,7 +201,7 @@ class Answer(Directory):
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the last change of any job."""
         made = virtual_id(self._view.name, self._answer, subject.user)
-        return replace(directory_attr(made, mtime_ns=self._ledger.changed_at_ns), valid_s=WALK_VALID_S)
+        return directory_attr(made, mtime_ns=self._ledger.changed_at_ns, walk_s=WALK_VALID_S)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return the link to a job that belongs here; also to one that ended too long ago to be listed."""
@@ -216,9 +216,9 @@ class Answer(Directory):
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List the jobs by number."""
         found = await self._view.jobs(subject, self._answer)
-        links = {str(job_id): await self._link(job_id, at_ns).attr(subject) for job_id, at_ns in found.items()}
+        links = [(str(job_id), self._link(job_id, at_ns)) for job_id, at_ns in found.items()]
         # as in `jobs/`: whoever looks at thousands right afterwards need not ask for each
-        return [Entry(name, replace(attr, valid_s=LISTED_VALID_S)) for name, attr in links.items()]
+        return [Entry(name, held_for(await link.attr(subject), LISTED_VALID_S), link.target) for name, link in links]
 
     def _link(self, job_id: int, changed_at_ns: int) -> Link:
         return Link(virtual_id(self._view.name, self._answer, job_id), f"../../{job_id}", changed_at_ns)

@@ -12,19 +12,22 @@ home, which is there only for those who know no better place.
 import logging
 import os
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 import trio
 
+from jobd.attach import Program
 from jobd.node import mountcheck
 from jobd.node.hostmounts import HostMount
 from jobd.node.hostpaths import HostPaths
 from jobd.node.mountcheck import NO_RIGHTS, Planned, plan
 from jobd.node.policy import Policy, capped, judge
 from jobd.node.runtime import (
+    Attached,
+    Connection,
     Consent,
     Exit,
     Launch,
@@ -241,6 +244,14 @@ class Admitted:
     async def inside(self, task_id: str) -> int | None:
         """Return a process of the task; see `Runtime`."""
         return await self._runtime.inside(task_id)
+
+    def attach(self, task_id: str, program: Program) -> AbstractAsyncContextManager[Attached]:
+        """Run a program beside the task; see `Runtime`."""
+        return self._runtime.attach(task_id, program)
+
+    async def dial(self, task_id: str, port: int) -> Connection:
+        """Return a connection to a port of the task; see `Runtime`."""
+        return await self._runtime.dial(task_id, port)
 
     def reach(self, task_id: str) -> Mapping[str, str]:
         """Return what the task is reached by without this daemon; see `Runtime`."""

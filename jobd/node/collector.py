@@ -27,7 +27,8 @@ from typing import Any
 import trio
 
 from jobd.node.ends import exit_of
-from jobd.node.engine import NOT_FOUND, Engine, EngineSilent, Frames, Refusal
+from jobd.node.engine import NOT_FOUND, Engine, EngineSilent, Refusal
+from jobd.node.enginestreams import Frames
 from jobd.node.oomlog import ran_out_of_memory
 from jobd.node.runtime import Exit, RuntimeAway, RuntimeFailure
 from jobd.node.spool import END_BYTES, OUTPUT_BYTES_MAX, Spool

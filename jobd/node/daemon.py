@@ -13,7 +13,9 @@ from typing import Any
 
 import trio
 
+from jobd.attach import PREFIX
 from jobd.identity import Claim
+from jobd.node.attachments import Attachments
 from jobd.node.runtime import Files, Overlays, Runtime, RuntimeAway
 from jobd.node.state import StateDir, boot_id, boottime
 from jobd.node.task import Task
@@ -184,6 +186,7 @@ class _Connection:
         self._channel: Channel
         self._logs: Channel
         self._reports: trio.Nursery
+        self._attachments: Attachments
 
     @property
     def was_welcomed(self) -> bool:
@@ -204,6 +207,7 @@ class _Connection:
                 await logs.ask("node.logs", {"token": daemon._claim.token})
             async with trio.open_nursery() as nursery:
                 self._channel, self._logs, self._reports = channel, logs or channel, nursery
+                self._attachments = Attachments(channel, nursery, lambda task: self._task({"task": task}).runs_by())
                 nursery.start_soon(_end_together, self._logs, channel)
                 nursery.start_soon(self._beat, channel)
                 nursery.start_soon(_tell_gpus, channel, self._daemon._gpus, self._told_gpus)
@@ -275,6 +279,9 @@ class _Connection:
     async def _handle(self, op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
         await self._ready.wait()
         try:
+            if op.startswith(PREFIX):
+                await self._attachments.handle(op, args, body)
+                return {}, b""
             match op:
                 case "task.start":
                     self._start(decode_assignment(args["assignment"]))

@@ -16,14 +16,14 @@ What a task writes outside its mounts has a limit. An engine whose storage can k
 has written is looked at besides, and one that has too much is ended with the reason.
 
 A task's directory: `container` (its image, once made), `output` and `streams` (`Spool`), `ended` (why the node ended
-it), `exit` (last of all).
+it), `execs` (what runs beside it), `exit` (last of all).
 """
 
 import logging
 import shutil
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,13 @@ from typing import Any, TypeVar
 import docker
 import trio
 
+from jobd.attach import Program
 from jobd.node import diskuse, processes
 from jobd.node.collector import PAUSE_FIRST_S, PAUSE_MOST_S, Collector, MayStart
 from jobd.node.containers import container_configuration, may_have_quotas, swarm_of
 from jobd.node.engine import CONFLICT, NOT_FOUND, Engine, Refusal
 from jobd.node.enginewatch import EngineWatch
+from jobd.node.execs import Executed, dialled, end_left, executed
 from jobd.node.gpus import device_requests
 from jobd.node.images import Found, Images
 from jobd.node.networks import LABEL_NODE, SHARED, Networks
@@ -256,6 +258,7 @@ class DockerRuntime:
             (self._tasks / task_id).mkdir(mode=0o700, exist_ok=True)
             collector = self._collectors[task_id] = self._new_collector(task_id)
             self._nursery.start_soon(collector.run)
+            self._nursery.start_soon(end_left, self._engine, self.container(task_id), self._tasks / task_id)
             self._nursery.start_soon(self._look_at_disk, task_id, collector)
         return self._collectors[task_id]
 
@@ -286,8 +289,8 @@ class DockerRuntime:
         state = await self._engine.state(container)
         if state is None or not state["Running"]:
             return
-        reached = number != signal.SIGKILL and await self._in_thread(lambda: _signal_all(state, number))
-        if not reached:
+        send = partial(processes.send_to_container, int(state["Pid"]), str(state["Id"]), number)
+        if number == signal.SIGKILL or not await self._in_thread(send):
             await self._call_if_there(lambda client: client.kill(container, number))
         if task_id in self._collectors:
             self._collectors[task_id].was_signalled = True
@@ -305,6 +308,14 @@ class DockerRuntime:
         if state is None or not state["Running"] or not processes.belongs_to(int(state["Pid"]), str(state["Id"])):
             return None
         return int(state["Pid"])
+
+    def attach(self, task_id: str, program: Program) -> AbstractAsyncContextManager[Executed]:
+        """Run a program beside the task; see `Runtime`."""
+        return executed(self._engine, self.container(task_id), self._tasks / task_id, program)
+
+    async def dial(self, task_id: str, port: int) -> trio.SocketStream:
+        """Return a connection to a port of the task; see `Runtime`."""
+        return await dialled(self._engine, self.container(task_id), port)
 
     def reach(self, task_id: str) -> Mapping[str, str]:
         """Return what the task is reached by without this daemon; see `Runtime`."""
@@ -384,17 +395,3 @@ def _record(directory: Path, digest: str) -> None:
 
 def _remove_container(container: str, client: docker.APIClient) -> None:
     client.remove_container(container, v=True, force=True)
-
-
-def _signal_all(state: dict[str, Any], number: int) -> bool:
-    """Send a signal to all processes of a container but its init; False when that is the engine's to do.
-
-    The engine knows the first process only, which passes a signal on to its child and to nobody below.
-    """
-    init = processes.find(int(state["Pid"]))
-    if init is None or not processes.belongs_to(init.pid, str(state["Id"])):
-        return False
-    try:
-        return processes.send_to_all_below(init, number, 1) > 0
-    except PermissionError:
-        return False

@@ -8,8 +8,7 @@ answer nobody waits for any more; it would start what has ended since once more.
 """
 
 import json
-import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, closing
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ import requests
 import trio
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
+from jobd.node.enginestreams import Events, Frames
 from jobd.node.runtime import RuntimeAway
 from jobd.node.sdk import new_client
 from jobd.wire import Credential
@@ -35,9 +35,8 @@ WORDS_MAX = 200
 
 # what is read after an upgrade comes from httpcore itself
 _LOST = (httpx.TransportError, httpcore.NetworkError, httpcore.ProtocolError)
-NOT_FOUND, CONFLICT = 404, 409
+SWITCHED, NOT_FOUND, CONFLICT = 101, 404, 409
 
-_FRAME = struct.Struct(">BxxxI")
 _T = TypeVar("_T")
 
 
@@ -180,6 +179,39 @@ class Engine:
             words = f"{status or 'nothing'} {_words(body)}".strip()
             raise RuntimeAway(f"the container engine at {self.base_url} answers {words[:WORDS_MAX]}")
 
+    async def upgraded(self, path: str, body: dict[str, Any]) -> trio.SocketStream:
+        """Return the connection by which the engine gives and takes bytes after it was asked with `POST path`.
+
+        Raises:
+            Refusal, RuntimeAway
+        """
+        text = json.dumps(body).encode()
+        head = f"POST /v{self._version}{path} HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n"
+        answer = b""
+        try:
+            door = await self._door()
+        except OSError as error:
+            raise self._away(error) from None
+        try:
+            await door.send_all(head.encode() + text)
+            while not answer.endswith(b"\r\n\r\n"):
+                # byte by byte: what follows the head is not this one's to read
+                data = await door.receive_some(1)
+                if not data:
+                    raise RuntimeAway(f"the container engine at {self.base_url} hung up")
+                answer += data
+            status = int(answer.split(b" ", 2)[1])
+            if status != SWITCHED:
+                rest = await door.receive_some(READ_BYTES)
+                raise Refusal(status, _words(rest))
+        except BaseException as error:
+            await trio.aclose_forcefully(door)
+            if isinstance(error, trio.BrokenResourceError):
+                raise self._away(error) from None
+            raise
+        return door
+
     async def _door(self) -> trio.SocketStream:
         scheme, _, rest = self.base_url.partition("://")
         if scheme == "unix":
@@ -206,7 +238,7 @@ class Engine:
             await response.aread()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator["Events"]:
+    async def events(self) -> AsyncIterator[Events]:
         """Give what the engine tells of itself from now on, as long as it is there: that it read its settings anew."""
         params = {"filters": json.dumps({"type": ["daemon"], "event": ["reload"]})}
         async with self._stream("GET", "/events", params=params) as response:
@@ -216,7 +248,7 @@ class Engine:
                 yield Events(lambda: anext(chunks, b""))
 
     @asynccontextmanager
-    async def attach(self, container: str) -> AsyncIterator["Frames"]:
+    async def attach(self, container: str) -> AsyncIterator[Frames]:
         """Give what a container writes from now on, until it is over."""
         headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
         params = {"stream": 1, "stdout": 1, "stderr": 1}
@@ -225,7 +257,7 @@ class Engine:
             yield Frames(lambda: stream.read(READ_BYTES))
 
     @asynccontextmanager
-    async def logs(self, container: str, *, follow: bool = False, last: int | None = None) -> AsyncIterator["Frames"]:
+    async def logs(self, container: str, *, follow: bool = False, last: int | None = None) -> AsyncIterator[Frames]:
         """Give what the engine keeps of a container's output, from the start or only so many pieces at its end."""
         params = {"follow": int(follow), "stdout": 1, "stderr": 1, "tail": "all" if last is None else last}
         async with self._stream("GET", f"/containers/{container}/logs", params=params) as response:
@@ -271,7 +303,7 @@ class Engine:
         return {**found["State"], "Id": found["Id"], "Labels": found["Config"]["Labels"]}
 
     @asynccontextmanager
-    async def pull(self, image: str, credential: Credential | None) -> AsyncIterator["Events"]:
+    async def pull(self, image: str, credential: Credential | None) -> AsyncIterator[Events]:
         """Fetch an image; give what the engine tells of it.
 
         Args:
@@ -315,25 +347,6 @@ class Engine:
         return {"X-Registry-Auth": header.decode()} if header else {}
 
 
-class Events:
-    """What an engine tells of something that takes a while: a line of JSON for each event."""
-
-    def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
-        self._read = read
-        self._rest = b""
-
-    async def next(self) -> list[dict[str, Any]]:
-        """Return the next events; nothing at the end."""
-        events: list[dict[str, Any]] = []
-        while not events:
-            data = await self._read()
-            *lines, self._rest = (self._rest + (data or b"\n")).split(b"\n")
-            events = [json.loads(line) for line in lines if line.strip()]
-            if not data:
-                break
-        return events
-
-
 def _words(text: bytes) -> str:
     try:
         return str(json.loads(text)["message"])
@@ -351,32 +364,3 @@ def _short(error: BaseException) -> str:
     if words:
         return words
     return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-
-
-class Frames:
-    """A container's output as the engine sends it: pieces of stdout and stderr in one stream."""
-
-    def __init__(self, read: Callable[[], Awaitable[bytes]]) -> None:
-        self._read = read
-        self._buffer = bytearray()
-
-    async def next(self) -> list[tuple[int, bytes]]:
-        """Return the next pieces as (1 stdout | 2 stderr, bytes); nothing at the end."""
-        frames: list[tuple[int, bytes]] = []
-        while not frames:
-            data = await self._read()
-            if not data:
-                return []
-            self._buffer += data
-            frames = list(self._whole_ones())
-        return frames
-
-    def _whole_ones(self) -> Iterator[tuple[int, bytes]]:
-        buffer = self._buffer
-        while len(buffer) >= _FRAME.size:
-            stream, length = _FRAME.unpack_from(buffer)
-            end = _FRAME.size + length
-            if len(buffer) < end:
-                return
-            yield stream, bytes(buffer[_FRAME.size : end])
-            del buffer[:end]

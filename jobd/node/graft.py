@@ -10,7 +10,8 @@ Changing the namespace concerns a whole process and needs one without other thre
 
 import sys
 
-from jobd.node.mounting import attach, clone_of, detach, enter
+from jobd.node.mounting import attach, clone_of, detach
+from jobd.node.namespaces import MOUNTS, enter
 
 
 def main(words: list[str]) -> None:
@@ -20,7 +21,7 @@ def main(words: list[str]) -> None:
     for pair in pairs:
         target, _, source = pair.rpartition("=")
         clones[target] = clone_of(int(source))
-    enter(int(namespace))
+    enter(int(namespace), MOUNTS)
     # parents first: what is mounted below them goes with them, and comes back after them
     for target in sorted(clones):
         detach(target)

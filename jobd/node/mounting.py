@@ -14,7 +14,6 @@ _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
 _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
-_CLONE_NEWNS = 0x20000
 _RDONLY, _NOSUID, _NODEV = 1, 2, 4
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,15 +60,6 @@ def detach(target: str) -> None:
         code = ctypes.get_errno()
         if code not in (errno.EINVAL, errno.ENOENT):
             raise OSError(code, os.strerror(code))
-
-
-def enter(namespace: int) -> None:
-    """Go to the mounts of another process, for the rest of this one's life.
-
-    Args:
-        namespace: descriptor of its `/proc/<pid>/ns/mnt`.
-    """
-    _check(_libc.setns(namespace, _CLONE_NEWNS))
 
 
 def mounted_at(path: Path) -> bool:

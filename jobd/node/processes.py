@@ -21,6 +21,7 @@ class Process:
         start_ticks: clock ticks between the machine's start and the process's.
         is_dead: it has ended, and whoever started it does not know yet.
         depth: generations below the process that was asked for.
+        group, session: each by the process that began it.
     """
 
     pid: int
@@ -29,6 +30,8 @@ class Process:
     name: str
     is_dead: bool = False
     depth: int = 0
+    group: int = 0
+    session: int = 0
 
 
 def find(pid: int) -> Process | None:
@@ -41,7 +44,15 @@ def find(pid: int) -> Process | None:
     # the name may hold blanks and brackets itself
     front, _, rest = text.rpartition(")")
     fields = rest.split()
-    return Process(pid, int(fields[19]), int(fields[1]), front.partition("(")[2], fields[0] in ("Z", "X"))
+    return Process(
+        pid,
+        start_ticks=int(fields[19]),
+        parent=int(fields[1]),
+        name=front.partition("(")[2],
+        is_dead=fields[0] in ("Z", "X"),
+        group=int(fields[2]),
+        session=int(fields[3]),
+    )
 
 
 def children(pid: int) -> Sequence[int]:
@@ -57,11 +68,25 @@ def children(pid: int) -> Sequence[int]:
 
 def descendants(ancestor: Process) -> Sequence[Process]:
     """Return all processes below `ancestor` that live now, parents before children."""
+    return _below(ancestor, _all())
+
+
+def of_session(leader: int) -> Sequence[Process]:
+    """Return all processes that live of the session that a process began, and below it; not what left both."""
+    every = _all()
+    below = {process.pid for first in every if first.pid == leader for process in _below(first, every)}
+    return [each for each in every if (leader in (each.pid, each.session) or each.pid in below) and not each.is_dead]
+
+
+def _all() -> Sequence[Process]:
+    numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [process for process in map(find, numbers) if process is not None]
+
+
+def _below(ancestor: Process, every: Sequence[Process]) -> Sequence[Process]:
     children: dict[int, list[Process]] = {}
-    for name in os.listdir("/proc"):
-        process = find(int(name)) if name.isdigit() else None
-        if process is not None:
-            children.setdefault(process.parent, []).append(process)
+    for process in every:
+        children.setdefault(process.parent, []).append(process)
     found: list[Process] = []
     generation, depth = [ancestor], 0
     while generation:
@@ -127,6 +152,49 @@ def send_to_all_below(ancestor: Process, number: int, least_depth: int) -> int:
             reached.add((process.pid, process.start_ticks))
             send(process, number)
     return len(reached)
+
+
+def end_session(leader: int, container: str = "") -> None:
+    """Kill all that `of_session` finds, until nothing new is found.
+
+    Args:
+        leader: a process that nobody else can be by now, or else
+        container: where they all are.
+
+    Raises:
+        PermissionError: one of them is somebody else's.
+    """
+    for _ in range(LOOKS_MAX):
+        found = [each for each in of_session(leader) if belongs_to(each.pid, container)]
+        if not found:
+            break
+        for process in found:
+            send(process, signal.SIGKILL)
+
+
+def send_to_group(leader: int, number: int, container: str) -> None:
+    """Send a signal to the processes of a group that are in a container.
+
+    Raises:
+        PermissionError: one of them is somebody else's.
+    """
+    for process in _all():
+        if process.group == leader and belongs_to(process.pid, container):
+            send(process, number)
+
+
+def send_to_container(first: int, container: str, number: int) -> bool:
+    """Send a signal to all processes of a container but its first; False when that is its engine's to do.
+
+    The engine knows the first process only, which passes a signal on to its child and to nobody below.
+    """
+    init = find(first)
+    if init is None or not belongs_to(init.pid, container):
+        return False
+    try:
+        return send_to_all_below(init, number, 1) > 0
+    except PermissionError:
+        return False
 
 
 def belongs_to(pid: int, container: str) -> bool:

@@ -8,9 +8,11 @@ daemon (labels of the engine, files of the state directory), so that a restarted
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from jobd.attach import Program, Terminal
 from jobd.wire import Assignment, Credential
 
 # shows the owner of a task what its start waits for
@@ -162,8 +164,75 @@ class Runtime(Protocol):
     def reach(self, task_id: str) -> Mapping[str, str]:
         """Return what the watchdog reaches the task by, which works without this daemon."""
 
+    def attach(self, task_id: str, program: Program) -> AbstractAsyncContextManager["Attached"]:
+        """Run a program beside the task, as confined as the task, while the block runs; then all of it is killed.
+
+        Raises:
+            PfsError: NOT_FOUND, DENIED: it cannot be run; BUSY: the task is over.
+            RuntimeAway
+        """
+
+    async def dial(self, task_id: str, port: int) -> "Connection":
+        """Return a connection to a port of the task's own loopback.
+
+        Raises:
+            PfsError: UNREACHABLE: nothing listens there; BUSY: the task is over.
+            RuntimeAway
+        """
+
     async def remove(self, task_id: str) -> None:
         """End the task if it runs, and forget it with its output; unknown is no error."""
+
+
+class Connection(Protocol):
+    """A connection to a port of a running task, as trio has them (`trio.abc.HalfCloseableStream`)."""
+
+    async def send_all(self, data: bytes) -> None:
+        """Send bytes."""
+
+    async def send_eof(self) -> None:
+        """Send no more."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return what comes next; nothing at the end."""
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+
+
+class Attached(Protocol):
+    """A program that was let into a running task."""
+
+    async def send(self, data: bytes) -> None:
+        """Give it input; returns when it was taken.
+
+        Raises:
+            PfsError: BUSY when it reads no more.
+        """
+
+    async def send_eof(self) -> None:
+        """Give it no more input; at a terminal, as by Ctrl-D."""
+
+    async def receive(self) -> tuple[int, bytes] | None:
+        """Return what it says next, with `STDOUT` or `STDERR`; None when it is over and all was said.
+
+        Raises:
+            RuntimeAway
+        """
+
+    async def resize(self, terminal: Terminal) -> None:
+        """Tell it how large its terminal is; without one, nothing."""
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to it and its children; over already is no error.
+
+        Raises:
+            PfsError: UNSUPPORTED where it runs on another machine.
+            RuntimeAway
+        """
+
+    async def wait(self) -> int:
+        """Return its exit code, 128 + n for signal n, once it is over."""
 
 
 class Overlays(Protocol):

@@ -13,24 +13,31 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 import trio
 
+from jobd.attach import Program
 from jobd.node import etc, processes, record, seccomp, userland
+from jobd.node.dialing import dial
 from jobd.node.ends import exit_of
+from jobd.node.entering import entered
 from jobd.node.etc import SharedEtc
 from jobd.node.gpus import device_files
+from jobd.node.inmemory import in_memory
+from jobd.node.keeper import PROCESS_IS_OVER
 from jobd.node.processes import Process
-from jobd.node.runtime import Consent, Exit, Launch, RuntimeFailure, Tell, granted, untold
+from jobd.node.runtime import Attached, Connection, Consent, Exit, Launch, RuntimeFailure, Tell, granted, untold
 from jobd.node.spool import OUTPUT_BYTES_MAX
 from jobd.node.state import boot_id
 from jobd.node.supervisor import first_inside, send, supervisor_of
 from jobd.node.tail import CLOSING_S, follow
 from jobd.node.watch import Watch
+from pfs.errors import Kind, PfsError
 
 PROBE_TIMEOUT_S = 10.0
 KILL_AGAIN_S = 0.5
@@ -135,15 +142,15 @@ class SandboxRuntime:
             files = {}
             for number, (name, text) in enumerate(etc.own_files(launch, uid, gid).items(), _FILES_FIRST):
                 files[f"{etc.OWN}/{name}"] = number
-                given.add(number, _in_memory(text.encode()))
+                given.add(number, in_memory(text.encode()))
             devices = device_files(self._gpu_files(), launch.gpus)
             sandbox = userland.Sandbox(self._machine, str(shared_etc), files, self._sandbox_paths, devices)
             if self._system_calls is not None:
-                given.add(_SYSTEM_CALLS, _in_memory(self._system_calls))
+                given.add(_SYSTEM_CALLS, in_memory(self._system_calls))
                 sandbox = replace(sandbox, system_calls=_SYSTEM_CALLS)
             options = userland.options(launch, sandbox)
-            given.add(_OPTIONS, _in_memory(os.fsencode("\0".join([*options, ""]))))
-            given.add(_SCRIPT, _in_memory(userland.script(launch).encode("utf-8", "surrogateescape")))
+            given.add(_OPTIONS, in_memory(os.fsencode("\0".join([*options, ""]))))
+            given.add(_SCRIPT, in_memory(userland.script(launch).encode("utf-8", "surrogateescape")))
             command = userland.command(uid, gid, launch.gids, _OPTIONS)
             os.posix_spawn(
                 "/bin/sh",
@@ -211,6 +218,29 @@ class SandboxRuntime:
         if supervisor is None:
             return None
         return await trio.to_thread.run_sync(first_inside, supervisor, limiter=self._threads)
+
+    @asynccontextmanager
+    async def attach(self, task_id: str, program: Program) -> AsyncIterator[Attached]:
+        """Run a program beside the task; see `Runtime`."""
+        async with entered(await self._process(task_id), program) as inside:
+            yield inside
+
+    async def dial(self, task_id: str, port: int) -> Connection:
+        """Return a connection to a port of the task; see `Runtime`."""
+        process = await self._process(task_id)
+        try:
+            return await dial(process.pid, port, own=True)
+        except PermissionError:
+            raise PfsError(Kind.DENIED, "this node may not look into its sandboxes") from None
+
+    async def _process(self, task_id: str) -> Process:
+        """Return a process of the task that is in its sandbox."""
+        pid = await self.inside(task_id)
+        process = None if pid is None else processes.find(pid)
+        # it is the one that was found there, and none that has come to its number since
+        if process is None or process.is_dead or pid != await self.inside(task_id):
+            raise PfsError(Kind.BUSY, PROCESS_IS_OVER)
+        return process
 
     def reach(self, task_id: str) -> Mapping[str, str]:
         """Return what the task is reached by without this daemon; see `Runtime`."""
@@ -292,16 +322,6 @@ def _remove(directory: Path) -> None:
         pass
     except OSError:
         shutil.rmtree(directory)  # somebody has put more into it
-
-
-def _in_memory(data: bytes) -> int:
-    """Return a file without a name that holds `data`, to be read from its start."""
-    descriptor = os.memfd_create("pfs", os.MFD_CLOEXEC)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 def _close_inherited() -> list[tuple[int, int]]:

@@ -1,8 +1,10 @@
 """Shipping one task's output to the server, in batches, each after the one before was acknowledged.
 
-The first batch after a silence leaves at once, and the next not before `PAUSE_S` is over, unless it is full: a program
-that prints line by line costs a few dozen questions a second, however many lines they are. What is in memory is
-bounded: a few chunks for each task, a batch for each of `BATCHES_AT_ONCE` tasks; the rest stays in the runtime's file.
+What comes first leaves at once, and what comes while that is under way leaves together once it is acknowledged. So a
+line is on its way no longer than it must be, and a program that prints without a break costs a question for each time
+that the server takes to answer one, however many lines they are: the more there is to do there, the fewer are asked.
+What is in memory is bounded: a few chunks for each task, a batch for each of `BATCHES_AT_ONCE` tasks; the rest stays
+in the runtime's file.
 """
 
 import time
@@ -18,9 +20,7 @@ from pfs.errors import PfsError
 from pfs.protocol.channel import Channel
 
 BATCH_BYTES = 256 * 1024
-ENOUGH_BYTES = 64 * 1024  # do not wait for a pause to end
 BATCHES_AT_ONCE = 16
-PAUSE_S = 0.02
 READER_TURNS = 4  # of the event loop, in which the next chunk is read if there is one
 SILENCE_S = 0.1
 AGAIN_S = 1.0
@@ -103,15 +103,11 @@ class _Batches:
         self._pieces: list[Piece] = []
         self._size = 0
         self._over = False
-        self._not_before = -inf
 
     async def wait(self) -> bool:
-        """Return once there is something to send, and it is time to; False when there is nothing any more."""
+        """Return once there is something to send; False when there is nothing any more."""
         while not self._pieces and not self._over:
             await self._receive(SILENCE_S if self._splitter.pending else inf)
-        with trio.move_on_at(self._not_before):
-            while self._size < ENOUGH_BYTES and not self._over:
-                await self._receive(inf)
         return bool(self._pieces)
 
     async def take(self) -> tuple[bytes, list[list[int]]]:
@@ -128,7 +124,6 @@ class _Batches:
                 self._over = True
                 self._keep(self._splitter.flush())
         pieces, self._pieces, self._size = self._pieces, [], 0
-        self._not_before = trio.current_time() + PAUSE_S
         return b"".join(data for _, data in pieces), [[time_ns, len(data)] for time_ns, data in pieces]
 
     async def _receive(self, patience_s: float) -> None:

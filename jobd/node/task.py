@@ -16,7 +16,7 @@ from jobd.node.ship import ship
 from jobd.node.state import StateDir, boottime
 from jobd.node.watchdog import Watchdog
 from jobd.wire import CUT_OFF, Assignment
-from pfs.errors import PfsError
+from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel, ChannelClosed
 
 log = logging.getLogger(__name__)
@@ -189,6 +189,16 @@ class Task:
         """Send a signal to all processes of the task, once it runs."""
         await self._began.wait()
         await self._runtime.signal(self.task_id, number)
+
+    def runs_by(self) -> Runtime:
+        """Return what runs the task.
+
+        Raises:
+            PfsError: BUSY when it does not run, or not yet.
+        """
+        if not self._began.is_set() or not self._ran or self._over.is_set():
+            raise PfsError(Kind.BUSY, f"the task {self.task_id} does not run")
+        return self._runtime
 
     def release(self) -> None:
         """Forget the task, ending it if it runs: the server knows all that it wants of it."""

@@ -5,13 +5,14 @@ event that causes it, so a crash at any instant leaves either all of it or nothi
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, bindparam, delete, func, insert, select, update
 from sqlmodel import Session, col
 
+from jobd.gpuuse import NO_USE, GpuUse, decode_use, encode_use
 from jobd.job import Job
 from jobd.life.events import Event, decode_event, encode_event
 from jobd.life.life import Life, decode_life, encode_life
@@ -23,6 +24,7 @@ from jobd.store.sharing import add_groups, first_groups, groups_of, is_shared_wi
 from jobd.store.tables import DraftRow, EventRow, JobName, JobRow, JobSpecRow
 from pfs.audit.log import add, audited, record_now
 from pfs.audit.record import DONE
+from pfs.light import light
 from pfs.sql import Database
 
 JOBS_LISTED_MAX = 10_000
@@ -46,13 +48,21 @@ _LISTED = (
 _SPEC_OF = func.coalesce(col(JobRow.array_id), col(JobRow.id))
 _FACTS = (
     *(col(JobRow.id), col(JobRow.user), col(JobRow.life), col(JobRow.array_id), col(JobRow.array_index)),
-    groups_of(_SPEC_OF).label("groups"),
+    *(groups_of(_SPEC_OF).label("groups"), col(JobRow.gpu_use)),
+)
+# made once: to put it together takes longer than to find the job
+_ONE = (
+    select(*_FACTS, col(JobSpecRow.spec))
+    .join(JobSpecRow, col(JobSpecRow.job_id) == _SPEC_OF)
+    .where(col(JobRow.id) == bindparam("job_id"), _THERE)
 )
 _ADD_JOB, _ADD_SPEC, _ADD_EVENT, _ADD_NAME = insert(JobRow), insert(JobSpecRow), insert(EventRow), insert(JobName)
 _RECORD = update(JobRow).where(col(JobRow.id) == bindparam("job_id"))
+_KEEP_USE = _RECORD.where(_NOT_OVER)
 _FORGET_NAME = delete(JobName).where(col(JobName.user) == bindparam("owner"), col(JobName.name) == bindparam("called"))
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A job as a listing shows it; times in nanoseconds since the epoch."""
@@ -133,14 +143,29 @@ class Jobs:
         query = select(col(JobRow.id)).where(col(JobRow.user) == user, col(JobRow.idempotency_key) == key)
         return await self._database.read(lambda session: session.execute(query).scalar())
 
-    async def record(self, job_id: int, events: Sequence[Event], life: Life, usage: Usage | None = None) -> None:
-        """Append `events`, whose fold is `life`, and add to what its user had by them."""
+    async def record(
+        self, job_id: int, events: Sequence[Event], life: Life, usage: Usage | None = None, use: GpuUse = NO_USE
+    ) -> None:
+        """Append `events`, whose fold is `life`, and add to what its user had by them.
+
+        Args:
+            use: what it did with its GPUs, where that is to be kept.
+        """
 
         def work(session: Session) -> None:
-            session.connection().execute(_RECORD, {"job_id": job_id} | _standing(life))
+            session.connection().execute(_RECORD, {"job_id": job_id} | _standing(life) | _used(use))
             _add_events(session, [(job_id, event) for event in events])
             if usage is not None:
                 add_usage(session, usage)
+
+        await self._database.write(work)
+
+    async def keep_gpu_uses(self, uses: Mapping[int, GpuUse]) -> None:
+        """Keep what jobs did with their GPUs until now; of one that is over meanwhile that is known better."""
+        rows = [{"job_id": job_id} | _used(use) for job_id, use in uses.items()]
+
+        def work(session: Session) -> None:
+            session.connection().execute(_KEEP_USE, rows)
 
         await self._database.write(work)
 
@@ -150,7 +175,15 @@ class Jobs:
 
     async def job(self, job_id: int) -> Job | None:
         """Return a job, also one that is over; None for one that was removed."""
-        return (await self.jobs([job_id])).get(job_id)
+
+        def work(session: Session) -> Job | None:
+            row = session.connection().execute(_ONE, {"job_id": job_id}).first()
+            if row is None:
+                return None
+            spec = JobSpec.from_json(row.spec)
+            return _job(row, spec if row.array_id is None else task_spec(spec))
+
+        return await self._database.read(work)
 
     async def jobs(self, job_ids: Collection[int]) -> dict[int, Job]:
         """Return those of the jobs that are there, by number."""
@@ -306,6 +339,10 @@ def _standing(life: Life) -> dict[str, Any]:
     }
 
 
+def _used(use: GpuUse) -> dict[str, Any]:
+    return {} if use == NO_USE else {"gpu_use": encode_use(use)}
+
+
 def _add_job(session: Session, user: str, spec: JobSpec, life: Life, key: str | None) -> int:
     row = _new_row(user, spec, life) | {"idempotency_key": key}
     made = session.connection().execute(_ADD_JOB, row).inserted_primary_key
@@ -357,4 +394,6 @@ def _rows(session: Session, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tu
 
 def _job(row: Row[*tuple[Any, ...]], spec: JobSpec) -> Job:
     groups = frozenset((row.groups or "").split())
-    return Job(row.id, row.user, spec, decode_life(row.life), row.array_id, row.array_index, groups)
+    return Job(
+        row.id, row.user, spec, decode_life(row.life), row.array_id, row.array_index, groups, decode_use(row.gpu_use)
+    )

@@ -16,7 +16,8 @@ What comes beyond is dropped and said once in `job.log`; the process's file just
 rest: nothing holds the job up.
 
 Of the lines and short outputs of a job that runs for a moment, what costs most is to change to a thread and back. So
-they are written at once where the disk is quick (`pfs.disk.quick`); what is long, or waits for the platters, is not.
+they are written, and read by who follows the log, at once where the disk is quick (`pfs.disk.quick`); what is long, or
+waits for the platters, is not.
 """
 
 import os
@@ -32,6 +33,7 @@ from pfs.errors import Kind, PfsError
 __all__ = ["DAEMON", "LOG_BYTES_MAX", "PREPARE", "JobLog", "LogStore", "Note"]
 
 THREADS_MAX = 8
+READERS_AT_ONCE = 8  # a line may wake thousands, and others are to be answered meanwhile
 SHORT_BYTES_MAX = 16 * 1024
 
 
@@ -99,6 +101,7 @@ class LogStore:
         self._bytes_max = bytes_max
         self._live: dict[int, JobLog] = {}
         self._threads = trio.CapacityLimiter(THREADS_MAX)
+        self._readers = trio.CapacityLimiter(READERS_AT_ONCE)
 
     def _files(self, job_id: int) -> LogFiles:
         return LogFiles(os.path.join(self._root, str(job_id), "logs"), self._bytes_max)
@@ -211,10 +214,15 @@ class LogStore:
         Raises:
             PfsError: NOT_FOUND where the log was removed; what the disk refuses with.
         """
-        try:
-            return await trio.to_thread.run_sync(log.files.read, worker, offset, size, limiter=self._threads)
-        except OSError as error:
-            raise translate(error) from None
+        data = b""
+
+        def look() -> None:
+            nonlocal data
+            data = log.files.read(worker, offset, size)
+
+        async with self._readers:
+            await self._do(look, long=min(size, log.size(worker) - offset) > SHORT_BYTES_MAX)
+        return data
 
     async def _do(self, work: Callable[[], None], *, long: bool) -> None:
         """Look at files or change them, to the end."""

@@ -1,6 +1,6 @@
 """Machines in SQL, and what administrators decided about them: which groups may use what, and short names of GPUs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -10,10 +10,10 @@ from sqlmodel import Session, col, delete, select
 from jobd.identity import Cluster, check_cluster_name
 from jobd.scheduling.quotas import JobLimits
 from jobd.scheduling.shares import Usage
+from jobd.store.decisions import Groups, aliasing, drop_rows, remove_machines, reserving
 from jobd.store.limits import job_limits
 from jobd.store.tables import (
     AliasRow,
-    ClosureRow,
     ClusterRow,
     NetworkRow,
     NodeRow,
@@ -27,8 +27,6 @@ from pfs.audit.log import add, audited, record_now
 from pfs.audit.record import DONE
 from pfs.errors import Kind, PfsError
 from pfs.sql import Database
-
-Groups = frozenset[str]
 
 _FIRST_USAGE = insert(UsageRow)
 _ADD_USAGE = (
@@ -177,42 +175,41 @@ class Nodes:
         """Reserve a node, or one GPU of it by its UUID (else ""), for `groups`; for none frees it.
 
         Raises:
-            PfsError: NOT_FOUND when a group has no member.
+            PfsError: NOT_FOUND when there is no such group.
         """
+        self._database.write_now(reserving(node_id, gpu, lambda before: groups))
+
+    async def reserve(self, what: Collection[tuple[str, str]], after: Callable[[Groups], Groups]) -> None:
+        """Reserve nodes and GPUs, each as in `reserve_now`, for the groups that `after` makes of those of before.
+
+        Raises:
+            PfsError: NOT_FOUND when there is no such group.
+        """
+        works = [reserving(node_id, gpu, after) for node_id, gpu in what]
 
         def work(session: Session) -> None:
-            known = set(session.exec(select(Membership.group).distinct()))
-            if unknown := sorted(groups - known):
-                made = f"make it with: jobd group add {unknown[0]} USER"
-                raise PfsError(Kind.NOT_FOUND, f"there is no group {unknown[0]!r}; {made}")
-            same = (col(ReservationRow.node_id) == node_id, col(ReservationRow.gpu) == gpu)
-            session.exec(delete(ReservationRow).where(*same))
-            session.add_all(ReservationRow(node_id=node_id, gpu=gpu, group=group) for group in groups)
+            for each in works:
+                each(session)
 
-        on = f"nodes/{node_id}/{gpu}".rstrip("/")
-        self._database.write_now(audited("reservation.set", on, work, groups=",".join(sorted(groups)) or "none"))
+        await self._database.write(work)
+
+    async def remove_nodes(self, node_ids: Collection[str]) -> None:
+        """Forget machines, and take back the keys that they have of their own."""
+        on = f"nodes/{','.join(sorted(node_ids))}"
+        await self._database.write(audited("node.remove", on, partial(remove_machines, node_ids=node_ids)))
 
     def alias_now(self, name: str, model: str | None) -> None:
+        """Do what `alias` does."""
+        self._database.write_now(aliasing(name, model))
+
+    async def alias(self, name: str, model: str | None) -> None:
         """Let `name` stand for a model of GPUs, and no more for what it stood for; None only the latter.
 
         Raises:
-            PfsError: EXISTS when the model has another alias, NOT_FOUND when there is nothing to remove.
+            PfsError: INVALID for what cannot be an alias, or is a model itself; EXISTS when the model has another
+                alias, NOT_FOUND when there is nothing to remove.
         """
-
-        def work(session: Session) -> None:
-            row = session.get(AliasRow, name)
-            if model is None:
-                if row is None:
-                    raise PfsError(Kind.NOT_FOUND, f"there is no alias {name!r}")
-                session.delete(row)
-                return
-            other = session.exec(select(AliasRow).where(AliasRow.model == model, AliasRow.name != name)).first()
-            if other is not None:
-                cure = f"remove it first with: jobd alias {other.name} --remove"
-                raise PfsError(Kind.EXISTS, f"{model!r} has the alias {other.name!r} already; {cure}")
-            session.merge(AliasRow(name=name, model=model))
-
-        self._database.write_now(audited("alias.set", f"aliases/{name}", work, model=model or "none"))
+        await self._database.write(aliasing(name, model))
 
     # ---- settings
 
@@ -243,10 +240,7 @@ def drop_machines(session: Session, owner: str) -> None:
 
     Whoever has its name afterwards has none of them.
     """
-    theirs = select(NodeRow.id).where(NodeRow.owner == owner)
-    session.exec(delete(ClosureRow).where(col(ClosureRow.node_id).in_(theirs)))
-    session.exec(delete(ReservationRow).where(col(ReservationRow.node_id).in_(theirs)))
-    session.exec(delete(NodeRow).where(col(NodeRow.owner) == owner))
+    drop_rows(session, list(session.exec(select(NodeRow.id).where(NodeRow.owner == owner))))
     session.exec(delete(ClusterRow).where(col(ClusterRow.owner) == owner))
 
 

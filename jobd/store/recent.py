@@ -39,6 +39,11 @@ class Recent(Generic[K, V]):
             if self._asked.get(key) is mine:
                 del self._asked[key]
 
+    def learn(self, key: K, found: V) -> None:
+        """Keep an answer that nobody had to look up."""
+        self._known.pop(key, None)
+        self._keep(key, found)
+
     def _keep(self, key: K, found: V) -> None:
         self._known[key] = found
         if len(self._known) > self._count_max:
@@ -50,6 +55,10 @@ class Recent(Generic[K, V]):
         try:
             yield
         finally:
-            for key in [*self._known, *self._asked] if keys is None else keys:
-                self._known.pop(key, None)
-                self._asked.pop(key, None)
+            self.forget(keys)
+
+    def forget(self, keys: Collection[K] | None = None) -> None:
+        """Forget these, or all, since they have changed."""
+        for key in [*self._known, *self._asked] if keys is None else keys:
+            self._known.pop(key, None)
+            self._asked.pop(key, None)

@@ -55,6 +55,11 @@ def add_groups(session: Session, job_id: int, groups: Collection[str]) -> None:
         session.connection().execute(_SHARE, [{"job_id": job_id, "group": group} for group in sorted(groups)])
 
 
+def drop_shares(session: Session, group: str) -> None:
+    """Let no job be shared with a group that is gone, in a transaction of somebody else's."""
+    session.connection().execute(delete(JobGroup).where(col(JobGroup.group) == group))
+
+
 def groups_of(job_id: ColumnElement[int]) -> ColumnElement[str | None]:
     """Return, within a query, the groups of a job parted by blanks; None for none."""
     names = func.aggregate_strings(col(JobGroup.group), " ")

@@ -41,6 +41,7 @@ class JobRow(SQLModel, table=True):
 
     Attributes:
         array_id, array_index: whose task it is, for a task of an array.
+        gpu_use: what it did with its GPUs (`jobd.gpuuse`); None where nothing was told of that.
         removed_at_ns: when its owner threw it away; its number is nobody's then.
     """
 
@@ -67,6 +68,7 @@ class JobRow(SQLModel, table=True):
     changed_at_ns: int = Field(sa_type=BigInteger)
     ended_at_ns: int | None = Field(default=None, sa_type=BigInteger)
     removed_at_ns: int | None = Field(default=None, sa_type=BigInteger)
+    gpu_use: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
 
 
 class JobSpecRow(SQLModel, table=True):

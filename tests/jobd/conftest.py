@@ -3,7 +3,7 @@
 import atexit
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -62,6 +62,9 @@ class Link:
     async def signal(self, task_id: str, number: int) -> None:
         self.signals.append((task_id, number))
         self._hear()
+
+    async def attach(self, op: str, args: Mapping[str, object], body: bytes) -> None:
+        raise NotImplementedError(op)
 
     async def make_network(self, network: str) -> None:
         self.networks.append(("make", network))

@@ -12,7 +12,6 @@ from jobd.engine.engine import Engine
 from jobd.job import Job
 from jobd.life.events import Event
 from jobd.life.life import Life, State
-from jobd.scheduling.shares import Usage
 from jobd.store.tables import DraftRow
 from jobd.wire import Assignment, TaskStanding, parse_task_id
 from pfs.errors import Kind, PfsError
@@ -171,10 +170,10 @@ def refuse_events(
     """Let the database refuse to keep some events, told by their job and themselves."""
     real = service.store.record
 
-    async def record(job_id: int, events: Sequence[Event], life: Life, usage: Usage | None = None) -> None:
+    async def record(job_id: int, events: Sequence[Event], life: Life, *more: Any) -> None:
         if is_refused(job_id, events):
             raise PfsError(Kind.IO, "the disk is full")
-        await real(job_id, events, life, usage)
+        await real(job_id, events, life, *more)
 
     monkeypatch.setattr(service.store, "record", record)
 

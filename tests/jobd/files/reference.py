@@ -148,7 +148,7 @@ KINDS = (
     Kind("clusters/<cluster>/nodes", How.TEXT, "the nodes in it, a line each"),
     Kind("clusters/<cluster>/ctl", How.CONTROL, "commands of administrators, and of who owns it"),
     Kind("aliases/", How.FOLDER, "short names of GPUs"),
-    Kind("aliases/<alias>", How.TEXT, "the model that it stands for"),
+    Kind("aliases/<alias>", How.CONTROL, "the model that it stands for; administrators write it, and remove it"),
     # about oneself, and about all
     Kind("secrets/", How.FOLDER, "the names of your secrets; nobody else sees them"),
     Kind("secrets/<name>", How.WRITTEN, "a secret for your jobs: to be written and removed, never read"),

@@ -77,6 +77,29 @@ def test_a_process_tells_where_it_stands_by_now_also_through_a_file_that_is_open
     running(main)
 
 
+@pytest.mark.parametrize("name", ["state", "status", "wait"])
+def test_who_waited_for_the_end_of_a_job_is_told_without_a_question_to_the_database(
+    running, service, monkeypatch, name
+):
+    looked_up = []
+
+    async def look_up(job_id):
+        looked_up.append(job_id)
+
+    async def main(fs, engine):
+        file = await fs.open(f"jobs/1/{name}", OpenFlags.READ, 0)
+        if name != "wait":
+            await file.read(0, 1 << 16)
+        monkeypatch.setattr(service.store, "job", look_up)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end, engine, service, 3)
+            await (file.read(0, 100) if name == "wait" else file.changed())
+        assert b"3" in await file.read(0, 1 << 16) if name != "state" else await file.read(0, 100) == b"FAILED\n"
+        assert looked_up == []
+
+    running(main)
+
+
 def test_log_txt_has_its_true_size_while_the_job_runs(running, service):
     async def main(fs, engine):
         file = await fs.open("jobs/1/log.txt", OpenFlags.READ, 0)

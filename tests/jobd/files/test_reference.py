@@ -10,7 +10,6 @@ import trio
 from jobd.engine.workshop import DiskWorkshop
 from jobd.files.cluster import tree
 from jobd.life.life import State
-from jobd.store.nodes import Policy
 from pfs.api import Attr, Closing, NodeType, OpenFlags
 from pfs.errors import PfsError
 from pfs.perm import Subject
@@ -48,7 +47,8 @@ async def furnish(drive: Drive) -> None:
     service = drive.service
     service.disk.make_group_directory_now("groups/ml", service.accounts.join_now("ml", "ann"))
     make_home_now(service.disk, service.ann)
-    await drive.engine.set_policy(Policy(aliases={"gtx": "GTX 1070"}))
+    service.store.alias_now("gtx", "GTX 1070")
+    await drive.engine.take_up_policy()
     node = await drive.attach(gpus=GPUS)
     gang = await drive.submit(GANG, name="gang")
     over = await drive.submit("command: x\n", name="over")

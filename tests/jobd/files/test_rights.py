@@ -13,7 +13,6 @@ import pytest
 
 from jobd.engine.jobmounts import JobMounts
 from jobd.files.jobview import job_view
-from jobd.store.nodes import Policy
 from pfs.accounts.store import Identity
 from pfs.api import Closing, FileSystem, NodeType, OpenFlags
 from pfs.errors import Kind, PfsError
@@ -113,7 +112,8 @@ async def furnish(drive: Drive) -> None:
     for name in ("ann", "mel"):
         service.disk.make_group_directory_now("groups/ml", accounts.join_now("ml", name))
     accounts.set_autoshare_now("ann", ML)
-    await drive.engine.set_policy(Policy(aliases={"gtx": "GTX 1070"}))
+    service.store.alias_now("gtx", "GTX 1070")
+    await drive.engine.take_up_policy()
     node = await drive.attach(gpus=GPUS[:1], attrs={"mounts": True})
     assert await drive.submit("command: x\nresources: '[gtx]'\n") == 1
     (task,) = await node.starts()

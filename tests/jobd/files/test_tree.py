@@ -8,6 +8,7 @@ import trio
 
 from cli.snakepit.status import jobs_of
 from jobd.files.gpus import FILES
+from jobd.files.tasks import LISTED_VALID_S
 from jobd.life.life import State
 from jobd.nodectl import HELP
 from jobd.store.nodes import Policy
@@ -391,6 +392,26 @@ def test_a_gpu_tells_what_it_does_while_its_node_is_there(tree):
     tree(main)
 
 
+def test_a_job_that_is_over_tells_what_it_did_with_its_gpus_on_average(tree):
+    async def main(drive, fs):
+        node = await drive.attach(gpus=GPUS[:1])
+        await drive.engine.gpus(node.id, decode_gpus(GPUS[:1]), {"GPU-0": GpuReading(37, 61, 2 << 30)})
+        job = await drive.submit("command: x\nresources: '[gtx]'\n")
+        (task,) = await node.starts()
+        await node.runs(task.task_id)
+        drive.service.now_ns += 10**9
+        assert not {"gpu_util_mean", "gpu_memory_mean"} & (await facts(fs, f"jobs/{job}/status")).keys()
+        await node.ends(task.task_id)
+        await drive.until(job, State.SUCCEEDED)
+        status = await facts(fs, f"jobs/{job}/status")
+        assert (status["gpu_util_mean"], status["gpu_memory_mean"]) == ("37%", "25%")
+        others = drive.service.files(drive.engine, drive.service.bob)  # everybody sees what it did
+        [row] = jobs_of(await said(others, "status"))
+        assert (row["gpu_util_mean"], row["gpu_memory_mean"], row["place"]) == ("37%", "25%", "n0[cuda 0]")
+
+    tree(main)
+
+
 def test_an_instance_of_a_divided_gpu_has_a_number_of_its_own(tree):
     async def main(drive, fs):
         parts = [NodeGpu(f"MIG-{number}", 0, "H200 MIG 1g.18gb", 1 << 30, number, "GPU-0") for number in range(2)]
@@ -618,6 +639,8 @@ def test_the_directory_of_a_job_that_is_over_need_not_be_asked_for_again_at_once
             assert replace(told, valid_s=attr.valid_s) == attr
         names = await fs.getattr("jobs")
         assert names.volatile  # new names are seen at once
+        array = await drive.submit("command: x\narray: 0-1\nhold: true\n")
+        assert {entry.attr.valid_s for entry in await fs.listdir(f"jobs/{array}/tasks")} == {LISTED_VALID_S}
 
     tree(main)
 
@@ -633,6 +656,8 @@ def test_a_walk_through_a_job_that_is_over_looks_it_up_once_and_never_after_its_
             return await real(job_id)
 
         monkeypatch.setattr(service.store, "job", look_up)
+        with drive.engine.ledger.removing():
+            pass  # as when it ended long ago
         for name in ("state", "status", "why"):
             await said(fs, f"jobs/{job}/{name}")
         assert looked_up == [job]

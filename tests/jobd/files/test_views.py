@@ -6,7 +6,7 @@ import pytest
 
 from jobd.life.life import State
 from jobd.store import jobs as jobs_of_store
-from jobd.store.jobs import LISTED_DAYS
+from jobd.store.jobs import DAY_NS, LISTED_DAYS
 from pfs.errors import Kind
 from pfs.perm import Subject
 from pfs.tree.service import TreeFileSystem
@@ -195,5 +195,46 @@ def test_what_stands_where_is_told_from_memory_while_it_is_not_over(tree, servic
         assert await names(fs, "jobs/by-state/WAITING") == before == [str(job) for job in jobs]
         for job in jobs:
             await fs.getattr(f"jobs/by-user/ann/{job}")
+
+    tree(main)
+
+
+def test_listings_tell_where_links_of_the_server_lead_and_not_where_a_users_own_do(tree):  # noqa: F811
+    async def main(drive: Drive, fs: TreeFileSystem) -> None:
+        job = await drive.submit(name="a")
+        await fs.symlink("jobs/.lock", "elsewhere")
+        targets = {entry.name: entry.target for entry in await fs.listdir("jobs")}
+        assert (targets["a"], targets[".lock"], targets[str(job)]) == (str(job), None, None)
+        assert [entry.target for entry in await fs.listdir("jobs/by-user/ann")] == [f"../../{job}"]
+
+    tree(main)
+
+
+def test_a_listing_is_looked_up_again_only_after_something_has_changed(tree, service, monkeypatch):  # noqa: F811
+    async def main(drive: Drive, fs: TreeFileSystem) -> None:
+        real, asked = service.store.listed, []
+
+        async def listed(*args):
+            asked.append(args)
+            return await real(*args)
+
+        monkeypatch.setattr(service.store, "listed", listed)
+
+        async def shown() -> tuple[list[str], int]:
+            asked.clear()
+            found = [name for name in await names(fs, "jobs") if name.isdigit()]
+            assert await names(fs, "jobs/by-user/ann") == found
+            return found, len(asked)
+
+        await drive.submit()
+        assert [await shown(), await shown()] == [(["1"], 1), (["1"], 0)]
+        await drive.submit()
+        assert await shown() == (["1", "2"], 1)
+        await command(fs, 1, "kill\n")
+        assert await shown() == (["1", "2"], 1)
+        await fs.rmdir("jobs/1")
+        assert await shown() == (["2"], 1)
+        service.now_ns += DAY_NS  # what ended long ago is listed no more, though nothing has changed
+        assert await shown() == (["2"], 1)
 
     tree(main)

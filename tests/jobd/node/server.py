@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from jobd import attach
 from jobd.wire import Assignment, Json, TaskStanding, Wanted, Welcome, encode_assignment, encode_welcome
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel, ChannelClosed, Handler, Transport
@@ -42,6 +43,7 @@ class Server:
         image: what tasks that ask for an image are told to have; "" for what their node found.
         cut_after: operation after which the connection is cut before its answer goes out, once.
         deaf: beats are not answered.
+        came, overs: what sessions in tasks said, and how they ended.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,8 @@ class Server:
         self.cut_after = ""
         self.deaf = False
         self.channel: Channel | None = None
+        self.came = bytearray()
+        self.overs: list[Json] = []
         self._changed = trio.Event()
 
     def seen(self, task_id: str) -> Seen:
@@ -78,6 +82,11 @@ class Server:
         await self.until(lambda: self.channel is not None)
         assert self.channel is not None
         return (await self.channel.ask(op, args))[0]
+
+    async def send(self, session: str, piece: bytes, *, eof: bool) -> None:
+        """Send something to a session in a task."""
+        assert self.channel is not None
+        await self.channel.ask(attach.SEND, {"session": session, "eof": eof}, piece)
 
     async def start(self, assignment: Assignment) -> None:
         await self.ask("task.start", assignment=encode_assignment(assignment))
@@ -134,6 +143,10 @@ class Server:
                 return {"offset": self._append(self.seen(args["task"]), args, body)}
             case "task.ended":
                 self.seen(args["task"]).ends.append(args)
+            case attach.CAME:
+                self.came += body
+            case attach.OVER:
+                self.overs.append(args)
         return {}
 
     def _append(self, seen: Seen, args: Json, body: bytes) -> int:

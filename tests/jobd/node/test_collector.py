@@ -13,7 +13,7 @@ import trio.testing
 
 from jobd.node import collector
 from jobd.node.collector import GATHER_S, LOST, MANY, Collector, _copy
-from jobd.node.engine import _FRAME, Frames
+from jobd.node.enginestreams import _FRAME, Frames
 from jobd.node.runtime import RuntimeAway, RuntimeFailure
 from jobd.node.spool import LINE_BYTES, OUTPUT_BYTES_MAX, Spool
 from jobd.wire import CUT_OFF, OUT_OF_MEMORY

@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from jobd import attach
 from jobd.identity import Claim
 from jobd.node import daemon as daemon_module
 from jobd.node.daemon import Daemon
@@ -24,7 +25,7 @@ from jobd.node.watchdog import Watchdog
 from jobd.wire import CUT_OFF, Assignment, Json, NodeGpu, TaskVolume, Wanted, Welcome, decode_gpus
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel, Handler
-from tests.jobd.node.fake import FakeMachine, FakeProcess, FakeRuntime, Program
+from tests.jobd.node.fake import FakeAttached, FakeMachine, FakeProcess, FakeRuntime, Program
 from tests.jobd.node.server import MARK, LogServer, MemoryNetwork, Server, eventually
 
 TASK = "17.1.0.0"
@@ -933,5 +934,54 @@ def test_a_users_token_is_no_key_of_a_node(run: Run, tmp_path: Path) -> None:
         with StateDir(world.directory / "state") as world.state, pytest.raises(PfsError, match=words) as caught:
             await world.make().run()
         assert caught.value.kind is Kind.UNAUTHENTICATED
+
+    in_world(run, tmp_path, test)
+
+
+def test_programs_run_beside_tasks_and_end_with_the_connection(run: Run, tmp_path: Path) -> None:
+    ended = []
+
+    async def echoes(inside: FakeAttached) -> int:
+        try:
+            while data := await inside.read():
+                await inside.write(data)
+            return 7
+        finally:
+            ended.append(inside)
+
+    async def test(world: World) -> None:
+        world.machine.beside = {"it": echoes}
+        wish = {"task": TASK, **attach.encode_program(attach.Program(("it",), {}))}
+        server = world.server
+        async with world.daemon():
+            await server.start(ASSIGNMENT)
+            await server.until(lambda: server.seen(TASK).running)
+            await server.ask("attach.exec", session="a1", **wish)
+            await server.send("a1", b"hello", eof=False)
+            await server.send("a1", b"", eof=True)
+            await server.until(lambda: server.overs)
+            assert (bytes(server.came), server.overs) == (b"hello", [{"session": "a1", "code": 7, "reason": ""}])
+            await server.ask("attach.exec", session="a2", **wish)
+            await server.cut()
+            await server.greeted(2)
+            await eventually(lambda: len(ended) == 2)
+            with pytest.raises(PfsError, match="no such session"):
+                await server.send("a2", b"", eof=True)
+
+    in_world(run, tmp_path, test)
+
+
+def test_nobody_is_let_into_a_task_that_is_not_there_or_does_not_run(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        world.machine.held = trio.Event()
+        server = world.server
+        async with world.daemon():
+            with pytest.raises(PfsError, match="the node has no task") as caught:
+                await server.ask("attach.dial", session="a1", task=TASK, port=80)
+            assert caught.value.kind is Kind.NOT_FOUND
+            await server.start(ASSIGNMENT)
+            with pytest.raises(PfsError, match="does not run") as caught:
+                await server.ask("attach.dial", session="a1", task=TASK, port=80)
+            assert caught.value.kind is Kind.BUSY
 
     in_world(run, tmp_path, test)

@@ -8,11 +8,12 @@ import pytest
 import trio
 
 from jobd.node.runtime import Runtime
+from tests.jobd.node.attaching import ATTACH_CHECKS, BESIDE
 from tests.jobd.node.conformance import CHECKS, PROGRAMS, Bench
 from tests.jobd.node.fake import FakeMachine, FakeRuntime
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*CHECKS, *ATTACH_CHECKS], ids=lambda check: check.__name__)
 def test_promise(check: Callable[[Bench], Awaitable[None]], tmp_path: Path) -> None:
     home, shared = tmp_path / "home", tmp_path / "shared"
     home.mkdir()
@@ -21,7 +22,7 @@ def test_promise(check: Callable[[Bench], Awaitable[None]], tmp_path: Path) -> N
     async def main() -> None:
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
-                machine = FakeMachine(nursery, PROGRAMS)
+                machine = FakeMachine(nursery, PROGRAMS, beside=BESIDE)
 
                 @asynccontextmanager
                 async def open_runtime() -> AsyncIterator[Runtime]:

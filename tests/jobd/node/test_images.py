@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jobd.imagename import image_of
-from jobd.node.engine import NOT_FOUND, Events, Refusal
+from jobd.node.engine import NOT_FOUND, Refusal
+from jobd.node.enginestreams import Events
 from jobd.node.images import ASK_S, PAUSES_S, PROVEN_S, Found, Images, Progress, digests_of, is_passing
 from jobd.node.runtime import Launch, untold
 from jobd.wire import Credential

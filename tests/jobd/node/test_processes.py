@@ -71,3 +71,43 @@ def test_one_that_waits_to_be_buried_is_dead() -> None:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert _found(child.pid).is_dead
     child.wait()
+
+
+@pytest.fixture
+def session() -> Iterator[subprocess.Popen[bytes]]:
+    text = "sleep 1000 & (setsid sleep 1000; true) & echo up; wait"
+    with subprocess.Popen(["sh", "-c", text], stdout=subprocess.PIPE, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == b"up\n"
+        while len(processes.descendants(_found(leader.pid))) < 3:
+            os.sched_yield()
+        yield leader
+        processes.end_session(leader.pid)
+
+
+def test_a_session_is_what_its_leader_began_and_all_below(session: subprocess.Popen[bytes]) -> None:
+    below = [each.pid for each in processes.descendants(_found(session.pid))]
+    assert sorted(each.pid for each in processes.of_session(session.pid)) == sorted([session.pid, *below])
+
+
+def test_a_session_ends_with_all_that_is_in_it_and_below(session: subprocess.Popen[bytes]) -> None:
+    processes.end_session(session.pid)
+    assert processes.of_session(session.pid) == []
+    assert session.wait() == -signal.SIGKILL
+    processes.end_session(session.pid)
+
+
+def test_of_a_session_nothing_is_ended_outside_the_container(session: subprocess.Popen[bytes]) -> None:
+    processes.end_session(session.pid, container="no-such-container")
+    processes.send_to_group(session.pid, signal.SIGKILL, "no-such-container")
+    assert session.poll() is None
+
+
+def test_a_signal_for_a_group_reaches_no_other_group(session: subprocess.Popen[bytes]) -> None:
+    (apart,) = (each for each in processes.descendants(_found(session.pid)) if each.session == each.pid)
+    try:
+        processes.send_to_group(session.pid, signal.SIGKILL, "")
+        assert session.wait() == -signal.SIGKILL
+        assert not _found(apart.pid).is_dead
+    finally:
+        processes.send(apart, signal.SIGKILL)

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from jobd.node.runtime import Runtime
-from jobd.node.ship import BATCH_BYTES, BATCHES_AT_ONCE, PAUSE_S, SILENCE_S, ship
+from jobd.node.ship import BATCH_BYTES, BATCHES_AT_ONCE, SILENCE_S, ship
 from jobd.node.tail import CHUNK_BYTES
 from pfs.protocol.channel import Channel
 
@@ -28,6 +28,7 @@ class Server:
     sizes: list[int] = field(default_factory=list)
     open: int = 0
     deaf: bool = False
+    answers_after_s: float = 0.0
 
     async def ask(self, op: str, args: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
         assert op == "task.output"
@@ -37,7 +38,7 @@ class Server:
         self.open += 1
         if self.deaf:
             await trio.sleep_forever()
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.answers_after_s)
         assert args["offset"] == len(self.taken)
         self.taken += body
         return {"offset": len(self.taken)}, b""
@@ -67,32 +68,37 @@ def run_at_once() -> Callable[[Callable[[], Any]], None]:
 
 
 async def prints_a_line_each_millisecond(offset: int) -> AsyncGenerator[bytes, None]:
-    for _ in range(1000):
-        yield b"line\n"
-        await trio.sleep(0.001)
+    """As from a file that is followed: what was written meanwhile comes in one piece."""
+    began_s, read = trio.current_time(), 0
+    while read < 1000:
+        await trio.sleep_until(began_s + read / 1000)
+        written = min(1000, 1 + round((trio.current_time() - began_s) * 1000))
+        yield b"line\n" * (written - read)
+        read = written
 
 
-def test_a_program_that_prints_all_the_time_costs_few_questions(run_at_once) -> None:
+def test_what_is_printed_while_the_server_takes_a_batch_leaves_together(run_at_once) -> None:
     async def main() -> None:
-        server = Server()
+        server = Server(answers_after_s=0.02)
         assert await shipped(server, Program(prints_a_line_each_millisecond)) == 5000
         assert server.taken == b"line\n" * 1000
-        assert len(server.times_s) <= 1.0 / PAUSE_S + 2
+        assert len(server.times_s) <= 1.0 / server.answers_after_s + 2
 
     run_at_once(main)
 
 
-def test_what_comes_after_a_silence_leaves_at_once(run_at_once) -> None:
+@pytest.mark.parametrize("every_s", [0.001, 1])
+def test_a_line_leaves_at_once_when_none_is_under_way(run_at_once, every_s: float) -> None:
     async def prints_now_and_then(offset: int) -> AsyncGenerator[bytes, None]:
         for _ in range(3):
             yield b"line\n"
-            await trio.sleep(1)
+            await trio.sleep(every_s)
 
     async def main() -> None:
         server = Server()
         began_s = trio.current_time()
         await shipped(server, Program(prints_now_and_then))
-        assert [time_s - began_s for time_s in server.times_s] == pytest.approx([0, 1, 2])
+        assert [time_s - began_s for time_s in server.times_s] == pytest.approx([0, every_s, 2 * every_s])
 
     run_at_once(main)
 
@@ -111,10 +117,10 @@ def test_an_unended_line_leaves_after_a_silence(run_at_once) -> None:
     run_at_once(main)
 
 
-def test_the_end_of_a_task_waits_for_no_pause(run_at_once) -> None:
+def test_the_end_of_a_task_waits_for_no_silence(run_at_once) -> None:
     async def prints_two(offset: int) -> AsyncGenerator[bytes, None]:
         yield b"one\n"
-        await trio.sleep(PAUSE_S / 4)
+        await trio.sleep(SILENCE_S / 4)
         yield b"two\nunended"
 
     async def main() -> None:
@@ -122,7 +128,7 @@ def test_the_end_of_a_task_waits_for_no_pause(run_at_once) -> None:
         began_s = trio.current_time()
         await shipped(server, Program(prints_two))
         assert server.taken == b"one\ntwo\nunended"
-        assert trio.current_time() - began_s == pytest.approx(PAUSE_S / 4)
+        assert trio.current_time() - began_s == pytest.approx(SILENCE_S / 4)
 
     run_at_once(main)
 
@@ -133,7 +139,7 @@ async def floods(offset: int) -> AsyncGenerator[bytes, None]:
         await trio.lowlevel.checkpoint()
 
 
-def test_a_flood_goes_in_full_batches_without_a_pause(run_at_once) -> None:
+def test_a_flood_goes_in_full_batches(run_at_once) -> None:
     async def main() -> None:
         server = Server()
         began_s = trio.current_time()

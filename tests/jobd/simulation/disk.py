@@ -5,13 +5,14 @@ and when the server dies, in the middle of a call too, nothing that it does afte
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, NoReturn, TypeVar
 
 import trio
 
+from jobd.gpuuse import GpuUse
 from jobd.identity import Cluster
 from jobd.job import Job
 from jobd.life.events import Event
@@ -172,13 +173,18 @@ class Door:
     async def job_of_key(self, user: str, key: str) -> int | None:
         return await self._do(lambda: self._disk.keys.get((user, key)))
 
-    async def record(self, job_id: int, events: Sequence[Event], life: Life, usage: Any = None) -> None:
+    async def record(
+        self, job_id: int, events: Sequence[Event], life: Life, usage: Any = None, use: Any = None
+    ) -> None:
         def work() -> None:
             self._disk.record(job_id, events, life)
             if usage is not None:
                 self._disk.usage[usage.user] = self._disk.usage.get(usage.user, 0.0) + usage.amount
 
         await self._do(work)
+
+    async def keep_gpu_uses(self, uses: Mapping[int, GpuUse]) -> None:
+        raise AssertionError(uses)
 
     async def active(self) -> list[Job]:
         return await self._do(self._disk.active)

@@ -8,6 +8,7 @@ import trio
 from sqlalchemy import event
 from sqlmodel import select
 
+from jobd.gpuuse import NO_USE, GpuUse
 from jobd.life import events as happened
 from jobd.life.life import ENDS, State, fold
 from jobd.scheduling.shares import Usage
@@ -235,3 +236,21 @@ def test_no_question_of_every_day_looks_at_all_jobs(store, run):
             assert scanned in ("", *looked) or "INDEX ix_job_not_over" in step, f"{step}: {statement}"
     assert len(questions) > 20
     connection.close()
+
+
+def test_what_a_job_did_with_its_gpus_is_kept_while_it_runs_and_with_its_end(store, run):
+    async def main():
+        [job], _ = await add(store)
+        [other], _ = await add(store, name="b")
+        assert job.gpu_use == NO_USE
+        await store.keep_gpu_uses({job.id: GpuUse(1.0, 2.0, 3.0, 4.0), other.id: GpuUse(0.0, 1.0)})
+        assert [each.gpu_use for each in await store.active()] == [GpuUse(1.0, 2.0, 3.0, 4.0), GpuUse(0.0, 1.0)]
+        over = fold([*begun(), *ended(5)])
+        await store.record(job.id, ended(5), over, None, GpuUse(5.0, 6.0, 7.0, 8.0))
+        await store.keep_gpu_uses({job.id: GpuUse(9.0, 9.0), other.id: GpuUse(2.0, 2.0)})
+        assert (await store.job(job.id)).gpu_use == GpuUse(5.0, 6.0, 7.0, 8.0)
+        assert (await store.job(other.id)).gpu_use == GpuUse(2.0, 2.0)
+        await store.record(other.id, ended(5), over)
+        assert (await store.job(other.id)).gpu_use == GpuUse(2.0, 2.0)
+
+    run(main)

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from jobd.store.logs import DAEMON, PREPARE, SHORT_BYTES_MAX, LogStore, Note
+from jobd.store.logs import DAEMON, PREPARE, READERS_AT_ONCE, SHORT_BYTES_MAX, LogStore, Note
 from pfs.errors import Kind, PfsError
 
 TIME_NS = 1_700_000_000_000_000_000
@@ -219,6 +219,36 @@ def test_who_waits_is_woken_by_more_and_by_the_end(tmp_path: Path, run: Run, wor
     run(main)
 
 
+def test_while_hundreds_read_what_woke_them_others_have_their_turn(tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        reads = 0
+
+        async def at_once(work: Callable[[], None]) -> None:
+            nonlocal reads
+            reads += 1
+            work()
+
+        store = LogStore(str(tmp_path), at_once)
+        log = await store.open(1)
+
+        async def follow() -> None:
+            await log.more(0, 0)
+            assert await store.read(log, 0, 0, 1 << 16) == b"a\n"
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(300):
+                nursery.start_soon(follow)
+            await trio.testing.wait_all_tasks_blocked()
+            await add(store, b"a\n")
+            reads = 0
+            while reads < 300:
+                before = reads
+                await trio.lowlevel.checkpoint()
+                assert reads - before <= 2 * READERS_AT_ONCE
+
+    run(main)
+
+
 def test_who_waits_for_a_process_is_not_woken_by_another(tmp_path: Path, run: Run) -> None:
     async def main() -> None:
         store = LogStore(str(tmp_path))
@@ -337,10 +367,12 @@ def test_what_is_short_is_done_at_once_where_it_may_be_and_what_waits_for_the_di
         store = LogStore(str(tmp_path), at_once)
         await store.notes(1, [Note(DAEMON, "Pit daemon started", TIME_NS, 1)])
         await add(store, b"abc\n")
+        assert await store.read(await store.open(1), 0, 0, 1 << 20) == b"abc\n"
         short = len(done)
         await add(store, b"x" * SHORT_BYTES_MAX + b"\n", offset=4)
+        assert len(await store.read(await store.open(1), 0, 0, 1 << 20)) == SHORT_BYTES_MAX + 5
         await store.end(1)
-        assert short == len(done) == 3
+        assert short == len(done) == 4
         assert await whole(LogStore(str(tmp_path)), 0) == b"abc\n" + b"x" * SHORT_BYTES_MAX + b"\n"
 
     run(main)

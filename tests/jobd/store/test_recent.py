@@ -43,6 +43,23 @@ def test_what_was_looked_up_is_not_looked_up_again_until_it_changes(run):
     run(main)
 
 
+def test_what_was_learnt_is_not_looked_up_until_it_changes(run):
+    async def main():
+        world = World()
+        await world.get()
+        world.recent.learn("a", 2)
+        world.recent.learn("b", 3)
+        assert [await world.get("a"), await world.get("b"), world.asked] == [2, 3, 1]
+        world.recent.learn("c", 4)
+        assert [await world.get("c"), world.asked] == [4, 1]
+        assert [await world.get("a"), world.asked] == [1, 2]  # it was not asked for longest
+        with world.recent.changing(["b"]):
+            pass
+        assert await world.get("b") == 1
+
+    run(main)
+
+
 def test_what_was_looked_up_while_it_changed_is_told_and_not_kept(run):
     async def main():
         world, told = World(), []
