@@ -25,6 +25,7 @@ from fuseclient.cache.filesystem import CachedFileSystem
 from fuseclient.kernel.fuse import Operations
 from fuseclient.kernel.held import HELD_MAX
 from fuseclient.kernel.identity import Identity, Ids
+from fuseclient.kernel.inodes import Base
 from fuseclient.kernel.ops import Ops
 from fuseclient.kernel.prune import prune
 from fuseclient.kernel.recall import Recall
@@ -82,6 +83,7 @@ async def run(
     source: str = SOURCE,
     options: str = "",
     journals: Mapping[str, Journal] | None = None,
+    base: Base | None = None,
 ) -> None:
     """Mount and serve until it is unmounted or the process is told to end.
 
@@ -97,6 +99,7 @@ async def run(
         source: what the kernel lists as mounted there.
         options: what the status tells of how it was mounted.
         journals: where it is written down, for each datacenter, what programs were promised; None to promise nothing.
+        base: the folder that the root directory is, instead of showing datacenters.
 
     Raises:
         PfsError: it cannot be mounted, and why.
@@ -106,7 +109,7 @@ async def run(
     memory.keep_pieces()
     point = canonical(mountpoint)
     cached = {name: _copied(name, each, blocks, journals) for name, each in filesystems.items()}
-    ops = Ops(cached, Identity(identity, owner or Owner(os.getuid(), os.getgid())))
+    ops = Ops(cached, Identity(identity, owner or Owner(os.getuid(), os.getgid())), base)
     for name, each in filesystems.items():
         recall = Recall(ops.tree, name, cached[name], forget_attributes, forget_name)
         cached[name].tell(recall.adopted, recall.undone)

@@ -300,7 +300,7 @@ class CachedFileSystem(CachedTree):
 
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
         """Open, or with CREATE make, a file."""
-        if flags == OpenFlags.READ:
+        if flags == OpenFlags.READ and path not in self.changing:  # that is opened right after it was looked up
             attr = await self.getattr(path)
             if attr.leased and attr.type is NodeType.FILE and self.as_of_s() is not None:
                 await self.read_ahead_of(path, attr)

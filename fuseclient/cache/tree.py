@@ -20,6 +20,7 @@ import trio
 
 from fuseclient.cache.ahead import Ahead
 from fuseclient.cache.batches import Batches, Place
+from fuseclient.cache.changing import Changing
 from fuseclient.cache.copies import REMEMBERED_S, Copies, Question, Unknown
 from fuseclient.cache.prompt import CachedPrompt
 from fuseclient.cache.worth import Worth
@@ -27,6 +28,7 @@ from fuseclient.counters import Counters
 from pfs.api import Attr, Content, Entry, LeasingFileSystem, NodeType, OpenFile
 from pfs.errors import Kind, PfsError
 from pfs.path import join, parent_and_name, split
+from pfs.validity import held_for
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class CachedTree(CachedPrompt):
         self._ahead = Ahead()
         self._rootless = False
         self._remembering = False
+        self.changing = Changing()
 
     def lapsed(self) -> None:
         """The server may have changed anything without saying so."""
@@ -69,6 +72,7 @@ class CachedTree(CachedPrompt):
         self._worth.forget()
         self._batches.forget()
         self._ahead.forget()
+        self.changing.forget()
 
     async def look_out(self) -> None:
         """Return when it is known whether the server is there or away."""
@@ -114,6 +118,7 @@ class CachedTree(CachedPrompt):
         with self.copies.question() as question:
             attr = kept(question, await self.inner.getattr(path))
             self._learn(question, path, attr)
+        self.changing.note(path, attr)
         return attr
 
     async def listdir(self, path: str) -> Sequence[Entry]:
@@ -229,7 +234,9 @@ class CachedTree(CachedPrompt):
             if names is None:
                 often = self._worth.missed(node_id)
                 if often and self.copies.last_attr(node_id) is None:
-                    await self._ask_for(prefix)  # nobody looks at a directory itself that a program has open
+                    attr = await self._ask_for(prefix)  # nobody looks at a directory itself that a program has open
+                    if attr.volatile:
+                        self._worth.never(node_id)
                 if not self._is_worth_it(node_id, often=often):
                     return
                 await self._fetch(prefix, node_id)
@@ -368,12 +375,12 @@ class CachedTree(CachedPrompt):
 
 
 def _for_now(entry: Entry) -> Entry:
-    return Entry(entry.name, replace(entry.attr, valid_s=0.0))
+    return replace(entry, attr=held_for(entry.attr, 0.0))
 
 
 def _kept(question: Question, entry: Entry) -> Entry:
     attr = kept(question, entry.attr)
-    return entry if attr is entry.attr else Entry(entry.name, attr)
+    return entry if attr is entry.attr else Entry(entry.name, attr, entry.target)
 
 
 def kept(question: Question, attr: Attr) -> Attr:

@@ -6,15 +6,18 @@ costs as much as asking for each eighth of its names. So a listing that was fetc
 before the next one, up to what it costs itself; one that has lived for a while sets it back. Misses count only as long
 as nobody interrupts them.
 
-A program that lists a directory needs all of it, whatever this says.
+A program that lists a directory needs all of it, whatever this says. Of one whose names change by themselves nothing is
+kept: it is never worth it.
 """
 
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 
 MISSES_MIN = 2
 ENTRIES_PER_NAME = 8  # asking for one name costs about as much as so many entries of a listing
 LIVED_S = 10.0
+NEVER = sys.maxsize
 DIRECTORIES_MAX = 10_000
 
 
@@ -68,6 +71,10 @@ class Worth:
             most = max(MISSES_MIN, found.count // ENTRIES_PER_NAME)
             found.enough = min(found.enough * 2, most) if in_vain else MISSES_MIN
             found.fetched_s = None
+
+    def never(self, directory: int) -> None:
+        """The names of a directory cannot be kept."""
+        self._directory(directory).enough = NEVER
 
     def forget(self) -> None:
         """Nothing is known any more."""

@@ -33,6 +33,7 @@ from pfs.path import NAME_BYTES_MAX
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 4096
+MOMENT_S = 0.02  # to look up, check rights, open and fstat(2) takes one answer, also of what changes by itself
 SHOWN_MAX = 50_000  # attributes that are kept in the kernel's form; making them again costs less than room for all
 _BITS = {
     NodeType.DIRECTORY: stat.S_IFDIR,
@@ -171,7 +172,10 @@ class Operations(pyfuse3.Operations):
         )
         return self._attributes(await self._ops.setattr(inode, changes, fh))
 
-    @answered
+    def _readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes | None:
+        return None if (target := self._ops.readlink_at_once(inode)) is None else _bytes(target)
+
+    @promptly(_readlink)
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
         return _bytes(await self._ops.readlink(inode))
 
@@ -353,9 +357,9 @@ class Operations(pyfuse3.Operations):
         return data
 
     def _opened(self, inode: int, opened: Opened) -> pyfuse3.FileInfo:
-        if opened.outdated and not opened.direct:
+        if opened.outdated:
             forget_attributes(inode)
-        elif opened.unread and (data := self._ops.files.content(opened.fh)):
+        elif not opened.direct and opened.unread and (data := self._ops.files.content(opened.fh)):
             opened.keep = give(inode, data)
         return pyfuse3.FileInfo(fh=opened.fh, direct_io=opened.direct, keep_cache=opened.keep)
 
@@ -373,7 +377,8 @@ class Operations(pyfuse3.Operations):
         attr, entry, identity = node.attr, pyfuse3.EntryAttributes(), self._ops.identity
         owner = identity.shown(attr)
         entry.st_ino, entry.generation = node.number, node.generation
-        entry.entry_timeout = entry.attr_timeout = attr.valid_s
+        entry.entry_timeout = attr.valid_s
+        entry.attr_timeout = max(attr.valid_s, MOMENT_S) if attr.volatile else attr.valid_s
         entry.st_mode = _BITS[attr.type] | identity.mode(attr.mode)
         entry.st_uid, entry.st_gid, entry.st_nlink = owner.uid, owner.gid, attr.nlink
         entry.st_size = 0 if attr.stream else attr.size

@@ -145,16 +145,17 @@ class HeldReads:
                     self._some = trio.Event()
                     await self._some.wait()
                 paused_s = await self._pause()
-                began_s = trio.current_time()
+                began_s, has_found = trio.current_time(), False
                 try:
-                    await self._look()
+                    has_found = await self._look()
                 except Exception:
                     log.exception("looking after waiting reads")
                 if self._is_to_search(trio.current_time()):
                     nursery.start_soon(self._search)
                 spent_s = trio.current_time() - began_s
-                # what the kernel says, and libfuse answers alone, sounds like a signal: ioctl, which many open with
-                least_s = max(LOOK_EVERY_S, spent_s / LOOK_SHARE)
+                # what the kernel says, and libfuse answers alone, sounds like a signal: ioctl, which many open with;
+                # where it was one, another may follow, as when many are ended one after the other
+                least_s = max(0.0 if has_found else LOOK_EVERY_S, spent_s / LOOK_SHARE)
                 await trio.sleep(max(0.0, least_s - spent_s - paused_s))
 
     async def _pause(self) -> float:
@@ -170,7 +171,8 @@ class HeldReads:
         """Tell whether the kernel's last word may be about a reader who was not found yet."""
         return now_s - self._told_s <= LOOK_ON_S or self._searched_s < self._told_s
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Let go of those who were sent a signal; tell whether there were any."""
         now_s = trio.current_time()
         is_told = self._is_to_look_on(now_s)
         held = [each for each in self._held if now_s - each.since_s >= (0.0 if is_told else LOOK_EVERY_S)]
@@ -187,6 +189,7 @@ class HeldReads:
         finally:
             self._looking = False
             self._let_go()
+        return bool(found)
 
     def _is_to_search(self, now_s: float) -> bool:
         """Tell whether the kernel's last word seems to be about none of the known readers, or may be about others."""

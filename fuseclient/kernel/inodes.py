@@ -70,6 +70,7 @@ class Inode:
         directory: it is one.
         removed: this mount has taken its last name away.
         former: what its node was called before the server had made it.
+        target: where it leads, of a link that leads there for ever; None where that has to be asked for.
     """
 
     number: int
@@ -84,6 +85,7 @@ class Inode:
     told: Node | None = None
     changed: int = 0
     former: int | None = None
+    target: str | None = None
     pages: tuple[int, int, int] | None = None
     unread: bool = True
     directory: bool = False
@@ -96,8 +98,27 @@ class Inode:
 
     @property
     def fixed(self) -> bool:
-        """True for the root of the mount and the roots of the datacenters, which always stay."""
+        """True for what is described without asking: the roots of the datacenters, and what shows these."""
         return self.node_id is None
+
+    @property
+    def lasting(self) -> bool:
+        """True for what always stays, and has no name: the roots of the mount and of the datacenters."""
+        return self.fixed or self.number == ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A folder that a mount shows instead of its datacenters.
+
+    Attributes:
+        path: in the datacenter, "" for all of it.
+        node_id: of the folder; None for all of a datacenter.
+    """
+
+    datacenter: str
+    path: str
+    node_id: int | None
 
 
 class Inodes:
@@ -105,19 +126,26 @@ class Inodes:
 
     Args:
         datacenters: the names that the root directory shows.
+        base: what it is instead.
 
     Attributes:
         changes: how many changes have gone through this mount.
         breaks: how often it was said that others change something.
     """
 
-    def __init__(self, datacenters: Sequence[str]) -> None:
-        root = Inode(ROOT, 0, "", None)
+    def __init__(self, datacenters: Sequence[str], base: Base | None = None) -> None:
+        top = base or Base("", "", None)
+        root = Inode(ROOT, 0, top.datacenter, top.node_id, directory=True)
+        self._base = top.path
         self._inodes: dict[int, Inode] = {ROOT: root}
         self._nodes: dict[tuple[str, int], Inode] = {}  # those whose number is not their node's id
+        if root.node_id is not None:
+            self._nodes[root.datacenter, root.node_id] = root
         self._generations: dict[str, int] = {}
         for index, datacenter in enumerate(datacenters):
             self._generations[datacenter] = index
+            if base is not None:
+                continue
             inode = Inode(ROOT + 1 + index, 0, datacenter, None)
             self._inodes[inode.number] = inode
             self._link(root, datacenter, inode)
@@ -165,8 +193,8 @@ class Inodes:
     def places(self, number: int) -> list[tuple[str, str]]:
         """Return every (datacenter, path) where the inode stands, the newest first; none once it is unlinked."""
         inode = self.get(number)
-        if inode.fixed:
-            return [(inode.datacenter, "")] if inode.datacenter else []
+        if inode.lasting:
+            return [(inode.datacenter, self._path_of(inode))] if inode.datacenter else []
         places = []
         for parent, name in reversed(inode.names):
             place = self._place(self._inodes[parent])
@@ -299,13 +327,18 @@ class Inodes:
 
     def _place(self, inode: Inode) -> tuple[str, str] | None:
         parts: list[str] = []
-        while not inode.fixed:
+        while not inode.lasting:
             if not inode.names:
                 return None
             parent, name = inode.names[-1]
             parts.append(name)
             inode = self._inodes[parent]
+        if above := self._path_of(inode):
+            parts.append(above)
         return inode.datacenter, "/".join(reversed(parts))
+
+    def _path_of(self, lasting: Inode) -> str:
+        return self._base if lasting.number == ROOT else ""
 
     def _is_above(self, inode: Inode, directory: Inode) -> bool:
         while directory is not inode:
@@ -343,7 +376,7 @@ class Inodes:
         waiting = list(loose)
         while waiting:
             inode = waiting.pop()
-            idle = not (inode.fixed or inode.lookups or inode.opens or inode.children)
+            idle = not (inode.lasting or inode.lookups or inode.opens or inode.children)
             if idle and inode.number in self._inodes:
                 del self._inodes[inode.number]
                 if self._nodes.get((inode.datacenter, inode.node_id or 0)) is inode:

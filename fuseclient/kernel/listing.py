@@ -6,15 +6,15 @@ what the kernel was told meanwhile by other ways: such an entry is told as one t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import trio
 
 from fuseclient.kernel.handles import DOT_OFFSETS, DirectoryHandle
-from fuseclient.kernel.inodes import ROOT, Node
+from fuseclient.kernel.inodes import Node
 from fuseclient.kernel.tree import Tree
 from pfs.api import Attr, Entry, NodeType
 from pfs.errors import Kind, PfsError
+from pfs.validity import held_for
 
 LISTED_AT_ONCE = 256  # more than fit into one answer to the kernel
 _DOT = Attr(NodeType.DIRECTORY, 0, 0o755)
@@ -127,8 +127,8 @@ class Listings:
 
     async def _list(self, number: int) -> Sequence[Entry]:
         tree = self._tree
-        if number == ROOT:
-            nodes = [(name, tree.inodes.child(ROOT, name)) for name in tree.filesystems]
+        if number == tree.top:
+            nodes = [(name, tree.inodes.child(number, name)) for name in tree.filesystems]
             return [Entry(name, tree.fixed(inode).attr) for name, inode in nodes if inode is not None]
         try:
             return await tree.ask(number, lambda place: place.filesystem.listdir(place.path))
@@ -151,11 +151,14 @@ class Listings:
     def _listed(self, handle: DirectoryHandle, entry: Entry) -> Node:
         """Note that the kernel is being told of an entry, for as long as the copy can vouch for it."""
         attr, tree = entry.attr, self._tree
-        if handle.number == ROOT:
+        if handle.number == tree.top:
             return Node(attr.node_id, 0, attr)
         node = tree.enter(handle.number, entry.name, attr)
-        doubted = handle.breaks != tree.inodes.breaks or tree.inodes.get(node.number).changed > handle.changes
+        inode = tree.inodes.get(node.number)
+        if entry.target is not None:
+            inode.target = entry.target
+        doubted = handle.breaks != tree.inodes.breaks or inode.changed > handle.changes
         if attr.leased and not doubted:
             return node
         age_s = attr.valid_s if doubted else trio.current_time() - (handle.taken_s or 0.0)
-        return Node(node.number, node.generation, replace(attr, valid_s=max(0.0, attr.valid_s - age_s)))
+        return Node(node.number, node.generation, held_for(attr, max(0.0, attr.valid_s - age_s)))

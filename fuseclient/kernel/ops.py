@@ -18,7 +18,7 @@ import trio
 from fuseclient.kernel.files import Files, Opened
 from fuseclient.kernel.held import HeldReads
 from fuseclient.kernel.identity import Identity
-from fuseclient.kernel.inodes import ROOT, Node
+from fuseclient.kernel.inodes import Base, Node
 from fuseclient.kernel.listing import Listings, Reply
 from fuseclient.kernel.polls import Polls
 from fuseclient.kernel.tree import Place, Tree, xattr_at
@@ -39,10 +39,11 @@ class Ops:
     Args:
         filesystems: what to show, by the name of the datacenter.
         identity: how it treats owners.
+        base: a folder to show instead.
     """
 
-    def __init__(self, filesystems: Mapping[str, FileSystem], identity: Identity) -> None:
-        self.tree = Tree(filesystems, time.time_ns(), identity.mounter)
+    def __init__(self, filesystems: Mapping[str, FileSystem], identity: Identity, base: Base | None = None) -> None:
+        self.tree = Tree(filesystems, time.time_ns(), identity.mounter, base)
         self.held = HeldReads()
         self.polls = Polls()
         self.files = Files(self.tree, self.held, self.polls)
@@ -52,8 +53,8 @@ class Ops:
 
     async def lookup(self, parent: int, name: str) -> Node:
         """Return what the name leads to; the kernel counts it."""
-        if parent == ROOT:
-            inode = self.tree.inodes.child(ROOT, name)
+        if parent == self.tree.top:
+            inode = self.tree.inodes.child(parent, name)
             if inode is None:
                 raise PfsError(Kind.NOT_FOUND, "no such datacenter", name)
             return self.tree.fixed(inode)
@@ -118,6 +119,10 @@ class Ops:
             attr = await self.tree.ask(number, lambda place: place.filesystem.setattr(place.path, changes))
         self.tree.inodes.touch(number)  # an answer of meanwhile may be from before the change
         return self.tree.tell(inode, attr)
+
+    def readlink_at_once(self, number: int) -> str | None:
+        """Return what `readlink` does, if that is known."""
+        return self.tree.inodes.get(number).target
 
     async def readlink(self, number: int) -> str:
         """Return the target of a symlink."""
@@ -308,7 +313,7 @@ class Ops:
     async def fsyncdir(self, fh: int) -> None:
         """The names in a directory are on the server's disk when this returns; of one that is gone there are none."""
         number = self.tree.handles.directory(fh).number
-        if number == ROOT:
+        if number == self.tree.top:
             return
         try:
             await self.tree.ask(number, lambda place: place.filesystem.fsyncdir(place.path))

@@ -2,6 +2,7 @@
 
 The root of the mount has one directory for each datacenter and can hold nothing else. It and those directories
 are described without asking anybody, so that `ls` of the mount shows all of them also while one is out of reach.
+Or the root is one folder of a datacenter, like any other.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fuseclient.kernel.handles import Handles
-from fuseclient.kernel.inodes import ROOT, Inode, Inodes, Node
+from fuseclient.kernel.inodes import ROOT, Base, Inode, Inodes, Node
 from fuseclient.prompt import Prompt
 from pfs.api import Attr, FileSystem, NodeType, Owner, XattrCall, XattrVerb
 from pfs.errors import Kind, PfsError
@@ -42,14 +43,21 @@ class Tree:
         filesystems: by the name of the datacenter.
         started_ns: the mtime of what the mount shows by itself.
         owner: whose that is.
+        base: a folder to show instead.
+
+    Attributes:
+        top: the inode that shows the datacenters; None where the mount is one folder.
     """
 
-    def __init__(self, filesystems: Mapping[str, FileSystem], started_ns: int, owner: Owner) -> None:
+    def __init__(
+        self, filesystems: Mapping[str, FileSystem], started_ns: int, owner: Owner, base: Base | None = None
+    ) -> None:
         self.filesystems = dict(sorted(filesystems.items()))
         self.prompt: dict[str, Prompt] = {
             name: each for name, each in self.filesystems.items() if isinstance(each, Prompt)
         }
-        self.inodes = Inodes(list(self.filesystems))
+        self.inodes = Inodes(list(self.filesystems), base)
+        self.top = ROOT if base is None else None
         self.handles = Handles()
         self._started_ns = started_ns
         self._owner = owner
@@ -75,7 +83,7 @@ class Tree:
         Raises:
             PfsError: FORBIDDEN in the root of the mount, NAME_TOO_LONG, STALE.
         """
-        if parent == ROOT:
+        if parent == self.top:
             raise PfsError(Kind.FORBIDDEN, "only datacenters stand here; work inside of one", name)
         check_name(name)
         directory = self.inodes.get(parent)
@@ -149,8 +157,8 @@ class Tree:
         """Describe the root of the mount, or of a datacenter."""
         if inode.told is not None:
             return inode.told
-        nlink = 2 + len(self.filesystems) if inode.number == ROOT else 2
-        mode = 0o555 if inode.number == ROOT else 0o755
+        nlink = 2 + len(self.filesystems) if inode.number == self.top else 2
+        mode = 0o555 if inode.number == self.top else 0o755
         attr = Attr(
             type=NodeType.DIRECTORY,
             node_id=inode.number,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import trio
@@ -117,6 +118,40 @@ async def test_a_directory_that_nobody_looks_at_itself_is_learned_again(server: 
     for number in range(100):  # as a program does that has the directory open
         await fs.getattr(f"d/f{number:03d}")
     assert server.asked.total() <= 5
+
+
+@scenario
+async def test_a_directory_whose_names_change_by_themselves_is_not_asked_for_with_each_of_them(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    real = server.getattr
+
+    async def getattr_(path: str) -> Attr:
+        attr = await real(path)
+        return replace(attr, volatile=True, leased=False, valid_s=1.0) if path == "d" else attr
+
+    server.getattr = getattr_  # type: ignore[method-assign]
+    await fs.listdir("")
+    fs.copies.broken([server.find("d").node_id])
+    for number in range(100):
+        await fs.getattr(f"d/f{number:03d}")
+    # of the root, of the directory, and of each name
+    assert (server.asked["listdir"], server.asked["getattr"]) == (1, 1 + 1 + 100)
+
+
+@scenario
+async def test_what_changes_by_itself_is_opened_right_after_it_was_looked_at(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    server.put("d/state", b"one", volatile=True)
+    await fs.getattr("d/state")
+    server.asked.clear()
+    file = await fs.open("d/state", READ, 0)
+    assert (await file.read(0, 10), server.asked["getattr"]) == (b"one", 0)
+    server.put("d/other", b"two")  # an ordinary file stands there by now: what it is, its opening tells
+    await server.rename("d/other", "d/state", RenameMode.REPLACE)
+    file = await fs.open("d/state", READ, 0)
+    assert (await file.read(0, 10), server.asked["getattr"]) == (b"two", 0)
 
 
 @scenario

@@ -15,7 +15,8 @@ import trio
 import trio.testing
 
 from fuseclient.cache.filesystem import CachedFileSystem
-from fuseclient.kernel.fuse import Operations, answered
+from fuseclient.kernel import fuse
+from fuseclient.kernel.fuse import MOMENT_S, Operations, answered
 from fuseclient.kernel.held import Interrupted
 from fuseclient.kernel.identity import Identity, Ids
 from fuseclient.kernel.inodes import ROOT
@@ -122,15 +123,33 @@ def test_attributes_are_squashed_and_as_long_valid_as_the_server_says(run: Run) 
 
 
 @pytest.mark.parametrize(("stream", "size"), [(True, 0), (False, 3)])
-def test_what_changes_by_itself_is_not_kept(run: Run, stream: bool, size: int) -> None:
+def test_what_changes_by_itself_is_kept_for_the_moment_of_its_opening_only(run: Run, stream: bool, size: int) -> None:
     async def main() -> None:
         mounted = Mounted()
         mounted.fs.put("f", b"abc", stream=stream, volatile=True)
         found = await mounted.operations.lookup(DC1, b"f", CONTEXT)
-        assert (found.entry_timeout, found.attr_timeout, found.st_size) == (0, 0, size)
+        assert (found.entry_timeout, found.attr_timeout, found.st_size) == (0, MOMENT_S, size)
         assert found.st_blocks == (size > 0)
         opened = await mounted.operations.open(found.st_ino, os.O_RDONLY, CONTEXT)
         assert (opened.direct_io, opened.keep_cache, opened.nonseekable) == (True, False, False)
+
+    run(main)
+
+
+def test_who_opens_what_has_changed_since_it_was_looked_up_is_not_told_its_former_size(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        forgotten: list[int] = []
+        monkeypatch.setattr(fuse, "forget_attributes", forgotten.append)
+        mounted = Mounted()
+        mounted.fs.put("f", b"abc", volatile=True)
+        inode = (await mounted.operations.lookup(DC1, b"f", CONTEXT)).st_ino
+        await mounted.operations.open(inode, os.O_RDONLY, CONTEXT)
+        assert not forgotten
+        mounted.fs.put("f", b"abcd", volatile=True)
+        await mounted.operations.open(inode, os.O_RDONLY, CONTEXT)
+        assert forgotten == [inode]
 
     run(main)
 

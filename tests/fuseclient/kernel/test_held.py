@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
@@ -247,6 +248,39 @@ def test_what_only_sounds_like_a_signal_however_often_makes_a_look_now_and_then(
 
     lasted_s = trio.run(main, clock=trio.testing.MockClock(rate=2))
     assert 1 <= len(looks) <= lasted_s / held.LOOK_EVERY_S + 2
+
+
+def test_when_a_signal_was_found_the_next_one_is_looked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = [threading.Event(), threading.Event()]
+    looks = iter(looked)
+
+    def find(reads: list[held._Held], now_s: float) -> list[held._Held]:
+        next(looks).set()
+        return reads[:1]
+
+    monkeypatch.setattr(held, "_find_signalled", find)
+
+    async def main() -> None:
+        reads = HeldReads()
+        reads.be_told(True)
+
+        async def read() -> None:
+            with pytest.raises(Interrupted):
+                await reads.hold(1000, "dc1/log", os.getpid(), trio.sleep_forever)
+
+        async with trio.open_nursery() as nursery:
+            for _ in looked:
+                nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(reads.watch)
+            for each in looked:
+                reads.hear()
+                assert await trio.to_thread.run_sync(each.wait, PATIENCE_S)
+                while each is looked[0] and len(reads) == len(looked):
+                    await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(rate=0))
 
 
 def test_a_read_that_comes_in_just_after_its_signal_is_ended(run: Run, reader: subprocess.Popen[bytes]) -> None:

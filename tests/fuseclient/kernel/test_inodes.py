@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from fuseclient.kernel.inodes import NUMBER_MAX, ROOT, Inode, Inodes, Node
+from fuseclient.kernel.inodes import NUMBER_MAX, ROOT, Base, Inode, Inodes, Node
 from pfs.api import Attr, NodeType
 from pfs.errors import Kind, PfsError
 
@@ -30,6 +30,23 @@ def test_the_fixed_inodes_are_never_forgotten() -> None:
     for number in (ROOT, DC1, DC2):
         inodes.forget(number, 100)
     assert len(inodes) == 3
+
+
+def test_the_root_may_be_a_folder_and_is_known_as_its_node() -> None:
+    inodes = Inodes(["dc1"], Base("dc1", "home/ann", 77))
+    assert (inodes.places(ROOT), inodes.of_node("dc1", 77)) == ([("dc1", "home/ann")], ROOT)
+    assert not inodes.get(ROOT).fixed
+    deep = inodes.enter(inodes.enter(ROOT, "sub", 5, sole=True).number, "a", 6, sole=True)
+    assert inodes.places(deep.number) == [("dc1", "home/ann/sub/a")]
+    inodes.forget(ROOT, 100)
+    inodes.rename(ROOT, "sub", ROOT, "other")
+    assert inodes.path(deep) == "home/ann/other/a"
+
+
+def test_the_root_may_be_a_whole_datacenter() -> None:
+    inodes = Inodes(["dc1"], Base("dc1", "", None))
+    assert (inodes.places(ROOT), inodes.get(ROOT).fixed, len(inodes)) == ([("dc1", "")], True, 1)
+    assert inodes.path(inodes.enter(ROOT, "jobs", 5, sole=True)) == "jobs"
 
 
 def test_the_same_node_is_the_same_inode() -> None:

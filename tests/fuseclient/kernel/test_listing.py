@@ -1,7 +1,9 @@
 """What the kernel is told of directories that are read, from copies that may have grown old."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
+import pytest
 import trio
 import trio.testing
 
@@ -10,7 +12,7 @@ from fuseclient.kernel.identity import Identity, Ids
 from fuseclient.kernel.inodes import ROOT, Node
 from fuseclient.kernel.listing import LISTED_AT_ONCE
 from fuseclient.kernel.ops import Ops
-from pfs.api import Owner
+from pfs.api import Entry, Owner
 from tests.fuseclient.cache.test_coherence import leasing
 from tests.fuseclient.cache.test_filesystem import Server
 
@@ -134,3 +136,23 @@ async def test_a_server_that_is_not_heard_is_waited_for(reading: Reading) -> Non
     await reading.read(fh)
     reading.server.heard = False
     assert await reading.read(fh, at_once=True) == {}
+
+
+def test_where_a_link_leads_that_came_with_the_listing_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    @scenario
+    async def test(reading: Reading) -> None:
+        await reading.server.symlink("d/f010", "f000")
+        await reading.server.symlink("d/f011", "f001")
+        real = reading.server.listdir
+
+        async def listdir(path: str) -> Sequence[Entry]:
+            return [replace(each, target="f000") if each.name == "f010" else each for each in await real(path)]
+
+        monkeypatch.setattr(reading.server, "listdir", listdir)
+        told = await reading.read(await reading.open())
+        ops = reading.ops
+        assert ops.readlink_at_once(told["f010"].number) == "f000"
+        assert ops.readlink_at_once(told["f011"].number) is None
+        assert await ops.readlink(told["f011"].number) == "f001"
+
+    test()
