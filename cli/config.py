@@ -13,12 +13,25 @@ or in that of its client, with the same fields:
     - {name: dc1, username: ann, token: pfs1.…, endpoint: "https://…"}
     current-datacenter: dc1
 
-An endpoint without a scheme means https. `ca` may name a file with the certificate authority to trust. Instead of the
-token, or beside it, `usercert` and `userkey` may name the files of a certificate and its key, which tell who one is.
+or it is an ini file, as an early text of PaddleCloud has it, with a section for each datacenter:
+
+    [dc1]
+    username = ann
+    token = pfs1.…
+    endpoint = https://…
+
+In the first and the last, `active: true` says which one is current; else it is the first. An endpoint without a scheme
+means https. `ca` may name a file with the certificate authority to trust. Instead of the token, or beside it,
+`usercert` and `userkey` may name the files of a certificate and its key, which tell who one is; with a `password`
+commands log in by themselves (`cli.reaching`).
+
+The environment says more of the current datacenter: PADDLE_DATACENTER which one that is, PADDLE_ENDPOINT, PADDLE_TOKEN
+and PADDLE_USERNAME what counts more than its fields. Where it says an endpoint, no file is needed.
 """
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +42,13 @@ from pfs.keys import Pair
 from pfs.path import check_name
 
 FIELDS = ("username", "token", "endpoint", "ca", "password", "usercert", "userkey", "active")
+OVERRIDES = {"endpoint": "PADDLE_ENDPOINT", "token": "PADDLE_TOKEN", "username": "PADDLE_USERNAME"}
+CURRENT = "PADDLE_DATACENTER"
+NAMELESS = "default"  # a datacenter that only the environment knows, and gives no name
+ENVIRONMENT = "the environment"  # where a configuration is from that is in no file
+ME = "me"  # how the tree calls whoever asks
+NO_TOKEN = "; get one with: paddle login"
+_SECTION = re.compile(r"\s*([#;].*\n\s*)*\[[^\[\],]+\]\s*([#;].*)?$", re.MULTILINE)
 
 
 class ConfigError(click.ClickException):
@@ -44,6 +64,7 @@ class Datacenter:
     Attributes:
         token: "" where there is none.
         own: the certificate that tells who one is.
+        password: to get a token with, where there is none; "" for none.
     """
 
     name: str
@@ -52,6 +73,7 @@ class Datacenter:
     endpoint: str
     ca: str | None
     own: Pair | None = None
+    password: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +121,7 @@ def load(path: str | None = None, *, needs_token: bool = True) -> Config:
 
 def parse(text: str, path: str, *, needs_token: bool = True) -> Config:
     """Return the configuration in `text`; `path` is for messages, `needs_token` as of `load`."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{where}: {error.problem}; see `paddle --help` for the form") from None
-    except YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from None
+    value = _sections(text, path) if is_ini(text) else _yaml(text, path)
     if not isinstance(value, dict) or not value:
         raise ConfigError(f"{path} names no datacenter; write `<name>:` and below it username, token and endpoint")
     found, current = _entries(value, path)
@@ -120,6 +132,43 @@ def parse(text: str, path: str, *, needs_token: bool = True) -> Config:
     if current not in datacenters:
         raise ConfigError(f"{path}: current-datacenter is {current!r}, but there are only: {', '.join(datacenters)}")
     return Config(datacenters, current, path)
+
+
+def is_ini(text: str) -> bool:
+    """Tell whether a configuration is written as an ini file."""
+    return _SECTION.match(text) is not None
+
+
+def _sections(text: str, path: str) -> dict[str, dict[str, Any]]:
+    import configparser
+
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    try:
+        parser.read_string(text)
+    except configparser.ParsingError as error:
+        line, _ = error.errors[0]
+        raise ConfigError(f"{path}, line {line}: this is neither `name = value` nor a [section]") from None
+    except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
+        raise ConfigError(f"{path}, line {error.lineno}: this is said a second time; take one of them away") from None
+    found: dict[str, dict[str, Any]] = {name: dict(parser[name]) for name in parser.sections()}
+    for entry in found.values():
+        if "active" in entry:
+            entry["active"] = entry["active"].lower() in ("true", "yes", "1")
+    return found
+
+
+def _yaml(text: str, path: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}{where}: {error.problem}; see `paddle --help` for the form") from None
+    except YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from None
 
 
 def _entries(value: dict[str, Any], path: str) -> tuple[list[tuple[str, Any]], str | None]:
@@ -143,19 +192,23 @@ def _datacenter(name: str, entry: Any, path: str, needs_token: bool) -> Datacent
     for field in entry:
         if field not in FIELDS:
             raise ConfigError(f"{path}: {name} has a field {field!r}; there are {', '.join(FIELDS)}")
-    own = _own(name, entry, path)
+    own, password = _own(name, entry, path), str(entry.get("password") or "")
     for field in ("username", "token", "endpoint"):
-        if field == "token" and field not in entry and (own is not None or not needs_token):
+        if field == "token" and field not in entry and (own is not None or password or not needs_token):
             continue
         if not isinstance(entry.get(field), str) or not entry[field]:
-            cure = "; get one with: paddle login" if field == "token" else ""
-            raise ConfigError(f"{path}: {name} has no {field}{cure}")
-    endpoint = endpoint_of(entry["endpoint"])
+            raise ConfigError(f"{path}: {name} has no {field}{NO_TOKEN if field == 'token' else ''}")
+    endpoint = _checked(entry["endpoint"], f"{path}: {name} has")
+    ca = None if entry.get("ca") is None else _file(entry["ca"])
+    return Datacenter(name, entry["username"], entry.get("token", ""), endpoint, ca, own, password)
+
+
+def _checked(text: str, who: str) -> str:
+    endpoint = endpoint_of(text)
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{path}: {name} has the endpoint {endpoint!r}; one looks like https://host:8470")
-    ca = entry.get("ca")
-    return Datacenter(name, entry["username"], entry.get("token", ""), endpoint, None if ca is None else _file(ca), own)
+        raise ConfigError(f"{who} the endpoint {endpoint!r}; one looks like https://host:8470")
+    return endpoint
 
 
 def _own(name: str, entry: dict[str, Any], path: str) -> Pair | None:
@@ -165,6 +218,52 @@ def _own(name: str, entry: dict[str, Any], path: str) -> Pair | None:
     if len(given) == 1:
         raise ConfigError(f"{path}: {name} has {given[0]} alone; usercert and userkey go together")
     return Pair(_file(entry["usercert"]), _file(entry["userkey"]))
+
+
+def datacenter(name: str | None) -> Datacenter:
+    """Return the datacenter of that name, or the current one for None.
+
+    Raises:
+        ConfigError: there is none of that name, or nothing to show its server.
+    """
+    loaded = effective()
+    name = name or loaded.current
+    if name not in loaded.datacenters:
+        cure = f"; {CURRENT} says its name" if loaded.path == ENVIRONMENT else ""
+        raise ConfigError(f"{loaded.path} knows no datacenter {name!r}: {', '.join(loaded.datacenters)}{cure}")
+    found = loaded.datacenters[name]
+    if not (found.token or found.own or found.password):
+        cure = NO_TOKEN if loaded.path != ENVIRONMENT else f"; say it as {OVERRIDES['token']}"
+        raise ConfigError(f"{loaded.path}: {name} has no token{cure}")
+    return found
+
+
+def effective() -> Config:
+    """Return the user's configuration, with what the environment says; a datacenter in it may have no token.
+
+    Raises:
+        ConfigError: as of `load`, or for what is wrong in the environment.
+    """
+    said = {field: value for field, variable in OVERRIDES.items() if (value := os.environ.get(variable))}
+    if "endpoint" in said:
+        said["endpoint"] = _checked(said["endpoint"], f"{OVERRIDES['endpoint']} is")
+    if "endpoint" in said and not os.path.exists(config_path()):
+        loaded = Config({}, NAMELESS, ENVIRONMENT)
+    else:
+        loaded = load(needs_token=False)
+    current = os.environ.get(CURRENT) or loaded.current
+    known = loaded.datacenters.get(current)
+    if known is None and "endpoint" not in said:
+        there_are = ", ".join(loaded.datacenters)
+        raise ConfigError(f"{CURRENT} is {current!r}, but {loaded.path} knows only: {there_are}")
+    meant = known or Datacenter(current, ME, "", "", None)
+    meant = replace(
+        meant,
+        username=said.get("username", meant.username),
+        token=said.get("token", meant.token),
+        endpoint=said.get("endpoint", meant.endpoint),
+    )
+    return Config({**loaded.datacenters, current: meant}, current, loaded.path)
 
 
 def lasting(own: Pair | None) -> Pair | None:

@@ -8,7 +8,6 @@ import ipaddress
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,6 +17,8 @@ from urllib.parse import quote
 import click
 
 from cli.config import ConfigError, Datacenter, config_path, endpoint_of, lasting, load
+from cli.configfile import rewrite
+from cli.reaching import as_known, datacenter, forget
 from pfs.client.web import WebClient
 from pfs.errors import Kind, PfsError
 from pfs.keys import address_of, url_of_key
@@ -55,7 +56,7 @@ def login(endpoint: str | None, dc: str | None, user: str | None, ca: str | None
     Raises:
         PfsError: what the server refuses with.
     """
-    where = _known(dc, needs_token=False) if endpoint is None else Datacenter("", "", "", endpoint_of(endpoint), ca)
+    where = _known(dc) if endpoint is None else Datacenter("", "", "", endpoint_of(endpoint), ca)
     check_private(where.endpoint)
     _check_can_keep()
     name = user or where.username or click.prompt("User name")
@@ -68,16 +69,19 @@ def login(endpoint: str | None, dc: str | None, user: str | None, ca: str | None
 
 def logout(dc: str | None) -> str:
     """Take back the token of this machine; return what to tell."""
-    where = _known(dc, needs_token=False)
-    with suppress(_Unknown), _client(replace(where, own=None)) as client:
-        client.call("DELETE", f"{TOKENS_URL}/own", b"")
-    _rewrite(where.name, {"token": None})
+    where = _known(dc)
+    shown = as_known(where)
+    if shown is not None:
+        with suppress(_Unknown), _client(replace(shown, own=None)) as client:
+            client.call("DELETE", f"{TOKENS_URL}/own", b"")
+    rewrite(where.name, {"token": None})
+    forget(where)
     return f"The token of {where.username} for this machine is taken back."
 
 
 def change_password(dc: str | None) -> str:
     """Give oneself another password; return what to tell."""
-    where = _known(dc)
+    where = datacenter(dc)
     check_private(where.endpoint)
     old = click.prompt(
         "Password until now (empty where there is none)", hide_input=True, default="", show_default=False
@@ -90,20 +94,20 @@ def change_password(dc: str | None) -> str:
 
 def tokens(dc: str | None) -> list[dict[str, Any]]:
     """Return what the server tells of one's own keys."""
-    with _client(_known(dc)) as client:
+    with _client(datacenter(dc)) as client:
         found: list[dict[str, Any]] = client.call("GET", TOKENS_URL, b"")["tokens"]
     return found
 
 
 def revoke(dc: str | None, name: str) -> None:
     """Take back one of one's own keys."""
-    with _client(_known(dc)) as client:
+    with _client(datacenter(dc)) as client:
         client.call("DELETE", f"{TOKENS_URL}/{quote(check_name(name))}", b"")
 
 
 def make_token(dc: str | None, label: str, scopes: list[str], days: int | None) -> str:
     """Return a new token, for a script."""
-    with _client(_known(dc)) as client:
+    with _client(datacenter(dc)) as client:
         return str(client.call("POST", TOKENS_URL, _body({"label": label, "scopes": scopes, "days": days}))["token"])
 
 
@@ -137,8 +141,8 @@ def _client(where: Datacenter) -> Iterator[WebClient]:
         raise
 
 
-def _known(dc: str | None, *, needs_token: bool = True) -> Datacenter:
-    loaded = load(needs_token=needs_token)
+def _known(dc: str | None) -> Datacenter:
+    loaded = load(needs_token=False)
     name = dc or loaded.current
     if name not in loaded.datacenters:
         raise PfsError(Kind.INVALID, f"{loaded.path} knows no datacenter {name!r}: {', '.join(loaded.datacenters)}")
@@ -175,40 +179,5 @@ def _keep(welcome: dict[str, Any], endpoint: str, ca: str | None) -> str:
     except (KeyError, TypeError):
         raise PfsError(Kind.UNREACHABLE, f"what answers at {endpoint} is not a pfs server") from None
     path = None if ca is None else os.path.abspath(ca)
-    _rewrite(name, {"username": user, "token": token, "endpoint": endpoint, **({} if path is None else {"ca": path})})
+    rewrite(name, {"username": user, "token": token, "endpoint": endpoint, **({} if path is None else {"ca": path})})
     return f"{user} is known to the datacenter {name}; {config_path()} has the token."
-
-
-def _rewrite(name: str, fields: dict[str, str | None]) -> None:
-    """Change fields of a datacenter in the configuration, None is to take one away; what else is there stays."""
-    from ruamel.yaml import YAML
-
-    path, yaml = os.path.realpath(config_path()), YAML()
-    yaml.width = 4096  # a token stays in its line
-    value: Any = None
-    with suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-        value = yaml.load(file)
-    if not isinstance(value, dict):
-        value = {}
-    if isinstance(value.get("datacenters"), list):
-        entry = next((each for each in value["datacenters"] if each.get("name") == name), None)
-        if entry is None:
-            entry = {"name": name}
-            value["datacenters"].append(entry)
-    else:
-        entry = value.setdefault(name, {})
-    for field, text in fields.items():
-        if text is None:
-            entry.pop(field, None)
-        else:
-            entry[field] = text
-    folder = os.path.dirname(path) or "."
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    fd, part = tempfile.mkstemp(dir=folder, prefix=".config-")  # of mode 0600
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            yaml.dump(value, file)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise

@@ -7,12 +7,12 @@ from datetime import datetime
 EMPTY = "-"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return rows under a header, in columns as wide as they need, with two spaces between."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2) -> str:
+    """Return rows under a header, in columns as wide as they need, with `gap` blanks between."""
     lines = [list(header), *[[printable(cell) for cell in row] for row in rows]]
     widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        (" " * gap).join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 

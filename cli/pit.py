@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from cli import completion
+from cli.attach.options import tty_option
 from cli.errors import status_of
-from cli.snakepit import connection
+from cli.snakepit import choices, connection, rulings
 from cli.snakepit.usage import CONTEXT, PitGroup, in_own_words
 
 INTERRUPTED = 130
@@ -18,6 +20,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 ENTITIES = """\
 There are files of a job (its number, or job:<number>), of user:<name>, group:<name>, shared, and of yourself:
 home, me or ~"""
+worker_option = click.option(
+    "-w", "worker", metavar="<workerIndex>", type=click.IntRange(0), default=0, help="the worker of the job; default: 0"
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="prints JSON")
 
 
@@ -41,6 +46,9 @@ def pit(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+rulings.declare_changes(pit)
+
+
 @pit.command_of(
     "show <entity>",
     "shows info about an entity",
@@ -59,7 +67,7 @@ Filters of jobs: since= and till= (dates), user=, title= (% is anything), asc= a
 limit= and offset=""",
 )
 @json_option
-@click.argument("entity", metavar="<entity>")
+@click.argument("entity", metavar="<entity>", shell_complete=choices.entities)
 @click.argument("filters", metavar="[filters...]", nargs=-1)
 def show(*, entity: str, filters: tuple[str, ...], as_json: bool) -> None:
     """Show an entity."""
@@ -69,8 +77,11 @@ def show(*, entity: str, filters: tuple[str, ...], as_json: bool) -> None:
         print_entity(client, entity, filters, as_json=as_json)
 
 
+rulings.declare_groups(pit)
+
+
 @pit.command_of("stop <jobNumber>", "stops a running job")
-@click.argument("job", metavar="<jobNumber>")
+@click.argument("job", metavar="<jobNumber>", shell_complete=choices.jobs)
 def stop(job: str) -> None:
     """End a job."""
     from cli.snakepit import looking
@@ -101,6 +112,7 @@ You can also provide a ".pitrequest.txt" file with the same content in your proj
     *("-c", "--continue", "continued"),
     metavar="<jobNumber>",
     type=int,
+    shell_complete=choices.jobs,
     help='continues job with provided number by copying its "keep" directory over to the new job',
 )
 @click.option(
@@ -109,16 +121,28 @@ You can also provide a ".pitrequest.txt" file with the same content in your proj
     help="directly executes provided commands through bash instead of loading .compute file",
 )
 @click.option("-l", "--log", "follows", is_flag=True, help="waits for and prints job's log output")
+@click.option(
+    *("-a", "--archive"),
+    is_flag=True,
+    help="ships the directory as it is, without git: all that .gitignore and .pitignore leave",
+)
 @click.argument("title", metavar="<title>")
 @click.argument("request", metavar="[clusterRequest]", required=False)
 def run(
-    *, private: bool, continued: int | None, direct: str | None, follows: bool, title: str, request: str | None
+    *,
+    private: bool,
+    continued: int | None,
+    direct: str | None,
+    follows: bool,
+    archive: bool,
+    title: str,
+    request: str | None,
 ) -> int:
     """Submit the current directory as a job."""
     from cli.snakepit import running
     from cli.submit.following import follow
 
-    wish = running.Wish(title, request, direct, continued, private)
+    wish = running.Wish(title, request, direct, continued, private, archive)
     resources = running.check(wish)
     with connection.connected() as client:
         number = running.run(client, wish, resources)
@@ -131,7 +155,7 @@ def run(
 
 @pit.command_of("log [options] <jobNumber>", "show job's log")
 @click.option("-f", "--follow", "_follow", is_flag=True, help="follows the log until the job is over, as it is anyhow")
-@click.argument("job", metavar="<jobNumber>")
+@click.argument("job", metavar="<jobNumber>", shell_complete=choices.jobs)
 def log(job: str, _follow: bool) -> int:
     """Print a job's log."""
     from cli.snakepit.looking import print_log
@@ -141,7 +165,7 @@ def log(job: str, _follow: bool) -> int:
 
 
 @pit.command_of("download <jobNumber>", "downloads job directory as .tar.gz archive")
-@click.argument("job", metavar="<jobNumber>")
+@click.argument("job", metavar="<jobNumber>", shell_complete=choices.jobs)
 def download(job: str) -> None:
     """Download a job."""
     from cli.snakepit import files
@@ -152,7 +176,7 @@ def download(job: str) -> None:
 
 @pit.command_of("ls <jobNumber> [path]", "lists contents within a job directory", ENTITIES)
 @json_option
-@click.argument("entity", metavar="<jobNumber>")
+@click.argument("entity", metavar="<jobNumber>", shell_complete=choices.places)
 @click.argument("path", metavar="[path]", default="")
 def ls(*, entity: str, path: str, as_json: bool) -> None:
     """List a directory."""
@@ -167,9 +191,9 @@ def ls(*, entity: str, path: str, as_json: bool) -> None:
     "copies contents within from job directory to local file system",
     ENTITIES,
 )
-@click.argument("entity", metavar="<jobNumber>")
+@click.argument("entity", metavar="<jobNumber>", shell_complete=choices.places)
 @click.argument("path", metavar="<jobPath>")
-@click.argument("local", metavar="<fsPath>")
+@click.argument("local", metavar="<fsPath>", shell_complete=completion.files)
 def cp(*, entity: str, path: str, local: str) -> None:
     """Copy a file here; one that is there is overwritten."""
     from cli.snakepit.copying import Manner, pull
@@ -192,8 +216,8 @@ $ pit mount job:17 --shell
 Without "mountpoint" a temporary directory is made, which is gone after the end.""",
 )
 @click.option("--shell", is_flag=True, help="starts a shell in the mounted directory, and unmounts when that ends")
-@click.argument("entity", metavar="<entity>")
-@click.argument("mountpoint", metavar="[mountpoint]", required=False)
+@click.argument("entity", metavar="<entity>", shell_complete=choices.places)
+@click.argument("mountpoint", metavar="[mountpoint]", required=False, shell_complete=completion.folders)
 def mount(*, entity: str, mountpoint: str | None, shell: bool) -> None:
     """Mount the folder of an entity."""
     from cli.snakepit import mounting
@@ -214,9 +238,9 @@ def status(*, as_json: bool) -> None:
 
 @pit.command_of("pull [options] <entity> <path> [localPath]", "downloads a file of an entity", ENTITIES)
 @manner_options("download")
-@click.argument("entity", metavar="<entity>")
+@click.argument("entity", metavar="<entity>", shell_complete=choices.places)
 @click.argument("path", metavar="<path>")
-@click.argument("local", metavar="[localPath]", required=False)
+@click.argument("local", metavar="[localPath]", required=False, shell_complete=completion.files)
 def pull(*, entity: str, path: str, local: str | None, force: bool, goes_on: bool) -> None:
     """Copy a file here, or to stdout."""
     from cli.snakepit import copying
@@ -227,9 +251,9 @@ def pull(*, entity: str, path: str, local: str | None, force: bool, goes_on: boo
 
 @pit.command_of("push [options] <entity> <path> [localPath]", "uploads a file to an entity", ENTITIES)
 @manner_options("upload")
-@click.argument("entity", metavar="<entity>")
+@click.argument("entity", metavar="<entity>", shell_complete=choices.places)
 @click.argument("path", metavar="<path>")
-@click.argument("local", metavar="[localPath]", required=False)
+@click.argument("local", metavar="[localPath]", required=False, shell_complete=completion.files)
 def push(*, entity: str, path: str, local: str | None, force: bool, goes_on: bool) -> None:
     """Copy a file, or stdin, there."""
     from cli.snakepit import copying
@@ -239,7 +263,7 @@ def push(*, entity: str, path: str, local: str | None, force: bool, goes_on: boo
 
 
 @pit.command_of("cat <entity> <path>", "prints a file of an entity", ENTITIES)
-@click.argument("entity", metavar="<entity>")
+@click.argument("entity", metavar="<entity>", shell_complete=choices.places)
 @click.argument("path", metavar="<path>")
 def cat(entity: str, path: str) -> None:
     """Print a file."""
@@ -250,7 +274,7 @@ def cat(entity: str, path: str) -> None:
 
 
 @pit.command_of("mkdir <entity> <path>", "makes a directory of an entity", ENTITIES)
-@click.argument("entity", metavar="<entity>")
+@click.argument("entity", metavar="<entity>", shell_complete=choices.places)
 @click.argument("path", metavar="<path>")
 def mkdir(entity: str, path: str) -> None:
     """Make a directory."""
@@ -261,7 +285,7 @@ def mkdir(entity: str, path: str) -> None:
 
 
 @pit.command_of("delete <entity> <path>", "removes a file or directory of an entity", ENTITIES)
-@click.argument("entity", metavar="<entity>")
+@click.argument("entity", metavar="<entity>", shell_complete=choices.places)
 @click.argument("path", metavar="<path>")
 def delete(entity: str, path: str) -> None:
     """Remove a file, or a directory with all that is in it."""
@@ -271,7 +295,90 @@ def delete(entity: str, path: str) -> None:
         files.delete(client, entity, path)
 
 
+@pit.command_of(
+    "completion <shell>",
+    "prints what a shell needs to complete commands, entities and job numbers",
+    """\
+Examples:
+
+$ pit completion bash > ~/.local/share/bash-completion/completions/pit
+$ pit completion zsh > ~/.zfunc/_pit
+$ pit completion fish > ~/.config/fish/completions/pit.fish
+
+"shell" is one of bash, zsh (where fpath=(~/.zfunc $fpath) stands before compinit) and fish.""",
+)
+@click.argument("shell", metavar="<shell>", type=click.Choice(completion.SHELLS))
+def complete(shell: str) -> None:
+    """Print a script of a shell."""
+    from cli.shells import script
+
+    click.echo(script(shell, pit, "pit"))
+
+
+@pit.command_of(
+    "exec [options] <jobNumber> [--] [cmd args...]",
+    "executes a command inside of a running job",
+    """\
+Examples:
+
+$ pit exec 17
+$ pit exec 17 nvidia-smi
+$ pit exec -w 1 17 -- python -c 'print(1)'
+$ tar c data | pit exec 17 tar x
+
+Without "cmd" there is a shell. The exit code is that of the command. Workers are counted over all groups.""",
+    takes_rest=True,
+)
+@worker_option
+@tty_option
+@click.argument("job", metavar="<jobNumber>", shell_complete=choices.jobs)
+@click.argument("words", metavar="[cmd args...]", nargs=-1, type=click.UNPROCESSED)
+def execute(*, job: str, words: tuple[str, ...], worker: int, wants_tty: bool | None) -> int:
+    """Run a command in a job."""
+    from cli.snakepit import entering
+
+    with connection.connected() as client:
+        return entering.execute(client, job, worker, words, wants_tty=wants_tty)
+
+
+@pit.command_of(
+    "forward [options] <jobNumber> [ports...]",
+    "forwards ports of a running job to this machine",
+    """\
+Examples:
+
+$ pit forward 17 6006
+$ pit forward 17 8080:80 8443:443
+
+"8080:80" is port 80 of the job as port 8080 of this machine, "6006" the same port on both sides. Only programs of this
+machine can connect. Ctrl-C ends it.""",
+)
+@worker_option
+@click.argument("job", metavar="<jobNumber>", shell_complete=choices.jobs)
+@click.argument("ports", metavar="[ports...]", nargs=-1)
+def forward(*, job: str, ports: tuple[str, ...], worker: int) -> int:
+    """Forward ports of a job."""
+    from cli.snakepit import entering
+
+    with connection.connected() as client:
+        return entering.forward(client, job, worker, ports)
+
+
+rulings.declare_password(pit)
+
+
 def main() -> None:
-    """Run `pit`, which knows only one status for everything that failed, as Snakepit's does."""
-    ended = status_of("Command failed", in_own_words(lambda: pit.main(prog_name="pit", standalone_mode=False)))
-    sys.exit(1 if ended == 2 else ended)
+    """Run `pit`, which knows only one status for everything that failed, as Snakepit's does.
+
+    What a command of a job returned is told as it is.
+    """
+    completion.answer_in_our_way()
+    failures: list[str] = []
+
+    def say(text: str) -> None:
+        failures.append(text)
+        click.echo(f"Command failed: {text}", err=True)
+
+    work = in_own_words(lambda: pit.main(prog_name="pit", standalone_mode=False))
+    ended = status_of("Command failed", work, say)
+    sys.exit(1 if ended == 2 and failures else ended)

@@ -5,6 +5,7 @@ A file is copied by reading and writing it whole; so a spec that is copied into 
 copied into a `ctl` is obeyed.
 """
 
+import json
 import os
 import sys
 import time
@@ -51,22 +52,36 @@ def is_remote(text: str) -> bool:
     return text.startswith(ROOT)
 
 
-def list_all(connect: Connect, texts: Sequence[str]) -> None:
-    """Print what is in directories, a line for each: when it was changed, what it is, its size, its path."""
+def list_all(connect: Connect, texts: Sequence[str], *, as_json: bool = False, quiet: bool = False) -> None:
+    """Print what is in directories, a line for each: when it was changed, what it is, its size, its path.
+
+    Args:
+        as_json: print all of it as JSON.
+        quiet: print paths alone.
+    """
+    found = []
     for text in texts:
-        datacenter, path = place(text)
-        if len(texts) > 1:
+        if len(texts) > 1 and not (as_json or quiet):
             click.echo(f"{text} :")
-        with connect(datacenter) as client:
-            parent, _, name = path.rpartition("/")
-            if client.is_directory(path):
-                parent, entries = path, client.list(path)
-            else:
-                entries = [each for each in client.list(parent) if each["name"] == name]
-            if not entries and parent != path:
-                raise PfsError(Kind.NOT_FOUND, "no such file or directory", path)
-        for each in entries:
-            click.echo(printable(_line(to_absolute(f"{parent}/{each['name']}".lstrip("/"), datacenter), each)))
+        for path, each in _listed(connect, text):
+            found.append({"path": path, **{key: each[key] for key in ("type", "size", "mtime_ns")}})
+            if not as_json:
+                click.echo(printable(path if quiet else _line(path, each)))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+
+
+def _listed(connect: Connect, text: str) -> list[tuple[str, dict[str, Any]]]:
+    datacenter, path = place(text)
+    with connect(datacenter) as client:
+        parent, _, name = path.rpartition("/")
+        if client.is_directory(path):
+            parent, entries = path, client.list(path)
+        else:
+            entries = [each for each in client.list(parent) if each["name"] == name]
+        if not entries and parent != path:
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory", path)
+    return [(to_absolute(f"{parent}/{each['name']}".lstrip("/"), datacenter), each) for each in entries]
 
 
 def _line(path: str, entry: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from cli.config import Config, Datacenter
     from fuseclient.behind.journal import Journal
     from fuseclient.cache.blocks import BlockCache
-    from pfs.api import Owner
+    from fuseclient.kernel.inodes import Base
+    from pfs.api import FileSystem, Owner
 
 START_S = 60.0
 CLOSE_S = 1.0
@@ -71,7 +72,7 @@ def mount_command(
     Raises:
         click.ClickException: it cannot be mounted, and why.
     """
-    from cli import config
+    from cli import config, reaching
     from fuseclient import mount, mountpoints
 
     point = mountpoints.canonical(mountpoint)
@@ -81,6 +82,9 @@ def mount_command(
         _check_point(point)
         configuration = config.load(options.config)
         datacenters = configuration.datacenters if source is None else _named(source, configuration)
+        if options.subdir is not None:
+            datacenters = _only(options.subdir, datacenters)
+        datacenters = {name: reaching.with_token(each) for name, each in datacenters.items()}
         for each in datacenters.values():
             config.lasting(each.own)
         what = _Mount(datacenters, point, source or mount.SOURCE, options)
@@ -124,6 +128,20 @@ def _named(source: str, configuration: "Config") -> "dict[str, Datacenter]":
         there_are = ", ".join(f"{name} at {each.endpoint}" for name, each in configuration.datacenters.items())
         raise PfsError(Kind.INVALID, f"{configuration.path} knows no datacenter {source}; there are {there_are}")
     return found
+
+
+def _only(subdir: str, datacenters: "dict[str, Datacenter]") -> "dict[str, Datacenter]":
+    """Return the datacenter that a folder is in.
+
+    Raises:
+        PfsError: INVALID for none.
+    """
+    name = subdir.partition("/")[0]
+    if name not in datacenters:
+        raise PfsError(
+            Kind.INVALID, f"subdir={subdir}: there is no datacenter {name}; there are {', '.join(datacenters)}"
+        )
+    return {name: datacenters[name]}
 
 
 def _check_point(point: str) -> None:
@@ -182,6 +200,7 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
                 if blocks is not None:
                     stack.callback(blocks.close)
                 journals = await trio.to_thread.run_sync(_open_journals, what, stack)
+                base = None if options.subdir is None else await _base(options.subdir, filesystems)
                 await mount.run(
                     filesystems,
                     what.point,
@@ -194,6 +213,7 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
                     flags=options.flags,
                     source=what.source,
                     options=shown(options),
+                    base=base,
                 )
                 scope.deadline = trio.current_time() + CLOSE_S
 
@@ -204,6 +224,27 @@ def _serve(what: _Mount, ready: Callable[[], None]) -> None:
         failures += _leaves(group)
     if failures:
         raise failures[0]
+
+
+async def _base(subdir: str, filesystems: "Mapping[str, FileSystem]") -> "Base":
+    """Find the folder that is to be mounted.
+
+    Raises:
+        PfsError: it is not there, or not for us.
+    """
+    from fuseclient.kernel.inodes import Base
+    from pfs.api import NodeType
+
+    datacenter, _, path = subdir.partition("/")
+    if not path:
+        return Base(datacenter, "", None)
+    try:
+        attr = await filesystems[datacenter].getattr(path)
+        if attr.type is not NodeType.DIRECTORY:
+            raise PfsError(Kind.NOT_DIR, "this is no directory")
+    except PfsError as error:
+        raise PfsError(error.kind, f"subdir={subdir} cannot be mounted: {error.message}") from None
+    return Base(datacenter, path, attr.node_id)
 
 
 def _owner(options: Options) -> "Owner":

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fuseclient.kernel.identity import Ids
 from jobd.spec.units import format_size, parse_size
 from pfs.errors import Kind, PfsError
+from pfs.path import split
 
 CACHE_BYTES = 1 << 30
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -43,6 +44,7 @@ class Options:
         ids: how the mount treats owners.
         uid, gid: as whose everything is shown, where that is not who mounts.
         flags: what the kernel sees to: any of `ro`, `noexec` and `suid`.
+        subdir: the folder that the mount shows, as a path from its top; None shows all datacenters.
         config: the file with the datacenters; by default the user's.
         log_file: where messages go; by default the terminal, or in the background a file in the state directory.
         log_level: one of `LOG_LEVELS`.
@@ -58,6 +60,7 @@ class Options:
     uid: int | None = None
     gid: int | None = None
     flags: frozenset[str] = frozenset()
+    subdir: str | None = None
     config: str | None = None
     log_file: str | None = None
     log_level: str = "info"
@@ -109,6 +112,17 @@ def _number(text: str) -> int:
     if not text.isdecimal() or not text.isascii():
         raise ValueError("this is a number, as `id -u` prints it")
     return int(text)
+
+
+def _subdir(text: str) -> str:
+    path = text.strip("/")
+    try:
+        split(path)
+    except PfsError as error:
+        raise ValueError(error.message) from None
+    if not path:
+        raise ValueError("this is a path such as dc1/home/ann")
+    return path
 
 
 def _log_level(options: Options, value: str) -> Options:
@@ -163,6 +177,12 @@ OPTIONS = (
         "",
         "`log` and `wait` of a job that runs end with what there is so far, for backups and indexers",
         lambda o, _: replace(o, streams=False),
+    ),
+    Option(
+        "subdir",
+        "DC/PATH",
+        "the mount is that folder, such as `dc1/home/ann`, not a directory with all datacenters",
+        lambda o, value: replace(o, subdir=_subdir(value)),
     ),
     Option(
         "config", "FILE", "the datacenters, with tokens; `~/.paddle/config`", lambda o, value: replace(o, config=value)
@@ -246,6 +266,7 @@ def shown(options: Options) -> str:
     words += [] if options.streams else ["nostream"]
     words += [] if options.ids is Ids.SQUASHED else [f"ids={options.ids}"]
     words += [f"{name}={value}" for name in ("uid", "gid") if (value := getattr(options, name)) is not None]
+    words += [] if options.subdir is None else [f"subdir={options.subdir}"]
     words += [] if options.cache_dir is None else [f"cache_dir={options.cache_dir}"]
     if options.cache_bytes != CACHE_BYTES:
         words.append(f"cache_size={format_size(options.cache_bytes) if options.cache_bytes else 0}")

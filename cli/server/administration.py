@@ -3,7 +3,6 @@
 They change the database, and a server that runs takes the change up at once (`cli.server.knock`).
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -67,16 +66,14 @@ def list_groups(data_root: str | None, database: str | None) -> None:
 @click.argument("model", required=False)
 def alias(*, data_root: str | None, database: str | None, remove: bool, name: str | None, model: str | None) -> None:
     """Let NAME stand for GPUs of MODEL in requests; without arguments, print what stands for what."""
+    from jobd.store.decisions import models_of
+
     if name is not None and (model is None) != remove:
         raise click.UsageError("a NAME with the MODEL that it stands for, or with --remove")
     with opened(data_root, database) as store:
         if name is not None:
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
-                raise click.UsageError(f"{name!r} cannot be an alias: a letter, then letters and digits")
-            models = _models(store.jobs.nodes_now())
-            if name in models:
-                raise click.UsageError(f"{name!r} is a model of GPUs itself; choose another name")
             store.jobs.alias_now(name, model)
+            models = models_of(store.jobs.nodes_now())
             if model is not None and model not in models:
                 known = ", ".join(repr(each) for each in sorted(models)) or "none"
                 click.echo(f"No node has a GPU of the model {model!r} yet; known models: {known}", err=True)
@@ -210,10 +207,6 @@ def _tell_closed(store: "Store") -> None:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names) or "none"
-
-
-def _models(nodes: "list[NodeRow]") -> set[str]:
-    return {str(gpu["model"]) for node in nodes for gpu in node.gpus}
 
 
 def _tell_members(store: "Store", name: str) -> None:

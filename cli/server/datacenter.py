@@ -18,12 +18,16 @@ from cli.server.ownauthority import OwnAuthority, own_names
 from jobd.engine.belongings import further
 from jobd.scheduling.quotas import JobLimits
 from jobd.store.db import JobStore
+from jobd.store.decisions import drop_group
 from jobd.store.limits import drop_job_limits
 from jobd.store.nodes import drop_machines
 from jobd.store.schema import upgrade
+from jobd.store.sharing import drop_shares
 from jobd.store.tables import SecretRow
 from jobd.store.trees import remove_trees_now
 from pfs.accounts.enrolment import Enrolment
+from pfs.accounts.limits import drop_limits
+from pfs.accounts.person import Person
 from pfs.accounts.registration import Registration
 from pfs.accounts.store import Accounts, KeyKind, Terms
 from pfs.disk.domains import Disk
@@ -32,7 +36,14 @@ from pfs.keys import address_of, where_of
 from pfs.protocol.sockets import Tls
 from pfs.quota import Amount, Limits
 from pfs.sql import Database
-from pfs.tree.top import DOMAIN_DIRECTORIES, group_home, home_of, make_home_now, put_home_aside_now
+from pfs.tree.top import (
+    DOMAIN_DIRECTORIES,
+    group_home,
+    home_of,
+    make_home_now,
+    put_group_aside_now,
+    put_home_aside_now,
+)
 
 if TYPE_CHECKING:
     from pfs.certificates import Issued
@@ -125,10 +136,13 @@ class Store:
             self.jobs.set_now(OWN_SECRET, value)
         return value
 
+    def add_account(self, name: str, *, admin: bool, person: Person | None = None, password: str | None = None) -> None:
+        """Make an account with its home; else as `Accounts.add_user_now`."""
+        make_home_now(self.disk, self.accounts.add_user_now(name, admin=admin, person=person, password=password))
+
     def add_user(self, name: str, *, admin: bool) -> str:
         """Make an account with its home; return its token."""
-        user = self.accounts.add_user_now(name, admin=admin)
-        make_home_now(self.disk, user)
+        self.add_account(name, admin=admin)
         return self.accounts.make_key_now(KeyKind.USER, name, self.where)
 
     def remove_user(self, name: str) -> str:
@@ -166,11 +180,10 @@ class Store:
         key = self.accounts.make_key_now(KeyKind.NODE, user, self.where)
         return key, owner
 
-    def join_token(self, name: str | None, minutes: int) -> tuple[str, str]:
-        """Return a new token with which one machine becomes a node; else as `add_node_key`."""
+    def join_token(self, name: str | None, minutes: int, node: str = "") -> tuple[str, str]:
+        """Return a new token with which one machine becomes a node, of that name if it says one; as `add_node_key`."""
         user, owner = self._owner_of_nodes(name)
-        token = self.enrolment.join_token_now(user, self.where, minutes)
-        return token, owner
+        return self.enrolment.join_token_now(user, self.where, minutes, node), owner
 
     def _owner_of_nodes(self, name: str | None) -> tuple[str, str]:
         """Return whose keys of nodes are that are made for somebody, and for whom alone these will work."""
@@ -267,6 +280,22 @@ class Store:
     def join_group(self, name: str, user: str) -> None:
         """Let an account be in a group, whose folder jobs of its members see."""
         self.disk.make_group_directory_now(group_home(name), self.accounts.join_now(name, user))
+
+    def add_group(self, name: str, title: str) -> None:
+        """Make a group that nobody is in yet, with its folder."""
+        self.disk.make_group_directory_now(group_home(name), self.accounts.add_group_now(name, title))
+
+    def remove_group(self, name: str) -> str:
+        """Let a group be gone, with all that is kept under its name; return where its files are put aside."""
+
+        def also(session: Session) -> None:
+            drop_limits(session, group_home(name))
+            drop_job_limits(session, group_home(name))
+            drop_group(session, name)
+            drop_shares(session, name)
+
+        self.accounts.remove_group_now(name, also)
+        return put_group_aside_now(self.disk, name, time.time_ns())
 
     def limit(self, holder: str, changed: Mapping[str, int | None]) -> Limits:
         """Change some limits of what a user or a group (`groups/vision`) may hold; return all of them."""

@@ -14,8 +14,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from cli.server.datacenter import Store, domain_of
-from cli.server.knock import knock, last_change
+from cli.server.knock import PATIENCE_S, knock, last_change
 from cli.server.knock import listen as listen_for_knocks
+from cli.server.restroutes import publishing_routes, rest_routes
 from cli.server.treeroutes import tree_routes
 from jobd.engine.assign import Place
 from jobd.engine.belongings import belongs
@@ -30,6 +31,7 @@ from jobd.files.events import Recorder, line_of
 from jobd.files.jobview import job_view
 from jobd.files.sources import Sources
 from jobd.life.life import ON_NODES
+from jobd.rest.desk import Desk
 from jobd.store.history import History
 from jobd.store.logs import LogStore
 from jobd.store.secrets import Secrets
@@ -48,6 +50,7 @@ from pfs.perm import Subject
 from pfs.protocol.wire import AUTHORITY_PATH, CHANNEL_PATH, OPEN_PATH
 from pfs.quota import Limits
 from pfs.server import localfd
+from pfs.server.administering import Administering
 from pfs.server.doors import JSON, NOTHING, TEXT, Door, Tells, application, json_response
 from pfs.server.entrance import Entrance
 from pfs.server.guard import Tls
@@ -115,7 +118,8 @@ async def serve(
     sources = Sources(engine, store.jobs, store.disk, workshop, secrets, store.accounts.audit, history)
     mounts, gate = _doors(store, place, owners, sources)
     engine.ledger.unshared = gate.visits.end_where_lost
-    app = application(routes(store, gate, trees))
+    engine.roster.revoked = partial(_tell_of_change, store)
+    app = application(routes(store, gate, trees, Desk(sources, place.datacenter)))
     async with trio.open_nursery() as nursery:
         await nursery.start(localfd.serve, mounts.socket, mounts.bulk.named)
         nursery.start_soon(_watch_disk, store.disk, mounts.hub)
@@ -176,20 +180,22 @@ def _doors(store: Store, place: Place, owners: Owners, sources: Sources) -> tupl
     socket = os.path.join(make_run_directory(store.data_root), SOCKET)
     mounts = Mounts(filesystem, socket, Promises(os.path.join(store.private, "mounts")))
     conversations = {
-        KeyKind.USER: mounts.conversation,
+        KeyKind.USER: engine.attaching.conversation(mounts.conversation, audit.about),
         KeyKind.JOB: jobs.conversation(mounts.conversation),
         KeyKind.NODE: nodes.conversation,
     }
     return mounts, Gate(jobs.identify, mounts.view, conversations, stamp)
 
 
-def routes(store: Store, gate: Gate, trees: TreeStore) -> list[Door]:
+def routes(store: Store, gate: Gate, trees: TreeStore, desk: Desk) -> list[Door]:
     """Return everything that is asked for with HTTP; tests/cli/doors.txt tells who may."""
     doors = [
         *gate.routes(),
-        *_entrance(store, gate).routes(),
+        *_entrances(store, gate),
         *_joining(store, gate).routes(),
         *tree_routes(gate, trees),
+        *rest_routes(gate, desk),
+        *publishing_routes(store, gate),
         *_plain_routes(store),
     ]
     return [*doors, _described(gate, doors)]
@@ -211,8 +217,8 @@ def takers(gate: Gate, mounts: Mounts) -> dict[str, Taker]:
     return {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity, gate.visits.during)}
 
 
-def _entrance(store: Store, gate: Gate) -> Entrance:
-    """Return where people come in by themselves."""
+def _entrances(store: Store, gate: Gate) -> list[Door]:
+    """Return where people come in by themselves, and where administrators decide who may."""
 
     async def mode() -> Registration:
         return await trio.to_thread.run_sync(lambda: store.registration)
@@ -220,21 +226,22 @@ def _entrance(store: Store, gate: Gate) -> Entrance:
     async def settle(user: Subject) -> None:
         await trio.to_thread.run_sync(make_home_now, store.disk, user)
 
-    async def changed() -> None:
-        await trio.to_thread.run_sync(knock, store.private)
-
     async def where() -> str:
         return await trio.to_thread.run_sync(lambda: store.where)
 
     name = store.setting("datacenter")
-    return Entrance(store.accounts, gate, datacenter=name, where=where, mode=mode, settle=settle, changed=changed)
+    changed, taken_up = partial(_tell_of_change, store), partial(_tell_of_change, store, PATIENCE_S)
+    entrance = Entrance(store.accounts, gate, datacenter=name, where=where, mode=mode, settle=settle, changed=changed)
+    return [*entrance.routes(), *Administering(store, entrance, gate, taken_up).routes()]
+
+
+async def _tell_of_change(store: Store, patience_s: float = 0.0) -> None:
+    """Let everything that knows accounts and keys look at them anew, and wait that long until it has."""
+    await trio.to_thread.run_sync(knock, store.private, patience_s)
 
 
 def _joining(store: Store, gate: Gate) -> Joining:
-    async def changed() -> None:
-        await trio.to_thread.run_sync(knock, store.private)
-
-    return Joining(store.enrolment, gate, changed)
+    return Joining(store.enrolment, gate, partial(_tell_of_change, store))
 
 
 def _set_up_process() -> None:
@@ -301,8 +308,9 @@ async def _follow_policy(
         try:
             owners.forget()
             await visits.look_again()
+            await engine.ledger.keep_shares(frozenset(await store.accounts.groups()))
             await _end_jobs_of_nobody(engine, owners)
-            await engine.set_policy(await store.jobs.policy())
+            await engine.take_up_policy()
             await engine.roster.take_up_gone()
             await engine.roster.take_up_clusters()
         except PfsError as error:

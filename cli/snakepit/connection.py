@@ -101,6 +101,14 @@ class Pit:
         """Write to a file that takes commands."""
         self.again(lambda client: client.write(path, data))
 
+    def mkdir(self, path: str) -> None:
+        """Make a directory."""
+        self.again(lambda client: client.mkdir(path))
+
+    def remove(self, path: str) -> None:
+        """Remove a file, or an empty directory."""
+        self.again(lambda client: client.remove(path))
+
     def call(self, method: str, url: str, content: bytes | Iterable[bytes]) -> Any:
         """Ask for something beside the tree; pieces, which come only once, are sent by a token that was good before."""
         if not isinstance(content, bytes):
@@ -127,6 +135,12 @@ def connected() -> Iterator[Pit]:
 
 
 # ---- files
+
+
+def acquainted() -> tuple[Where, Who] | None:
+    """Return where the pit is and who one is there; None where nothing says so, and somebody would have to be asked."""
+    who = None if _find(CONNECT_FILE) is None else find_user()
+    return None if who is None else (find_pit(), who)
 
 
 def find_pit() -> Where:
@@ -228,17 +242,23 @@ def _register(where: Where, name: str) -> str:
 
     check_private(where.endpoint)
     asked = {"user": name, "fullname": ask("Full name: ").strip()}
-    email = ask("E-Mail address: ").strip()
-    while not EMAIL.fullmatch(email):
-        email = ask("E-Mail address: ").strip()
-    asked |= {"email": email, "password": _new_password(name)}
+    asked |= {"email": new_email(), "password": new_password(name)}
     try:
         return _token(where, REGISTER_URL, asked)
     except PfsError as error:
         raise PfsError(error.kind, f"Unable to register user. {error.message}") from None
 
 
-def _new_password(name: str) -> str:
+def new_email() -> str:
+    """Ask for an e-mail address until it looks like one."""
+    email = ask("E-Mail address: ").strip()
+    while not EMAIL.fullmatch(email):
+        email = ask("E-Mail address: ").strip()
+    return email
+
+
+def new_password(name: str) -> str:
+    """Ask a user for another password until it is good enough, and was typed twice."""
     from pfs.accounts.strength import check_password
 
     while True:

@@ -5,9 +5,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from cli.progress import Transfer
 from cli.snakepit.asking import ask
 from cli.snakepit.files import NO_COPIES, entry_of, place
-from cli.snakepit.transfer import Transfer, copy, send
+from cli.snakepit.transfer import copy, send
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:

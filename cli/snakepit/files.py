@@ -10,17 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import quote
 
 import click
 
 from cli.output import printable
+from cli.progress import Transfer
 from cli.snakepit.entities import folder_of, job_number, parse
 from cli.snakepit.looking import print_json
 from cli.snakepit.show import missing
-from cli.snakepit.transfer import Transfer, copy
+from cli.snakepit.transfer import copy
 from pfs.errors import Kind, PfsError
-from pfs.protocol.wire import FILES_PATH
 
 if TYPE_CHECKING:
     from cli.snakepit.connection import Pit
@@ -86,14 +85,17 @@ def _there(entry: dict[str, Any] | None, path: str) -> dict[str, Any]:
 def make_folder(client: "Pit", entity: str, path: str) -> None:
     """Make a directory, and those above it that are not there."""
     folder, below = place(entity, path)
-    parts = below.split("/") if below else []
+    if not below:
+        raise PfsError(Kind.EXISTS, "only what is below the folder of an entity can be made")
+    parts = below.split("/")
     for count in range(1, len(parts) + 1):
-        url = _url(f"{folder}/{'/'.join(parts[:count])}")
         try:
-            client.call("POST", f"{url}?op=mkdir", b"")
+            client.mkdir(f"{folder}/{'/'.join(parts[:count])}")
         except PfsError as error:
+            if error.kind is Kind.NOT_FOUND and count == 1:
+                raise missing(parse(entity).kind) from None
             if error.kind is not Kind.EXISTS or count == len(parts):
-                raise
+                raise PfsError(error.kind, f"{path}: {error.message}") from None
 
 
 def delete(client: "Pit", entity: str, path: str) -> None:
@@ -102,18 +104,17 @@ def delete(client: "Pit", entity: str, path: str) -> None:
     if not below:
         raise PfsError(Kind.INVALID, "only what is below the folder of an entity can be deleted")
     entry = _there(entry_of(client, entity, path), path)
-    _delete(client, f"{folder}/{below}", str(entry["type"]))
+    try:
+        _delete(client, f"{folder}/{below}", str(entry["type"]))
+    except PfsError as error:
+        raise PfsError(error.kind, f"{path}: {error.message}") from None
 
 
 def _delete(client: "Pit", path: str, kind: str) -> None:
     if kind == "directory":
         for entry in client.list(path):
             _delete(client, f"{path}/{entry['name']}", str(entry["type"]))
-    client.call("DELETE", _url(path), b"")
-
-
-def _url(path: str) -> str:
-    return f"{FILES_PATH}/{quote(path, errors='surrogateescape')}"
+    client.remove(path)
 
 
 # ---- a whole job

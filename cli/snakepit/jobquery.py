@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from cli.snakepit.gpuuse import Job
 from cli.snakepit.states import ORDER, letters_of
-from cli.snakepit.status import Job, changed
+from cli.snakepit.status import changed
 from pfs.errors import Kind, PfsError
 
 LISTED_MAX = 100

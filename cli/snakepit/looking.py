@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.snakepit import jobquery, show, status
+from cli.snakepit import gpuuse, jobquery, show, status
 from cli.snakepit.entities import job_number
 from pfs.errors import Kind, PfsError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def print_status(client: "Pit", *, as_json: bool) -> None:
     """Print the report of all jobs."""
     jobs = status.jobs_of(client.read("status").decode())
-    uses = status.uses_of(client, jobs)
+    uses = gpuuse.uses_of(client, jobs)
     if as_json:
         groups = status.grouped(jobs)
         print_json({name.lower(): [status.as_object(job, uses) for job in group] for name, group in groups.items()})
@@ -54,7 +54,7 @@ def print_jobs(client: "Pit", words: Sequence[str], *, as_json: bool) -> None:
     own = (facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each"))
     found |= {job["id"]: dict(job) for job in own if job["id"] not in found}
     jobs = query.pick(list(found.values()))
-    uses = status.uses_of(client, jobs)
+    uses = gpuuse.uses_of(client, jobs)
     if as_json:
         print_json([status.as_object(job, uses) for job in jobs])
     else:
@@ -67,6 +67,7 @@ def print_log(client: "Pit", text: str) -> bool:
 
     number = job_number(text)
     try:
+        client.read(f"jobs/{number}/status")  # a server that is away is told of at once; one that goes is waited for
         return follow(client, f"jobs/{number}", f"pit stop {number} ends it")
     except PfsError as error:
         raise _of_job(error) from None

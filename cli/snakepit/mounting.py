@@ -1,8 +1,6 @@
 """`pit mount`: the folder of an entity as a directory of this machine, until Ctrl-C or the end of a shell.
 
-The same mount as that of `paddle mount` is made in a directory of its own; the folder of the entity is in it. Where a
-mount point is given, a link to that folder takes its place meanwhile: that needs no rights on this machine, and shows
-nothing of the tree but that folder.
+It is the mount of `paddle mount` with `subdir`: the mount point is that folder, and nothing else of the tree is seen.
 """
 
 import os
@@ -12,21 +10,23 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
+from cli.mount.options import Options
 from cli.snakepit.asking import say
 from cli.snakepit.entities import folder_of, named, parse
 from cli.snakepit.files import entry_of
-from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     from cli.snakepit.connection import Pit
 
 NAME = "pit"  # of the datacenter in the mount
+CONFIG = ".config"
 READ_ONLY = ("job", "shared")
 TRIES = 10
 PAUSE_S = 0.5
@@ -40,31 +40,31 @@ def mount(client: "Pit", text: str, mountpoint: str | None, *, shell: bool) -> N
         shell: run a shell there, and end with it.
     """
     entry_of(client, text, "")
-    if mountpoint is not None:
-        _check_point(mountpoint)
+    folder = named(folder_of(text), client.who.name)
     flags = frozenset({"ro"} if parse(text).kind in READ_ONLY else ())
-    with _ended_in_order(), tempfile.TemporaryDirectory(prefix="pit-mount-") as base:
-        point = Path(base).resolve() / "tree"
-        point.mkdir()
-        with _mounted(client, point, flags):
-            folder = point / NAME / named(folder_of(text), client.who.name)
+    options = Options(subdir=f"{NAME}/{folder}", flags=flags)
+    with _ended_in_order(), _own_directory() as base:
+        point = base / PurePath(folder).name if mountpoint is None else Path(mountpoint)
+        if mountpoint is None:
+            point.mkdir()
+        point = point.resolve()
+        with _mounted(client, point, base / CONFIG, options):
             if mountpoint is None:
-                click.echo(folder)
-                _stay(point, folder, shell=shell)
-            else:
-                with _in_place_of(Path(mountpoint), folder):
-                    _stay(point, Path(mountpoint).absolute(), shell=shell)
+                click.echo(point)
+            _stay(point, shell=shell)
 
 
-def _check_point(mountpoint: str) -> None:
+@contextmanager
+def _own_directory() -> Iterator[Path]:
+    """Give a directory for the block; of what may still be mounted in it nothing is ever removed."""
+    base = Path(tempfile.mkdtemp(prefix="pit-mount-"))
     try:
-        entries = os.listdir(mountpoint)
-    except FileNotFoundError:
-        raise PfsError(Kind.NOT_FOUND, f"{mountpoint} does not exist; make it with: mkdir -p {mountpoint}") from None
-    except NotADirectoryError:
-        raise PfsError(Kind.NOT_DIR, f"{mountpoint} is not a directory; mount at an empty directory") from None
-    if entries or os.path.islink(mountpoint):
-        raise PfsError(Kind.NOT_EMPTY, f"{mountpoint} is not an empty directory")
+        yield base
+    finally:
+        (base / CONFIG).unlink(missing_ok=True)
+        for each in (*base.iterdir(), base):
+            with suppress(OSError):
+                each.rmdir()
 
 
 @contextmanager
@@ -83,26 +83,33 @@ def _ended_in_order() -> Iterator[None]:
 
 
 @contextmanager
-def _mounted(client: "Pit", point: Path, flags: frozenset[str]) -> Iterator[None]:
-    """Mount the tree for the block."""
+def _mounted(client: "Pit", point: Path, config: Path, options: Options) -> Iterator[None]:
+    """Mount for the block; `config` is written for as long as that takes."""
     from cli.mount.command import mount_command
-    from cli.mount.options import Options
-    from cli.mount.point import is_mounted, state_file
+    from cli.mount.point import is_mounted
 
-    config = point.parent / "config"
     _write_config(client, config)
+    is_free = not is_mounted(str(point))  # else it is refused, and what is there is somebody's
     try:
-        mount_command(str(point), Options(config=str(config), flags=flags), quiet=True)
-        config.unlink()
+        mount_command(str(point), replace(options, config=str(config)), quiet=True)
+        config.unlink()  # the mount has read it, and a token is in it
         yield
     finally:
-        try:
-            if is_mounted(str(point)):
-                _unmount(point)
-        finally:
-            for kind in ("log", "lock"):
-                with suppress(FileNotFoundError):
-                    state_file(str(point), kind).unlink()
+        if is_free:
+            _take_away(point)
+
+
+def _take_away(point: Path) -> None:
+    """Leave nothing of a mount."""
+    from cli.mount.point import is_mounted, state_file
+
+    try:
+        if is_mounted(str(point)):
+            _unmount(point)
+    finally:
+        for kind in ("log", "lock"):
+            with suppress(FileNotFoundError):
+                state_file(str(point), kind).unlink()
 
 
 def _write_config(client: "Pit", path: Path) -> None:
@@ -132,26 +139,7 @@ def _unmount(point: Path) -> None:
         time.sleep(PAUSE_S)
 
 
-@contextmanager
-def _in_place_of(point: Path, folder: Path) -> Iterator[None]:
-    """Put a link to `folder` in the place of an empty directory for the block."""
-    mode = point.stat().st_mode & 0o7777
-    try:
-        point.rmdir()
-    except OSError as error:
-        reason = f"{point} cannot be used: {error.strerror}; mount at a directory in a folder of your own"
-        raise PfsError(Kind.DENIED, reason) from None
-    try:
-        point.symlink_to(folder)
-        yield
-    finally:
-        with suppress(FileNotFoundError):
-            point.unlink()
-        point.mkdir(mode)
-        point.chmod(mode)
-
-
-def _stay(point: Path, folder: Path, *, shell: bool) -> None:
+def _stay(point: Path, *, shell: bool) -> None:
     """Return when the mount is not wanted any more, or is gone."""
     from cli.mount.point import is_mounted
 
@@ -160,7 +148,7 @@ def _stay(point: Path, folder: Path, *, shell: bool) -> None:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for what runs in the shell
         try:
             command = [os.environ.get("SHELL") or "/bin/sh", "-i"]
-            subprocess.run(command, cwd=folder, check=False, preexec_fn=_take_interrupts)
+            subprocess.run(command, cwd=point, check=False, preexec_fn=_take_interrupts)
         finally:
             signal.signal(signal.SIGINT, before)
         return

@@ -26,6 +26,7 @@ class Wish:
         request: the cluster request; None is what the project's file says.
         direct: the commands; None runs `.compute`.
         continued: the job whose `keep` is copied.
+        archive: the directory is shipped as if there were no git.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Wish:
     direct: str | None
     continued: int | None
     private: bool
+    archive: bool
 
 
 def check(wish: Wish) -> str:
@@ -52,7 +54,7 @@ def run(client: "Pit", wish: Wish, resources: str) -> str:
     from cli.submit.packages import check_script, shipped
     from cli.submit.spectext import name_of, written
 
-    done = shipped(client, Path())
+    done = shipped(client, Path(), asks_git=not wish.archive)
     if wish.direct is None:
         check_script(done, Path(), "-d COMMANDS")
     fields = {"title": wish.title, "src": done.src, "resources": resources, "private": True if wish.private else None}

@@ -7,15 +7,18 @@ What is read becomes an object first, which `--json` prints; lines with their la
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import quote
 
 from cli.output import printable
-from cli.snakepit.entities import SELF, Entity, parse
+from cli.snakepit.entities import Entity, parse
+from cli.snakepit.gpuuse import Tree, uses_of
 from cli.snakepit.states import DONE, letters_of
-from cli.snakepit.status import Tree, uses_of
 from pfs.errors import Kind, PfsError
 
-LISTS = {"users": "home", "groups": "groups", "nodes": "nodes", "aliases": "aliases"}
+LISTS = {"users": "user", "groups": "group", "nodes": "node", "aliases": "alias"}
+FOLDERS = {"node": "nodes", "alias": "aliases", "job": "jobs"}
+URLS = {"user": "/api/v1/accounts", "group": "/api/v1/groups"}
 RESULT_CHARACTERS = 200
 # what an event of a job makes of it; FIN and NEW are told by its status
 BECOMES = {
@@ -30,22 +33,38 @@ BECOMES = {
 
 Object = dict[str, Any]
 _GPU = ("model", "alias", "groups")
-_YES: Mapping[object, str] = {True: "yes", False: "no"}
 
 
-def names(tree: Tree, kind: str) -> list[str]:
+class Server(Tree, Protocol):
+    """Who asks the server for more than the tree."""
+
+    def call(self, method: str, url: str, content: bytes) -> Any: ...
+
+
+def names(tree: Server, kind: str) -> list[str]:
     """Return the names of all entities of a kind, one of `LISTS`, that one may see."""
-    return [str(entry["name"]) for entry in tree.list(LISTS[kind])]
+    match LISTS[kind]:
+        case "user":
+            return [str(account["id"]) for account in tree.call("GET", URLS["user"], b"")["accounts"]]
+        case "group":
+            return [str(name) for name in tree.call("GET", URLS["group"], b"")["groups"]]
+        case each:
+            return [str(entry["name"]) for entry in tree.list(FOLDERS[each])]
 
 
-def read(tree: Tree, text: str) -> tuple[Entity, Object]:
+def url_of(entity: Entity) -> str:
+    """Return where the server tells of a user or a group."""
+    return f"{URLS[entity.kind]}/{quote(entity.name, safe='~')}"
+
+
+def read(tree: Server, text: str) -> tuple[Entity, Object]:
     """Return an entity, and what is told of it.
 
     Raises:
         PfsError: INVALID for what is no entity, NOT_FOUND for one that is not there.
     """
     entity = parse(text)
-    readers = {"user": _user, "group": _group, "node": _node, "job": _job, "alias": _alias}
+    readers = {"user": _told, "group": _told, "node": _node, "job": _job, "alias": _alias}
     if entity.kind not in readers:
         raise PfsError(Kind.INVALID, f'Unsupported entity type "{entity.kind}"')
     return entity, readers[entity.kind](tree, entity)
@@ -80,21 +99,15 @@ def _facts(tree: Tree, path: str, kind: str) -> Mapping[str, str]:
     return facts(_text(tree, path, kind))
 
 
-def _user(tree: Tree, entity: Entity) -> Object:
-    me = _facts(tree, "me", "user")
-    if entity.name not in (SELF, me["name"]):
-        if entity.name not in names(tree, "users"):
-            raise missing("user")
-        return {"id": entity.name}
-    told: Object = {"id": me["name"], "fullname": me.get("fullname") or None, "email": me.get("email") or None}
-    groups = {"groups": me.get("groups", "").split(), "autoshare": me.get("autoshare", "").split()}
-    return {**told, **groups, "admin": me.get("admin") == "yes"}
-
-
-def _group(tree: Tree, entity: Entity) -> Object:
-    if entity.name not in names(tree, "groups"):
-        raise missing("group")
-    return {"id": entity.name}
+def _told(tree: Server, entity: Entity) -> Object:
+    """Return what the server tells of a user or a group."""
+    try:
+        found: Object = tree.call("GET", url_of(entity), b"")
+    except PfsError as error:
+        if error.kind is Kind.NOT_FOUND:
+            raise missing(entity.kind) from None
+        raise
+    return found
 
 
 def _node(tree: Tree, entity: Entity) -> Object:
@@ -242,16 +255,16 @@ def _shown(value: object) -> str:
 def _user_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
     return [
         ("Username", told["id"]),
-        ("Full name", told.get("fullname")),
-        ("E-Mail address", told.get("email")),
-        ("Groups", " ".join(told.get("groups", [])) or None),
-        ("Auto share", " ".join(told.get("autoshare", [])) or None),
-        ("Is administrator", _YES.get(told.get("admin"))),
+        ("Full name", told["fullname"]),
+        ("E-Mail address", told["email"]),
+        ("Groups", " ".join(told["groups"]) or None),
+        ("Auto share", " ".join(told["autoshare"]) or None),
+        ("Is administrator", "yes" if told["admin"] else "no"),
     ]
 
 
 def _group_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
-    return [("Name", told["id"])]
+    return [("Name", told["id"]), ("Title", told["title"])]
 
 
 def _alias_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:

@@ -4,13 +4,12 @@ Columns, widths, order and captions are its own; what is too long is cut hard. F
 in the tree, or of its row in the tree's `status`.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
 
 from cli.output import pit_since, printable, read_tables
+from cli.snakepit.gpuuse import Job, Uses
 from cli.snakepit.states import DONE, RUNNING, WAITING, letters_of
 
 DONE_SHOWN_MAX = 20
@@ -19,101 +18,17 @@ LISTED_TITLE_COLUMNS = 40
 RESOURCE_COLUMNS = 30  # where nothing is known of the terminal, or it is too narrow
 RESOURCE_COLUMNS_MIN = 10
 
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-
-Job = Mapping[str, str]
-Uses = Mapping[str, tuple[int, int]]
-
-
-class Tree(Protocol):
-    """Who reads the tree (`pfs.client.web.WebClient`)."""
-
-    def read(self, path: str) -> bytes: ...
-
-    def list(self, path: str, each: str | None = None) -> list[dict[str, Any]]: ...
+# what the columns of the tree's tables are in a job's own `status`, where they are called otherwise
+_FACTS = {"JOB": "id", "UTIL": "gpu_util_mean", "MEMORY": "gpu_memory_mean"}
 
 
 def jobs_of(text: str) -> list[dict[str, str]]:
     """Return the facts of the jobs that the tree's `status` names, everybody's."""
     rows = [row for table in read_tables(text).values() for row in table if "JOB" in row]
     return [
-        {("id" if name == "JOB" else name.lower()): cell for name, cell in row.items()} | {"turn": str(turn)}
+        {_FACTS.get(name, name.lower()): cell for name, cell in row.items()} | {"turn": str(turn)}
         for turn, row in enumerate(rows)
     ]
-
-
-# ---- how much of their GPUs they use
-
-
-def uses_of(tree: Tree, jobs: Sequence[Job]) -> Uses:
-    """Return for each job that has GPUs now how much it uses of them, and of their memory, in percent."""
-    from pfs.errors import Kind, PfsError
-
-    nodes: dict[str, dict[str, tuple[str, str, str]]] = {}
-    found = {}
-    for job in jobs:
-        if letters_of(job["state"]) not in RUNNING:
-            continue
-        seen = []
-        for node, number in gpus_of(job.get("place", "")):
-            if node not in nodes:
-                try:
-                    nodes[node] = _readings(tree, node)
-                except PfsError as error:
-                    if error.kind is not Kind.NOT_FOUND:
-                        raise
-                    nodes[node] = {}
-            if number in nodes[node]:
-                seen.append(nodes[node][number])
-        if seen:
-            shares = [_percent(used, size) for _, used, size in seen]
-            found[job["id"]] = (_mean([_number(util) for util, _, _ in seen]), _mean(shares))
-    return found
-
-
-def gpus_of(place: str) -> list[tuple[str, str]]:
-    """Return the GPUs of a place such as `n0[cuda 0-1,4] + n1[]`: each with its node, and its number there."""
-    found = []
-    for node, text in re.findall(r"([^\s\[\]]+)\[cuda ([^\]]*)\]", place):
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            if dash and first.isdigit() and last.isdigit():
-                found += [(node, str(number)) for number in range(int(first), int(last) + 1)]
-            else:
-                found.append((node, part))
-    return found
-
-
-def _readings(tree: Tree, node: str) -> dict[str, tuple[str, str, str]]:
-    """Return of each GPU of a node what is told of its use, of the memory in use, and of its memory."""
-    util, used, size = (
-        {str(entry["name"]): (entry.get("each") or "").strip() for entry in tree.list(f"nodes/{node}/gpus", each=name)}
-        for name in ("util", "memory_used", "memory")
-    )
-    return {number: (util[number], used.get(number, ""), size.get(number, "")) for number in util}
-
-
-def _number(text: str) -> float | None:
-    return float(text.removesuffix("%")) if text.removesuffix("%").isdigit() else None
-
-
-def _percent(used: str, size: str) -> float | None:
-    has, holds = _bytes(used), _bytes(size)
-    return 100 * has / holds if has is not None and holds else None
-
-
-def _bytes(text: str) -> float | None:
-    """Return a size as it is written in the tree, which may have been rounded."""
-    found = re.fullmatch(r"([0-9.]+) ?(bytes|[KMGTPE]iB)", text)
-    return float(found[1]) * 1024 ** _UNITS.index(found[2]) if found is not None else None
-
-
-def _mean(values: Sequence[float | None]) -> int:
-    known = [value for value in values if value is not None]
-    return round(sum(known) / len(known)) if known else 0
-
-
-# ---- tables
 
 
 def grouped(jobs: Sequence[Job]) -> dict[str, list[Job]]:

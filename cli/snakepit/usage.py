@@ -33,7 +33,7 @@ class PitCommand(click.Command):
     def get_help(self, ctx: click.Context) -> str:
         """Return the help."""
         lines = [f"Usage: {self.usage}", "", self.about, "", "Options:", *_columns(_options(self))]
-        return "\n".join([*lines, "", *(f"    {line}".rstrip() for line in self.more.splitlines())]).rstrip("\n")
+        return "\n".join([*lines, "", *map(_indented, self.more.splitlines())]).rstrip("\n")
 
 
 class PitGroup(click.Group):
@@ -59,20 +59,25 @@ class PitGroup(click.Group):
             raise PfsError(Kind.INVALID, "unknown command")
         return super().resolve_command(ctx, args)
 
-    def command_of(self, usage: str, about: str, more: str = "") -> Callable[[Callable[..., Any]], PitCommand]:
-        """Declare a command under all the names that its usage begins with."""
+    def command_of(
+        self, usage: str, about: str, more: str = "", *, takes_rest: bool = False
+    ) -> Callable[[Callable[..., Any]], PitCommand]:
+        """Declare a command under all the names that its usage begins with.
+
+        Args:
+            takes_rest: what stands behind its first argument is no option of ours.
+        """
+        settings = {**CONTEXT, "allow_interspersed_args": not takes_rest}
 
         def declare(function: Callable[..., Any]) -> PitCommand:
             names = usage.split(maxsplit=1)[0].split("|")
-            made = click.command(names[0], cls=PitCommand, usage=usage, about=about, more=more, **_BARE)(function)
+            words: dict[str, Any] = {"usage": usage, "about": about, "more": more, "context_settings": settings}
+            made = click.command(names[0], cls=PitCommand, **words)(function)
             for name in names:
                 self.add_command(made, name)
             return made
 
         return declare
-
-
-_BARE: dict[str, Any] = {"context_settings": CONTEXT}
 
 
 def _options(command: click.Command) -> list[tuple[str, str]]:
@@ -83,6 +88,12 @@ def _options(command: click.Command) -> list[tuple[str, str]]:
         words = ", ".join(option.opts[:2])
         rows.append((words if option.metavar is None else f"{words} {option.metavar}", option.help or ""))
     return [*rows, ("-h, --help", HELP)]
+
+
+def _indented(line: str) -> str:
+    """Return a further line of a help; examples stand further to the right."""
+    is_example = line == "Examples:" or line.startswith("$ ")
+    return f"{'    ' if is_example else '  '}{line}".rstrip()
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -98,7 +109,9 @@ def in_own_words(work: Callable[[], object]) -> Callable[[], object]:
             return work()
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "pit"
-            raise click.ClickException(f"{error.format_message().rstrip('.')}; see: {command} --help") from None
+            message = error.format_message().rstrip(".")
+            end = "" if message.endswith("?") else ";"
+            raise click.ClickException(f"{message}{end} see: {command} --help") from None
         except PfsError as error:
             if error.kind is Kind.UNREACHABLE:
                 raise PfsError(error.kind, f"Unable to reach pit: {error.message}") from None

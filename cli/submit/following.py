@@ -62,5 +62,4 @@ def follow(client: Server, job: str, hint: str) -> bool:
 
 def exit_code(client: Server, job: str) -> int:
     """Return the exit code of a job, once it is over."""
-    with client.stream(f"{job}/wait") as pieces:
-        return int(b"".join(pieces))
+    return int(b"".join(resumed(lambda _: client.stream(f"{job}/wait"))))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from cli.progress import Transfer
 from cli.submit.ship import Server, Shipped, ship
 from cli.submit.spectext import name_of, src_of, with_src, written
 from jobd.manifest import TREE
@@ -53,9 +54,10 @@ def package(server: Server, what: Path, name: str | None, given: Mapping[str, st
     return stem, text if source is None else with_src(text, shipped(server, source).src)
 
 
-def shipped(server: Server, folder: Path) -> Shipped:
+def shipped(server: Server, folder: Path, *, asks_git: bool = True) -> Shipped:
     """Ship a folder, and say how much of it was sent."""
-    done = ship(server, folder)
+    with Transfer(folder.resolve().name, None) as transfer:
+        done = ship(server, folder, asks_git=asks_git, progress=transfer.reach)
     if done.sent_bytes:
         what = f"{done.files:,} files, {format_size(done.size_bytes)}"
         click.echo(f"Shipped {folder}: {what}; {format_size(done.sent_bytes)} were sent", err=True)

@@ -45,7 +45,9 @@ def provenance(folder: Path) -> Provenance | None:
 def _difference(folder: Path, commit: str) -> tuple[bytes, int]:
     """Return what differs from a commit, up to what is kept of it, and how many lines there are in all."""
     options = ("--no-prefix", "--no-ext-diff", "--no-textconv", "--no-color", "--submodule=short")
-    words = ["git", "-C", str(folder), "diff", *options, commit, "--", ".", ":(exclude,glob)**/.pituser.txt"]
+    settings = [word for name in _filters(folder) for word in ("-c", f"{name}=false")]
+    words = ["git", "-C", str(folder), *settings, "diff", *options, commit]
+    words += ["--", ".", ":(exclude,glob)**/.pituser.txt"]
     patch, lines = bytearray(), 0
     with subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=git_environment()
@@ -57,6 +59,12 @@ def _difference(folder: Path, commit: str) -> tuple[bytes, int]:
     if len(patch) > PATCH_BYTES_MAX:
         patch[PATCH_BYTES_MAX - len(CUT) :] = CUT
     return bytes(patch), lines
+
+
+def _filters(folder: Path) -> list[str]:
+    """Return the settings that let git give up where a filter, such as that of LFS, is not installed here."""
+    found = _git(folder, "config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.required$")
+    return [name for name in (found or "").split("\0") if name]
 
 
 def _tracked(folder: Path) -> tuple[str, str]:

@@ -29,6 +29,9 @@ class Server(Protocol):
     def call(self, method: str, url: str, content: bytes | Iterable[bytes]) -> Any: ...
 
 
+Progress = Callable[[int, int], None]  # is told how many bytes of how many were sent
+
+
 @dataclass(frozen=True, slots=True)
 class Shipped:
     """What is on the server now.
@@ -47,15 +50,25 @@ class Shipped:
     sent_bytes: int
 
 
-def ship(server: Server, folder: Path, sleep: Callable[[float], None] = time.sleep) -> Shipped:
+def ship(
+    server: Server,
+    folder: Path,
+    sleep: Callable[[float], None] = time.sleep,
+    *,
+    asks_git: bool = True,
+    progress: Progress = lambda _done, _size: None,
+) -> Shipped:
     """Bring what a job gets of a folder to the server.
+
+    Args:
+        asks_git: whether git says what of its work tree counts, and where that comes from.
 
     Raises:
         PfsError: something in the folder cannot be shipped, the server refuses it or cannot be reached.
     """
     sent = 0
     for _ in range(CHANGES_MAX):
-        load = _Load(server, folder, sleep)
+        load = _Load(server, folder, sleep, progress, asks_git=asks_git)
         try:
             load.deliver()
         except ChangingFileError as error:
@@ -70,13 +83,17 @@ def ship(server: Server, folder: Path, sleep: Callable[[float], None] = time.sle
 class _Load:
     """A folder as it was found, on its way."""
 
-    def __init__(self, server: Server, folder: Path, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self, server: Server, folder: Path, sleep: Callable[[float], None], progress: Progress, *, asks_git: bool
+    ) -> None:
         self.sent_bytes = 0
+        self._progress = progress
+        self._done = self._size = 0  # of what the server did not have
         self._server = server
         self._sleep = sleep
-        scanned = scan(folder)
+        scanned = scan(folder, asks_git=asks_git)
         self._contents: dict[str, Content | bytes] = dict(scanned.contents)
-        self._manifest = Manifest(scanned.entries, self._origin(folder))
+        self._manifest = Manifest(scanned.entries, self._origin(folder) if asks_git else None)
         self._text = encode_manifest(self._manifest)
         self._id = tree_id(self._text)
 
@@ -103,6 +120,8 @@ class _Load:
                 now = sum(size - came for size, came in missing.values()), len(missing)
                 if left is None or now < left:
                     tries, left = 1, now
+                self._size = max(self._size, now[0])
+                self._done = self._size - now[0]
                 if not missing:
                     return
                 if tries > TRIES:
@@ -130,6 +149,8 @@ class _Load:
             buffer += encode_record(Record(hash_, came, size_bytes - came, size_bytes))
             for data in self._bytes(hash_, size_bytes, came):
                 self.sent_bytes += len(data)
+                self._done += len(data)
+                self._progress(self._done, self._size)
                 buffer += data
                 if len(buffer) >= PIECE_BYTES:
                     yield bytes(buffer)

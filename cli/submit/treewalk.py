@@ -49,8 +49,11 @@ class ChangingFileError(PfsError):
         )
 
 
-def scan(folder: Path) -> Scanned:
+def scan(folder: Path, *, asks_git: bool = True) -> Scanned:
     """Return what a job gets of a folder.
+
+    Args:
+        asks_git: whether git says what of its work tree counts.
 
     Raises:
         PfsError: something cannot be shipped: a file that cannot be read or keeps changing, a link that leads out, too
@@ -59,7 +62,7 @@ def scan(folder: Path) -> Scanned:
     entries: list[Shipped] = []
     contents: dict[str, Content] = {}
     size_bytes = 0
-    for path in sorted(set(listed(folder))):
+    for path in sorted(set(listed(folder, asks_git=asks_git))):
         if len(entries) % 1000 == 0:
             check_amount(len(entries), size_bytes)
         full = os.path.join(folder, path)
@@ -132,10 +135,11 @@ def git_environment() -> dict[str, str]:
 # ---- which files
 
 
-def listed(folder: Path) -> Iterator[str]:
+def listed(folder: Path, *, asks_git: bool = True) -> Iterator[str]:
     """Yield the paths in `folder` of the files, links and empty directories that a job gets of it."""
     own = Rules().below("", _texts(str(folder), (".pitignore",)))
-    for path in _of_git(folder, "") if _is_in_work_tree(folder) else _of_disk(str(folder), "", own):
+    of_git = asks_git and _is_in_work_tree(folder)
+    for path in _of_git(folder, "") if of_git else _of_disk(str(folder), "", own):
         if NEVER.isdisjoint(path.split("/")) and not own.leave_out_within(path):
             yield path
 

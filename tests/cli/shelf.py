@@ -6,6 +6,7 @@ from typing import Any
 
 import trio
 
+from jobd.manifest import Manifest
 from jobd.store.trees import TreeStore
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
@@ -53,8 +54,12 @@ class Shelf:
             await receiver.give_up()
         return {"taken": receiver.taken}
 
+    def manifest(self, src: str) -> Manifest:
+        """Return what is on record of a shipped tree."""
+        return trio.run(self.trees.whole, "ann", src.removeprefix("tree:"))
+
     def files(self, src: str) -> dict[str, bytes]:
         """Return what is in a shipped tree."""
-        manifest = trio.run(self.trees.whole, "ann", src.removeprefix("tree:"))
+        manifest = self.manifest(src)
         pieces = self.trees.pieces("ann", manifest)
         return {piece.path: Path(piece.content[0]).read_bytes() for piece in pieces if piece.content is not None}

@@ -2,6 +2,7 @@ import pytest
 
 from cli import config
 from cli.config import ConfigError
+from cli.configfile import with_fields
 from pfs.certificates import issue_user, make_authority
 from pfs.errors import PfsError
 from pfs.keys import Pair
@@ -111,3 +112,37 @@ def test_a_certificate_that_has_ended_is_told_before_it_is_shown(tmp_path):
             config.lasting(own)
     with pytest.raises(PfsError, match="cannot be read: No such file"):
         config.lasting(Pair("nowhere", "key"))
+
+
+INI = """
+; PaddlePaddle's own text has it like this
+[datacenter_1]
+username=ann
+usercert=~/ann.pem
+userkey=~/ann-key.pem
+endpoint=dc1.example.org
+[datacenter_2]
+username: ann
+token: pfs1.a.%b
+endpoint: http://127.0.0.1:8470/
+active: yes
+"""
+
+
+def test_sections_of_an_ini_file_are_datacenters(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    loaded = config.parse(INI, "f")
+    assert loaded.datacenters["datacenter_1"].own == Pair(f"{tmp_path}/ann.pem", f"{tmp_path}/ann-key.pem")
+    assert loaded.datacenters["datacenter_1"].endpoint == "https://dc1.example.org"
+    assert (loaded.datacenter.name, loaded.datacenter.token) == ("datacenter_2", "pfs1.a.%b")
+    assert config.parse(INI.replace("yes", "no"), "f").current == "datacenter_1"
+
+
+def test_fields_of_an_ini_file_are_changed_and_all_else_stays():
+    changed = with_fields(INI, "datacenter_2", {"token": "pfs1.c.d", "active": None, "ca": "/ca.pem"})
+    assert changed == INI.replace("token: pfs1.a.%b", "token = pfs1.c.d").replace("active: yes\n", "").replace(
+        "username: ann\n", "ca = /ca.pem\nusername: ann\n"
+    )
+    added = with_fields(INI, "dc3", {"username": "bob", "token": "t", "endpoint": "x"})
+    assert added.startswith(INI)
+    assert config.parse(added, "f").datacenters["dc3"].username == "bob"

@@ -214,3 +214,31 @@ def test_tokens_are_shown_made_and_taken_back(server: Server, run_paddle: Paddle
     assert "\x1b" not in told
     assert told.splitlines()[1].split()[-1] == "*"
     assert "--new LABEL" in refused(run_paddle("tokens", "--scope", "read"))
+
+
+def test_a_token_goes_into_an_ini_file_as_a_line(server: Server, config: Path, run_paddle: Paddle) -> None:
+    config.parent.mkdir()
+    config.write_text(f"[dc1] ; mine\nusername = ann\nendpoint = {HERE}\n")
+    assert run_paddle("login", typed=WORDS).exit_code == 0
+    lines = config.read_text().splitlines()
+    assert lines[0] == "[dc1] ; mine"
+    assert sorted(lines[1:]) == sorted([f"endpoint = {HERE}", f"token = {TOKEN}", "username = ann"])
+    assert run_paddle("logout").exit_code == 0
+    assert server.asked[-1][:2] == ("DELETE", "/api/v1/tokens/own")
+    assert "token" not in config.read_text()
+
+
+def test_a_token_that_was_got_with_a_kept_password_is_taken_back_and_forgotten(
+    server: Server, config: Path, run_paddle: Paddle
+) -> None:
+    config.parent.mkdir()
+    config.write_text(f"dc1: {{username: ann, password: four good words, endpoint: '{HERE}'}}\n")
+    cache = config.parent / "token_cache"
+    cache.write_text(json.dumps({f"ann {HERE}": TOKEN, "bob elsewhere": "other"}))
+    assert run_paddle("logout").exit_code == 0
+    assert server.asked == [("DELETE", "/api/v1/tokens/own", {})]
+    assert server.shown[-1][1] == TOKEN
+    assert json.loads(cache.read_text()) == {"bob elsewhere": "other"}
+    server.asked.clear()
+    assert run_paddle("logout").exit_code == 0
+    assert server.asked == []

@@ -1,9 +1,10 @@
 """Every command of `pit`, as it is typed: what it prints where, and its exit status."""
 
 import io
+import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,12 +12,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from cli import pit as program
+from cli.progress import Transfer
 from cli.snakepit import connection, copying, looking
-from cli.snakepit.transfer import Transfer
-from pfs.protocol.wire import FILES_PATH
+from jobd.manifest import Origin, ShippedFile
 from tests.cli.repository import Repository, no_settings
 from tests.cli.shelf import Shelf
+from tests.cli.situations import SITUATIONS
 from tests.cli.snakepit.pits import FILES, Tree
+from tests.cli.typed import typed
 from tests.golden import Step, check
 
 SCRIPTS = sorted((Path(__file__).parent / "snakepit" / "scripts").glob("*.txt"))
@@ -34,7 +37,7 @@ class Pit(Tree):
         self.specs: dict[str, dict[str, Any]] = {}
 
     def call(self, method: str, url: str, content: Any) -> Any:
-        if url.startswith(FILES_PATH):
+        if self.people.answers(url):
             return super().call(method, url, content)
         return self.shelf.call(method, url, content)
 
@@ -70,24 +73,20 @@ def pit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pit]:
 
 def type_pit(*words: str) -> tuple[int, str, str]:
     """Run pit, and return its status, and what it writes to stdout and stderr."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["pit", *words])
-        with pytest.raises(SystemExit) as ended:
-            program.main()
-    out.seek(0)
-    assert isinstance(ended.value.code, int)
-    return ended.value.code, out.read(), err.getvalue()
+    return typed(program.main, "pit", *words)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_commands_answer_as_the_scripts_say(script: Path, pit: Pit, request: pytest.FixtureRequest) -> None:
     def handler(step: Step) -> str:
         pit.written.clear()
-        status, out, err = type_pit(*(step.words[1:] if step.words[0] == "pit" else step.words))
+        sys.stdin = io.TextIOWrapper(io.BytesIO(step.text.encode()))
+        words = shlex.split(" ".join(step.words))
+        status, out, err = type_pit(*(words[1:] if words[0] == "pit" else words))
         said = "".join(f"stderr: {line}\n" for line in err.splitlines())
         done = "".join(f"{path} <- {data.decode()}" for path, data in pit.written)
-        return out + said + done + (f"status {status}\n" if status else "")
+        answer = out + said + done + (f"status {status}\n" if status else "")
+        return answer.replace(str(Path.cwd()), "<here>")
 
     check(script, handler, request.config.getoption("rewrite"))
 
@@ -131,6 +130,22 @@ def test_run_ships_the_directory_and_prints_what_snakepit_prints(pit: Pit) -> No
     }
 
 
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_run_ships_the_work_tree_whatever_git_has_to_say_of_it(
+    name: str, pit: Pit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    situation = SITUATIONS[name](tmp_path / "room")
+    monkeypatch.chdir(situation.folder)
+    assert run_pit("x", "[]").splitlines() == situation.report("190", "[]")
+    src = pit.specs["jobs/x.yaml"]["src"]
+    files, manifest = pit.shelf.files(src), pit.shelf.manifest(src)
+    modes = {entry.path: entry.mode for entry in manifest.entries if isinstance(entry, ShippedFile)}
+    assert {path: (modes[path], data) for path, data in files.items()} == situation.work_tree()
+    origin = manifest.origin or Origin()
+    assert f"{origin.remote} <{origin.url}>" == (situation.remote or " <>")
+    assert (origin.hash, origin.diff_lines) == (situation.hash, situation.lines or 0)
+
+
 def test_run_takes_the_request_and_the_script_from_the_project(pit: Pit) -> None:
     Path(".compute").write_text("true\n")
     Path(".pitrequest.txt").write_text("\n2:[]\n")
@@ -138,6 +153,32 @@ def test_run_takes_the_request_and_the_script_from_the_project(pit: Pit) -> None
     spec = pit.specs["jobs/x.yaml"]
     assert (spec["resources"], spec["private"], spec["continue"]) == ("2:[]", True, 17)
     assert "command" not in spec
+
+
+def test_an_archive_is_the_directory_without_git(pit: Pit) -> None:
+    repository = Repository(Path.cwd())
+    repository.commit(a="1\n", x_log="tracked, and ignored since\n")
+    repository.track()
+    repository.write(_compute="true\n", _gitignore="*.log\n", _pitignore="data\n", sub__b="2\n", data__c="3\n")
+    Path("empty").mkdir()
+    printed = run_pit("x", "[]", "-a")
+    assert printed.splitlines() == ["Job number: 190", 'Resources:  "[]"']
+    manifest = pit.shelf.manifest(pit.specs["jobs/x.yaml"]["src"])
+    assert [entry.path for entry in manifest.entries] == [
+        *(".compute", ".gitignore", ".pitignore", "a", "empty", "sub/b")
+    ]
+    assert manifest.origin is None
+
+
+def test_the_request_of_a_project_is_read_nowhere_else(
+    pit: Pit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for elsewhere in (tmp_path, Path("..")):
+        (elsewhere / ".pitrequest.txt").write_text("[]\n")
+    assert "No resources requested" in refusal("x", "-d", "true")
+    Path(".pitrequest.txt").write_text("2:[]\n")
+    assert run_pit("x", "3:[]", "-d", "true").splitlines()[-1] == 'Resources:  "3:[]"'  # what is typed counts more
 
 
 def test_put_is_another_word_for_run(pit: Pit) -> None:
@@ -151,3 +192,25 @@ def test_what_run_refuses_before_anything_is_sent(pit: Pit) -> None:
     assert pit.shelf.asked == []
     assert ".compute is not there" in refusal("x", "[]")
     assert pit.specs == {}
+
+
+# ---- without a server
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("status", "status --json", "show me", "show nodes --json", "show jobs", "show 191", "stop 191", "log 191"),
+        *("download 191", "ls home", "cp 191 log here", "pull home notes.txt", "cat home notes.txt"),
+        *("push home x", "mkdir home x", "delete home x"),
+    ],
+)
+def test_a_server_that_is_away_is_told_in_one_line(words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".pitconnect.txt").write_text("http://127.0.0.1:1\n")
+    (tmp_path / ".pituser.txt").write_text("ann\npfs1.a.b\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    status, out, err = type_pit(*words.split())
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("Command failed: Unable to reach pit: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".pitconnect.txt", ".pituser.txt"]

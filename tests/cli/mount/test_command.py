@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli import config
+from cli import config, reaching
 from cli.mount import command as mount
 from cli.mount import status
 from cli.mount.options import OPTIONS, Options, parse
@@ -131,3 +131,13 @@ def test_the_status_of_nothing(asked: list[Any], monkeypatch: pytest.MonkeyPatch
     done = CliRunner().invoke(paddle, ["mount", "--status", "pfs"])
     assert done.exit_code == 1
     assert "no pfs is mounted here" in done.output
+
+
+def test_a_datacenter_with_a_password_is_mounted_with_the_token_that_it_got(
+    asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text('dc1: {username: ann, password: words, endpoint: "https://dc1.example.org"}\n')
+    (tmp_path / "token_cache").write_text('{"ann https://dc1.example.org": "pfs1.kept"}')
+    monkeypatch.setattr(reaching, "_is_good", lambda where: where.token == "pfs1.kept")
+    done = CliRunner().invoke(paddle, ["mount", "pfs"])
+    assert (done.exit_code, [what.datacenters["dc1"].token for what in asked]) == (0, ["pfs1.kept"]), done.output

@@ -19,6 +19,7 @@ OPTIONS_OF_A_MOUNT = st.builds(
     ids=st.sampled_from([Ids.SQUASHED, Ids.JOB]),
     uid=st.none() | st.integers(0, 2**32 - 1),
     gid=st.none() | st.integers(0, 2**32 - 1),
+    subdir=st.none() | st.sampled_from(["dc1", "dc1/home/ann"]),
     flags=FLAGS,
 )
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from cli.snakepit.connection import Where, Who
 from pfs.errors import Kind, PfsError
-from pfs.protocol.wire import FILES_PATH
+from tests.cli.snakepit.people import People
 
 STATUS = """\
 id {id}
@@ -35,7 +36,11 @@ class Tree:
 
     def __init__(self, files: Mapping[str, str]) -> None:
         self.files = dict(files)
+        self.made: set[str] = set()
         self.written: list[tuple[str, bytes]] = []
+        self.people = People()
+        self.where = Where("https://pit.example.org", None)
+        self.who = Who("tilman", "pfs1.token", ".pituser.txt")
 
     def read(self, path: str) -> bytes:
         path = own(path)
@@ -43,16 +48,28 @@ class Tree:
             raise PfsError(Kind.NOT_FOUND, "no such file or directory")
         return self.files[path].encode()
 
-    def call(self, method: str, url: str, content: Any) -> Any:
-        self.written.append((url, f"{method}\n".encode()))
-        if "op=mkdir" in url and self.list_or_none(url.partition("?")[0].removeprefix(f"{FILES_PATH}/")):
+    def mkdir(self, path: str) -> None:
+        parent, _, name = own(path).rpartition("/")
+        if parent in self.files:
+            raise PfsError(Kind.NOT_DIR, "not a directory")
+        if parent not in self.made and name in (entry["name"] for entry in self.list(parent)):
             raise PfsError(Kind.EXISTS, "there is such a file already")
+        self.made.add(own(path))
+        self.written.append((path, b"mkdir\n"))
 
-    def list_or_none(self, path: str) -> Any:
-        try:
-            return self.list(path)
-        except PfsError:
-            return None
+    def remove(self, path: str) -> None:
+        if path.count("/") == 1:  # a node, an alias or a job
+            if path not in self.files:
+                self.list(path)
+            if "state RUNNING" in self.files.get(f"{path}/status", ""):
+                raise PfsError(Kind.BUSY, "it is not over; `echo kill` into its ctl ends it")
+        self.written.append((path, b"remove\n"))
+
+    def call(self, method: str, url: str, content: Any) -> Any:
+        answer, asked = self.people.call(method, url, content)
+        if asked:
+            self.written.append((url, f"{asked}\n".encode()))
+        return answer
 
     def write(self, path: str, data: bytes) -> None:
         self.list(path.rpartition("/")[0])
@@ -107,14 +124,13 @@ JOB  STATE      CHANGED               USER    REQUEST              TITLE
 194  PREPARING  2026-01-01T00:00:04Z  bob     []                   Soon
 
 Done:
-JOB  STATE      CHANGED               USER    PLACE         TITLE
-190  SUCCEEDED  2026-01-01T00:00:01Z  tilman  n0[cuda 0-1]  First light
-187  FAILED     2026-01-01T00:00:31Z  tilman  n0[cuda 0]    Zeroth light
+JOB  STATE      CHANGED               USER    UTIL  MEMORY  PLACE         TITLE
+190  SUCCEEDED  2026-01-01T00:00:01Z  tilman  -     -       n0[cuda 0-1]  First light
+187  FAILED     2026-01-01T00:00:31Z  tilman  97%   43%     n0[cuda 0]    Zeroth light
 """.replace("188  STOPPING ", "188  STOPPING  ").replace("191  RUNNING  ", "191  RUNNING   ")
 
 FILES: dict[str, str] = {
     "status": OVERVIEW,
-    "me": "name tilman\nadmin yes\nfullname Tilman Kamp\nemail t@example.org\ngroups a b\nautoshare a\n",
     "home/ann/x": "",
     "home/tilman/notes.txt": "1\n2\n",
     "home/tilman/data/a": "A" * 30,
@@ -140,7 +156,7 @@ FILES: dict[str, str] = {
         "FAILED",
         "2026-01-01T00:00:31Z",
         "place n0[cuda 0]\nstarted 2026-01-01T00:00:02Z\nended 2026-01-01T00:00:31Z\n"
-        "remote origin https://example.org/x\nhash abc\ndiff_lines 3\n",
+        "remote origin https://example.org/x\nhash abc\ndiff_lines 3\ngpu_util_mean 97%\ngpu_memory_mean 43%\n",
         title="Zeroth light",
         why="process 0.0 ended with 3",
     ),

@@ -1,16 +1,14 @@
 """Where the pit is and who one is there, with a server that knows one user, on loopback or none at all."""
 
 import io
-import json
 import os
 import socket
 import ssl
 import stat
-import threading
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trustme
@@ -18,8 +16,8 @@ import trustme
 from cli.snakepit import connection
 from cli.snakepit.connection import connected
 from pfs.errors import Kind, PfsError
+from tests.cli.snakepit.doorkeeper import PASSWORD, Server, doorkeeper
 
-PASSWORD = "correct horse battery staple"
 README_DIALOGUE = """\
 No user info found. Seems like a new user or first time login from this machine.
 Please enter an existing or new username: Found no user of that name.
@@ -27,61 +25,10 @@ Do you want to register this usename (yes|no)? Full name: E-Mail address: New pa
 Reinput a same one to confirm it: """
 
 
-class Server:
-    """What `pit` asks of a server until somebody is in."""
-
-    def __init__(self) -> None:
-        self.users = {"ann": PASSWORD}
-        self.good = "pfs1.a.good"
-        self.is_open = True
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path.startswith("/api/v1/users/"):
-                    known = self.path.rpartition("/")[2] in server.users
-                    self.say(204 if known else 404, "not-found") if server.is_open else self.say(403, "denied")
-                elif self.headers["authorization"] != f"Bearer {server.good}":
-                    self.say(401, "unauthenticated")
-                else:
-                    self.say(200, "", b"name somebody\n")
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                server.asked.append((self.path, body))
-                if self.path.endswith("register"):
-                    server.users[body["user"]] = body["password"]
-                if server.users.get(body["user"]) != body["password"]:
-                    self.say(401, "unauthenticated")
-                else:
-                    self.say(200, "", json.dumps({"token": server.good}).encode())
-
-            def say(self, status: int, kind: str, body: bytes = b"") -> None:
-                body = body or json.dumps({"error": {"kind": kind, "message": "refused", "path": None}}).encode()
-                self.send_response(status)
-                if status != 204:
-                    self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                if status != 204:
-                    self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.http = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.01})
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server()
-    made.thread.start()
-    yield made
-    made.http.shutdown()
-    made.thread.join()
-    made.http.server_close()
+    with doorkeeper() as made:
+        yield made
 
 
 @pytest.fixture
@@ -267,3 +214,90 @@ def test_only_the_certificates_beside_the_address_are_trusted(answers: Answers, 
                 me()
             assert refused.value.kind is Kind.UNREACHABLE
             assert "certificate" in refused.value.message
+
+
+def test_who_may_not_register_is_told_why(answers: Answers, server: Server) -> None:
+    server.takes_new = False
+    answers("tilman", "yes", "Tilman Kamp", "t@example.org", PASSWORD, PASSWORD)
+    with pytest.raises(PfsError, match=r"^Unable to register user\. refused$"):
+        me()
+    assert os.listdir(".") == []
+
+
+def test_nobody_knows_of_a_pit_or_a_user_before_their_files_are_there(answers: Answers, tmp_path: Path) -> None:
+    assert connection.acquainted() is None
+    Path(".pituser.txt").write_text("ann\ntoken\n")
+    known = connection.acquainted()
+    assert known is not None
+    assert (known[0].endpoint, known[1].name) == (connection.find_pit().endpoint, "ann")
+    (tmp_path / "home/.pitconnect.txt").unlink()
+    assert connection.acquainted() is None
+
+
+# ---- the program, by a pipe
+
+
+def type_pit(*lines: str) -> tuple[int, str, str]:
+    """Run `pit log`, with these lines on its input; return its status and what it says."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "pit", "log", "17"],
+        input="".join(f"{line}\n" for line in lines),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_dialogue_needs_no_terminal_and_the_command_goes_on(answers: Answers, server: Server) -> None:
+    lines = ("tilman", "yes", "Tilman Kamp", "t@example.org", PASSWORD, PASSWORD)
+    assert type_pit(*lines) == (0, "name somebody\n", README_DIALOGUE)
+    assert user_file() == ["tilman", server.good]
+    assert type_pit() == (0, "name somebody\n", "")
+
+
+def test_a_token_that_ended_is_asked_for_once_and_the_command_goes_on(answers: Answers, server: Server) -> None:
+    Path(".pituser.txt").write_text("ann\npfs1.a.old\n")
+    assert type_pit(PASSWORD) == (0, "name somebody\n", "Please enter password: ")
+    assert type_pit() == (0, "name somebody\n", "")
+    server.good = "pfs1.a.other"
+    status, out, said = type_pit()
+    assert (status, out) == (1, "")
+    assert said.splitlines()[1] == "Command failed: nobody answers 'Please enter password:': the input has ended"
+
+
+@pytest.mark.parametrize("lines", [("ann", "wrong"), ("tilman", "no")])
+def test_who_does_not_get_in_is_told_by_the_status(answers: Answers, lines: tuple[str, str]) -> None:
+    status, out, said = type_pit(*lines)
+    assert (status, out) == (0 if "no" in lines else 1, "")
+    assert ("Unable to authenticate." in said) == (status == 1)
+
+
+def test_a_server_that_is_down_is_one_line(answers: Answers) -> None:
+    Path(".pitconnect.txt").write_text("http://127.0.0.1:1\n")
+    Path(".pituser.txt").write_text("ann\npfs1.a.good\n")
+    status, out, said = type_pit()
+    assert (status, out, len(said.splitlines())) == (1, "", 1)
+    assert said.startswith("Command failed: Unable to reach pit: no answer from the server at http://127.0.0.1:1")
+
+
+def test_a_server_with_a_certificate_of_somebody_else_is_one_line(answers: Answers, server: Server) -> None:
+    ours, others = trustme.CA(), trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.issue_cert("127.0.0.1").configure_cert(context)
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    Path(".pituser.txt").write_text(f"ann\n{server.good}\n")
+    address = server.url.replace("http:", "https:")
+    Path(".pitconnect.txt").write_text(f"{address}\n{others.cert_pem.bytes().decode()}")
+    status, out, said = type_pit()
+    assert (status, out, len(said.splitlines())) == (1, "", 1)
+    assert said.startswith("Command failed: Unable to reach pit: ")
+    assert "certificate" in said
+
+
+def test_without_a_pit_the_status_says_so(answers: Answers, tmp_path: Path) -> None:
+    (tmp_path / "home/.pitconnect.txt").unlink()
+    status, out, said = type_pit()
+    assert (status, out) == (1, "")
+    assert said.startswith("Unable to find connectivity info about your pit.\n")

@@ -1,6 +1,7 @@
 """The details of Snakepit's tables that the golden scripts do not come by."""
 
-from cli.snakepit.status import gpus_of, job_list, status_report
+from cli.snakepit.gpuuse import gpus_of
+from cli.snakepit.status import job_list, status_report
 
 
 def job(number: int, state: str, **facts: str) -> dict[str, str]:

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
+from cli.progress import Transfer, bar
 from cli.resuming import TRIES
-from cli.snakepit.transfer import Transfer, bar, copy
+from cli.snakepit.transfer import copy
 from pfs.errors import Kind, PfsError
 
 DATA = bytes(range(256)) * 10

@@ -1,5 +1,8 @@
 """What `paddle submit` ships and submits for a folder, and for a spec."""
 
+import io
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.paddle import paddle
-from cli.submit.packages import package
+from cli.submit.packages import package, shipped
 from jobd.spec.spec import parse_spec
 from pfs.errors import Kind, PfsError
 from tests.cli.shelf import Shelf
@@ -127,12 +130,48 @@ def test_options_may_begin_with_one_dash_as_paddleclouds_do(monkeypatch: pytest.
         yield None
 
     monkeypatch.setattr("cli.submit.packages.package", noted)
-    monkeypatch.setattr("cli.paddle.connected", connected)
+    monkeypatch.setattr("cli.reaching.connected", connected)
     words = ["-jobname", "x", "-parallelism", "2", "-entry", "python train.py", "-memory", "2Gi", str(digits)]
     assert isinstance(CliRunner().invoke(paddle, ["submit", *words]).exception, PfsError)
+    words = [str(digits), "-p", "4", "-c", "2", "-m", "10Gi", "-t", "train.py", "-registry", "corp", "-max_instance=9"]
+    assert isinstance(CliRunner().invoke(paddle, ["submit", *words]).exception, PfsError)
+    assert {key: value for key, value in seen[1].items() if value is not None} == {
+        "parallelism": "4",
+        "cpu": "2",
+        "memory": "10Gi",
+        "topology": "train.py",
+        "registry": "corp",
+        "max_instance": "9",
+    }
     assert {key: value for key, value in seen[0].items() if value is not None} == {
         "name": "x",
         "parallelism": "2",
         "entry": "python train.py",
         "memory": "2Gi",
     }
+
+
+class Terminal(io.StringIO):
+    """A terminal, as far as a bar is concerned."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("said", "size_bytes", "has_bar"),
+    [(io.StringIO(), 5 << 20, False), (Terminal(), 1000, False), (Terminal(), 5 << 20, True)],
+)
+def test_on_a_terminal_a_bar_shows_how_much_of_a_folder_was_sent(
+    said: io.StringIO, size_bytes: int, has_bar: bool, shelf: Shelf, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (digits / "large").write_bytes(os.urandom(size_bytes))
+    shelf.cuts = [size_bytes // 2]
+    monkeypatch.setattr("sys.stderr", said)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    done = shipped(shelf, digits)
+    bar, _, told = said.getvalue().rpartition("\n")[0].rpartition("\n")
+    assert told.startswith("Shipped ")
+    assert ("\r" in bar) == has_bar
+    assert bar.endswith("100%") == has_bar
+    assert shelf.files(done.src)["large"] == (digits / "large").read_bytes()

@@ -1,0 +1,173 @@
+"""The commands of `paddle` about jobs: to end them, wait for them, and see what they say, and why they wait."""
+
+import json
+import time
+from datetime import datetime
+
+import click
+
+from cli import completion, reaching
+from cli.cloud.options import (
+    as_objects,
+    dc_option,
+    job_argument,
+    jobs_argument,
+    json_option,
+    show_rows,
+    shown,
+)
+from cli.dashes import DashCommand
+from cli.output import age, printable
+
+LINES = 10  # of each process
+
+
+@click.command(cls=DashCommand)
+@click.option("-rm", "--rm", "removes", is_flag=True, help="Remove it from the history, too, once it is over.")
+@jobs_argument
+@dc_option
+def kill(jobs: tuple[str, ...], *, removes: bool, dc: str | None) -> None:
+    """End JOBs, names or numbers, as `echo kill > <dc>/jobs/JOB/ctl` does."""
+    from cli.cloud.jobs import end
+
+    with reaching.connected(dc) as client:
+        for job in jobs:
+            end(client, job, removes=removes)
+
+
+@click.command(cls=DashCommand)
+@job_argument
+@click.argument("groups", nargs=-1, required=True)
+@dc_option
+def share(job: str, groups: tuple[str, ...], dc: str | None) -> None:
+    """Let the members of GROUPS read JOB: its log, its files, how it stands. They do not command it."""
+    _tell(dc, job, f"share {' '.join(groups)}")
+
+
+@click.command(cls=DashCommand)
+@job_argument
+@click.argument("groups", nargs=-1)
+@dc_option
+def unshare(job: str, groups: tuple[str, ...], dc: str | None) -> None:
+    """Let the members of GROUPS read JOB no more; of all groups where none is named."""
+    _tell(dc, job, " ".join(("unshare", *groups)))
+
+
+def _tell(dc: str | None, job: str, words: str) -> None:
+    from cli.cloud.jobs import command
+
+    with reaching.connected(dc) as client:
+        command(client, job, words)
+
+
+@click.command(cls=DashCommand)
+@jobs_argument
+@dc_option
+def wait(jobs: tuple[str, ...], dc: str | None) -> int:
+    """Wait until JOBs are over, and end with the exit code of the first that failed; 0 where none did."""
+    from cli.cloud.jobs import number_of
+    from cli.submit.following import exit_code
+
+    with reaching.connected(dc) as client:
+        numbers = [number_of(client, job) for job in jobs]
+        codes = [exit_code(client, f"jobs/{number}") for number in numbers]
+    return next((code for code in codes if code), 0)
+
+
+@click.command(cls=DashCommand)
+@json_option
+@job_argument
+@dc_option
+def why(job: str, *, as_json: bool, dc: str | None) -> None:
+    """Tell why JOB waits, or failed, and what would help."""
+    from cli.cloud.jobs import status_of
+
+    with reaching.connected(dc) as client:
+        status = status_of(client, job)
+        text = client.read(f"jobs/{status['id']}/why").decode()
+    if as_json:
+        click.echo(json.dumps({"id": int(status["id"]), "state": status["state"], "why": text.strip()}, indent=2))
+    else:
+        click.echo("".join(f"{printable(line)}\n" for line in text.splitlines()), nl=False)
+
+
+@click.command(cls=DashCommand)
+@shown
+def queue(*, as_json: bool, quiet: bool, dc: str | None) -> None:
+    """Show the jobs that wait, in the order of their turns: each with its reason, and the earliest start known."""
+    with reaching.connected(dc) as client:
+        text = client.read("queue").decode()
+    if as_json or quiet:
+        rows = as_objects(text)
+        show_rows((), (), rows, [row["job"] for row in rows], as_json=as_json, quiet=quiet)
+    else:
+        click.echo("".join(f"{printable(line)}\n" for line in text.splitlines()), nl=False)
+
+
+@click.command(cls=DashCommand)
+@click.option("-a", "--all", "everything", is_flag=True, help="Also those that are over.")
+@shown
+def jobs(*, everything: bool, as_json: bool, quiet: bool, dc: str | None) -> None:
+    """List your jobs, as the design of PaddleCloud has them; `get jobs` tells more."""
+    from cli.cloud import tables
+    from cli.cloud.jobs import told
+    from pfs.client.web import facts
+
+    with reaching.connected(dc) as client:
+        found = [job for job in told(client, "jobs") if everything or job["state"] not in tables.OVER]
+        user = facts(client.read("me").decode())["name"]
+    rows = [tables.listed_cells(job, user, age_of(job["status"]["submitTime"])) for job in found]
+    numbers = [str(job["id"]) for job in found]
+    show_rows(tables.LISTED, rows, found, numbers, as_json=as_json, quiet=quiet, gap=tables.GAP)
+
+
+def age_of(stamp: str) -> str:
+    """Return how long ago a time was."""
+    return age(time.time() - datetime.fromisoformat(stamp).timestamp())
+
+
+@click.command(cls=DashCommand)
+@click.argument("job", required=False, shell_complete=completion.paddle_jobs)
+@shown
+def pods(job: str | None, *, as_json: bool, quiet: bool, dc: str | None) -> None:
+    """List the processes of JOB, or of all your jobs that are not over, with their nodes."""
+    from cli.cloud import tables
+    from cli.cloud.jobs import number_of, told
+
+    with reaching.connected(dc) as client:
+        asked = {} if job is None else {"jobname": number_of(client, job)}
+        found = told(client, "workers", **asked)
+    rows, names = [tables.pod_cells(each) for each in found], [each["name"] for each in found]
+    show_rows(tables.PODS, rows, found, names, as_json=as_json, quiet=quiet, gap=tables.GAP)
+
+
+@click.command(cls=DashCommand)
+@click.option(
+    "-n", "--lines", type=click.IntRange(0, 100_000), default=LINES, show_default=True, help="Of each process."
+)
+@click.option(
+    "-w", "--worker", metavar="WORKER", help="One process alone, by its name or number: digits-trainer-0, 0.0."
+)
+@click.option(
+    "-a", "--all", "everything", is_flag=True, help="All that there is, as `cat <dc>/jobs/JOB/log.txt` has it."
+)
+@click.option("-f", "--follow", is_flag=True, help="All, and go on until the job is over, as `cat <dc>/jobs/JOB/log`.")
+@click.argument("job", required=False, shell_complete=completion.paddle_jobs)
+@dc_option
+def logs(*, job: str | None, lines: int, worker: str | None, everything: bool, follow: bool, dc: str | None) -> None:
+    """Print the last lines of each process of JOB, a name or a number, over or not; without JOB, of your newest."""
+    from cli.cloud import jobs as asking
+    from cli.cloud.tables import pod_list
+    from cli.submit.following import copy_stream
+
+    with reaching.connected(dc) as client:
+        number = asking.newest(client) if job is None else asking.number_of(client, job)
+        if job is None:
+            click.echo(pod_list(asking.told(client, "workers", jobname=number)))
+        if follow or everything:
+            place = f"jobs/{number}" if worker is None else asking.process_of(client, number, worker)
+            copy_stream(client, f"{place}/{'log' if follow else 'log.txt'}")
+            return
+        asked = {"jobname": number, "n": str(lines), **({} if worker is None else {"w": worker})}
+        text = asking.told(client, "logs", **asked)
+    click.echo(text, nl=bool(text))

@@ -1,0 +1,160 @@
+"""`paddle get`: what there is, as tables; and the credentials for registries, which are made and deleted here, too."""
+
+import json
+
+import click
+
+from cli import reaching
+from cli.cloud.commands import age_of
+from cli.cloud.options import as_objects, dc_option, job_argument, json_option, show_rows, shown
+from cli.dashes import DashCommand, DashGroup
+
+WIDE = ("ID", "NAME", "USER", "STATE", "REQUEST", "PLACE", "AGE")
+NODES = {
+    "name": "NAME",
+    "state": "STATE",
+    "gpus": "GPUS",
+    "gpus_free": "FREE",
+    "processes": "PROCESSES",
+    "cpus": "CPUS",
+    "memory": "MEMORY",
+    "runtimes": "RUNTIMES",
+}
+
+
+@click.group(cls=DashGroup)
+@click.option("-a", "--all", "everything", is_flag=True, help="Jobs: also those that are over.")
+@click.pass_context
+def get(ctx: click.Context, *, everything: bool) -> None:
+    """Show jobs, their processes, nodes, quotas or registries."""
+    ctx.obj = everything
+
+
+@get.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Also those that are over.")
+@click.option(
+    "-o", "form", type=click.Choice(["wide"]), help="Every job that you may read, with number, user and place."
+)
+@shown
+@click.pass_obj
+def jobs(before: bool, *, everything: bool, form: str | None, as_json: bool, quiet: bool, dc: str | None) -> None:
+    """List your jobs: those that are not over, unless -a is given."""
+    everything = everything or before
+    if form is None:
+        _own_jobs(dc, everything=everything, as_json=as_json, quiet=quiet)
+    else:
+        _all_jobs(dc, everything=everything, as_json=as_json, quiet=quiet)
+
+
+def _own_jobs(dc: str | None, *, everything: bool, as_json: bool, quiet: bool) -> None:
+    from cli.cloud import tables
+    from cli.cloud.jobs import told
+
+    with reaching.connected(dc) as client:
+        found = [job for job in told(client, "jobs") if everything or job["state"] not in tables.OVER]
+        servers = {row["id"]: row for row in told(client, "pservers")}
+    rows = [tables.job_cells(job, servers.get(job["id"], {})) for job in found]
+    numbers = [str(job["id"]) for job in found]
+    show_rows(tables.JOBS, rows, found, numbers, as_json=as_json, quiet=quiet, gap=tables.GAP)
+
+
+def _all_jobs(dc: str | None, *, everything: bool, as_json: bool, quiet: bool) -> None:
+    from cli.cloud.tables import OVER
+    from pfs.client.web import facts
+
+    with reaching.connected(dc) as client:
+        read = [facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each")]
+    found = sorted((job for job in read if everything or job["state"] not in OVER), key=lambda job: int(job["id"]))
+    rows = [
+        [
+            *(job[key] for key in ("id", "name", "user", "state", "request")),
+            job["place"] or "-",
+            age_of(job["submitted"]),
+        ]
+        for job in found
+    ]
+    show_rows(WIDE, rows, found, [job["id"] for job in found], as_json=as_json, quiet=quiet)
+
+
+@get.command()
+@shown
+@job_argument
+def workers(*, job: str, as_json: bool, quiet: bool, dc: str | None) -> None:
+    """List the processes of JOB: how each stands, and with what, and why, it ended."""
+    from cli.cloud import tables
+    from cli.cloud.jobs import number_of, told
+
+    with reaching.connected(dc) as client:
+        found = told(client, "workers", jobname=number_of(client, job))
+    rows, names = [tables.worker_cells(each) for each in found], [each["name"] for each in found]
+    show_rows(tables.WORKERS, rows, found, names, as_json=as_json, quiet=quiet, gap=tables.GAP)
+
+
+@get.command()
+@shown
+def nodes(*, as_json: bool, quiet: bool, dc: str | None) -> None:
+    """List the machines that run jobs."""
+    from pfs.client.web import facts
+
+    with reaching.connected(dc) as client:
+        found = [facts(entry["each"]) for entry in client.list("nodes", each="status") if entry.get("each")]
+    rows = [[node[fact] for fact in NODES] for node in found]
+    show_rows(tuple(NODES.values()), rows, found, [node["name"] for node in found], as_json=as_json, quiet=quiet)
+
+
+@get.command()
+@json_option
+@dc_option
+def quota(*, as_json: bool, dc: str | None) -> None:
+    """Show what you and your groups have and may have: bytes and files, jobs, GPUs."""
+    with reaching.connected(dc) as client:
+        text = client.read("quota").decode()
+    if as_json:
+        click.echo(json.dumps(as_objects(text), indent=2))
+    else:
+        click.echo(text, nl=False)
+
+
+@get.command("registry")
+@shown
+def registries(*, as_json: bool, quiet: bool, dc: str | None) -> None:
+    """List your credentials for registries of images, and when each was written."""
+    from cli.cloud import tables
+    from cli.cloud.jobs import told
+
+    with reaching.connected(dc) as client:
+        found = told(client, "registry")
+    rows, names = [[str(row["id"]), row["name"], row["data"]] for row in found], [row["name"] for row in found]
+    show_rows(tables.REGISTRIES, rows, found, names, as_json=as_json, quiet=quiet, gap=tables.GAP)
+
+
+@click.command(cls=DashCommand)
+@click.option(
+    "--name", metavar="NAME", required=True, help="How `registry:` of a spec, or `submit -registry`, calls it."
+)
+@click.option("--username", metavar="USER", required=True, help="Who you are there.")
+@click.option(
+    "--password", metavar="WORD", help="Your password there. Default: you are asked, which leaves it in no history."
+)
+@click.option("--server", metavar="HOST", required=True, help="The registry, such as registry.example.org:5000.")
+@dc_option
+def registry(*, dc: str | None, **said: str | None) -> None:
+    """Keep a credential for a registry of images: the secret NAME, which only your jobs get."""
+    if said["password"] is None:
+        said["password"] = click.prompt(f"Password of {said['username']}", hide_input=True, err=True)
+    with reaching.connected(dc) as client:
+        client.call("POST", "/api/v1/registry", json.dumps(said).encode())
+
+
+@click.group(cls=DashGroup)
+def delete() -> None:
+    """Delete what `registry` keeps."""
+
+
+@delete.command("registry")
+@click.argument("name")
+@dc_option
+def delete_registry(name: str, dc: str | None) -> None:
+    """Forget the credential NAME."""
+    with reaching.connected(dc) as client:
+        click.echo(client.call("DELETE", "/api/v1/registry", json.dumps({"name": name}).encode())["msg"])

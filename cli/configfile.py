@@ -1,0 +1,128 @@
+"""Changes of `~/.paddle/config`, in whatever form it is: only what is to change does, and comments stay.
+
+YAML is read and written with its comments. An ini file is changed line by line.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from cli.config import ConfigError, config_path, is_ini, load
+
+CURRENT = "current-datacenter"
+
+
+def rewrite(name: str, fields: Mapping[str, str | None]) -> None:
+    """Change fields of a datacenter, None is to take one away; one that is not there is added."""
+    text = _text()
+    if is_ini(text):
+        _write(with_fields(text, name, fields))
+        return
+    value = _value(text)
+    if isinstance(value.get("datacenters"), list):
+        entry = next((each for each in value["datacenters"] if each.get("name") == name), None)
+        if entry is None:
+            entry = {"name": name}
+            value["datacenters"].append(entry)
+    else:
+        entry = value.setdefault(name, {})
+    for field, told in fields.items():
+        if told is None:
+            entry.pop(field, None)
+        else:
+            entry[field] = told
+    _dump(value)
+
+
+def use(name: str) -> None:
+    """Make a datacenter the current one.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    loaded = load(needs_token=False)
+    if name not in loaded.datacenters:
+        raise ConfigError(f"{loaded.path} knows no datacenter {name!r}: {', '.join(loaded.datacenters)}")
+    text = _text()
+    if is_ini(text):
+        for each in loaded.datacenters:
+            text = with_fields(text, each, {"active": "true" if each == name else None})
+        _write(text)
+        return
+    value = _value(text)
+    if isinstance(value.get("datacenters"), list):
+        value[CURRENT] = name
+    else:
+        for each, entry in value.items():
+            if each == name and "active" not in entry:
+                entry.insert(0, "active", True)  # at its end it would come behind comments on what follows
+            elif "active" in entry:
+                entry["active"] = each == name
+    _dump(value)
+
+
+def with_fields(text: str, name: str, fields: Mapping[str, str | None]) -> str:
+    """Return an ini file with other fields in a section, None is to take one away."""
+    lines = text.splitlines()
+    heading = re.compile(rf"\s*\[{re.escape(name)}\]")
+    if not any(map(heading.match, lines)):
+        lines += ["", f"[{name}]"]
+    first = next(at for at, line in enumerate(lines, 1) if heading.match(line))
+    end = next((at for at in range(first, len(lines)) if lines[at].lstrip().startswith("[")), len(lines))
+    before, section, after = lines[:first], lines[first:end], lines[end:]
+    for field, told in fields.items():
+        at = next((at for at, line in enumerate(section) if re.match(rf"\s*{field}\s*[=:]", line, re.IGNORECASE)), None)
+        if at is not None:
+            section[at : at + 1] = [] if told is None else [f"{field} = {told}"]
+        elif told is not None:
+            section.insert(0, f"{field} = {told}")
+    return "\n".join([*before, *section, *after]) + "\n"
+
+
+def _text() -> str:
+    with suppress(FileNotFoundError), open(config_path(), encoding="utf-8") as file:
+        return file.read()
+    return ""
+
+
+def _yaml() -> Any:
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 4096  # a token stays in its line
+    yaml.preserve_quotes = True
+    return yaml
+
+
+def _value(text: str) -> Any:
+    value = _yaml().load(text)
+    return value if isinstance(value, dict) else {}
+
+
+def _dump(value: Any) -> None:
+    from io import StringIO
+
+    out = StringIO()
+    _yaml().dump(value, out)
+    _write(out.getvalue())
+
+
+def _write(text: str) -> None:
+    write_private(os.path.realpath(config_path()), text)
+
+
+def write_private(path: str, text: str) -> None:
+    """Replace a file by one that only its owner may read, all at once."""
+    folder = os.path.dirname(path) or "."
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    fd, part = tempfile.mkstemp(dir=folder, prefix=".config-")  # of mode 0600
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise
