@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import rewriting
+
 # by what they took, the longest first; all that is not named comes after them
 LONG = (
     "test_story",
@@ -23,6 +25,7 @@ LONG = (
     "test_bench",
     "test_tools",
     "test_programs",
+    "test_exec",
     "test_rules",
     "test_mount_fs",
     "test_images",
@@ -47,6 +50,11 @@ LONG = (
     "test_memory",
     "test_confinement",
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the option of golden scripts."""
+    rewriting.offer(parser)
 
 
 def pytest_configure() -> None:

@@ -95,6 +95,7 @@ TREE_ROWS = (
     "`state` / the return of the command",
     "ls -l jobs/, 30 active, cold",
     "ls -l jobs/, warm / directories of the disk",
+    "ls -l jobs/by-state/WAITING/, 30 links, cold",
     "cat jobs/<id>/state among 200, median",
     "computed for one among many, by both sides",
 )

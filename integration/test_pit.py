@@ -1,6 +1,6 @@
-"""The session of Snakepit's README, step by step, with GPUs that a stub of NVIDIA's library tells of.
+"""What `pit` does beside the session of its README (`test_pit_readme`): refusals, files, mounts, a server that is down.
 
-A process sees of its GPUs what a container would: their UUIDs, in NVIDIA_VISIBLE_DEVICES.
+The GPUs are those that a stub of NVIDIA's library tells of.
 """
 
 import os
@@ -11,14 +11,12 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from integration.box import BIN, Box, box
 from integration.stubnvml import stub_gpus
 
 MODEL = "GeForce GTX 1070"
-SHOW = 'for gpu in $(echo "$NVIDIA_VISIBLE_DEVICES" | tr , " "); do echo "GPU UUID: $gpu"; done'
 STAMP = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]"
 
 
@@ -27,10 +25,8 @@ def world() -> Iterator[Box]:
     with box() as made, stub_gpus([MODEL, MODEL]) as env:
         aliased = made.run("jobd", "alias", "--data-root", str(made.data), "gtx1070", MODEL)
         assert aliased.returncode == 0, aliased.stderr
-        assert made.run("jobd", "registration", "--data-root", str(made.data), "open").returncode == 0
         made.start_server()
         made.start_node(env=env)
-        made.mount()
         yield made
 
 
@@ -76,72 +72,12 @@ def run(world: Box, project: Path, *words: str) -> tuple[dict[str, str], list[st
     return facts, without_stamps(log)
 
 
-def test_status_and_me_are_told(world: Box, project: Path):
-    assert pit(world, project, "status").splitlines()[0].split() == [
-        *("JOB", "S", "SINCE", "UC%", "UM%", "USER", "TITLE", "RESOURCE"),
-    ]
-    assert told(pit(world, project, "show", "me"), "Username") == "demo"
-
-
-def test_nodes_tell_their_gpus(world: Box, project: Path):
-    assert pit(world, project, "show", "nodes") == "n0\n"
-    assert pit(world, project, "show", "node:n0").splitlines() == [
-        "Node name: n0",
-        "State:     ONLINE",
-        *[line for line in pit(world, project, "show", "node:n0").splitlines() if line.startswith("Since:")],
-        "Resources: ",
-        f'  0: "{MODEL}" aka "gtx1070" (cuda 0)',
-        f'  1: "{MODEL}" aka "gtx1070" (cuda 1)',
-    ]
-
-
-def test_first_light_is_one_process_with_two_gpus(world: Box, project: Path):
-    facts, log = run(world, project, "First light", "[2:gtx1070]", "-d", SHOW)
-    assert facts["Resources"] == '"[2:gtx1070]"'
-    assert facts["Diff LoC"] == "0"
-    assert re.fullmatch("[0-9a-f]{40}", facts["Hash"])
-    gpus = [line for line in log if "GPU UUID" in line]
-    assert len(set(gpus)) == 2
-    assert all(line.startswith("[worker 0] GPU UUID: GPU-") for line in gpus)
-    assert [line for line in log if line not in gpus and not line.startswith("[prepare]")] == [
-        "[daemon] Pit daemon started",
-        "[worker 0] Worker 0 started",
-        "[worker 0] Worker 0 ended with exit code 0",
-        "[daemon] Worker 0 requested stop. Stopping pit...",
-    ]
-
-
-def test_second_light_is_two_processes_with_one_gpu_each(world: Box, project: Path):
-    # the first that ends would end the other before it has begun
-    _, log = run(world, project, "Second light", "2:[gtx1070]", "-d", f"{SHOW}; sleep 1")
-    gpus = sorted(line for line in log if "GPU UUID" in line)
-    assert [line[: len("[worker 0]")] for line in gpus] == ["[worker 0]", "[worker 1]"]
-    assert len({line.split()[-1] for line in gpus}) == 2
-    for worker in (0, 1):
-        assert f"[worker {worker}] Worker {worker} started" in log
-        assert f"[worker {worker}] Worker {worker} ended with exit code 0" in log
-        assert f"[daemon] Worker {worker} requested stop. Stopping pit..." in log
-
-
 def test_what_the_cluster_can_never_give_is_refused(world: Box, project: Path):
     command = [str(BIN / "pit"), "run", "Strange job", "2:[],4:[gtx1070,2:gtx1060]", "-d", 'echo "Strange!"']
     ran = subprocess.run(command, cwd=project, env=world.env, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 1
     assert "gtx1060" in ran.stderr
     assert "Traceback" not in ran.stderr
-
-
-def test_processes_without_gpus_come_beside_those_with_some(world: Box, project: Path):
-    _, log = run(world, project, "Strange job", "2:[],2:[gtx1070]", "-d", f'echo "Strange!"; {SHOW}; sleep 1')
-    assert sorted(line for line in log if "Strange!" in line) == [f"[worker {n}] Strange!" for n in range(4)]
-    assert sorted(line[:10] for line in log if "GPU UUID: GPU-" in line) == ["[worker 2]", "[worker 3]"]
-
-
-def test_two_processes_find_one_another(world: Box, project: Path):
-    both = "echo me is $PROCESS_INDEX, other is $(getent hosts $HOST_GROUP0_PROCESS$((1 - PROCESS_INDEX)))"
-    _, log = run(world, project, "Ping", "2:[]", "-d", f"{both}; sleep 1")
-    said = sorted(line for line in log if "other is" in line)
-    assert [re.sub(r" [0-9.]+ .*", "", line) for line in said] == [f"[worker {n}] me is {n}, other is" for n in (0, 1)]
 
 
 def test_what_is_not_committed_goes_along(world: Box, project: Path):
@@ -208,37 +144,6 @@ def test_a_home_is_mounted_until_ctrl_c(world: Box, project: Path) -> None:
     place, *read = ran.stdout.splitlines()
     assert (ran.returncode, read) == (0, ["seen"])
     assert not os.path.exists(place)
-
-
-# ---- first use
-
-
-def test_who_is_new_registers_at_a_terminal_and_goes_on(world: Box, tmp_path: Path) -> None:
-    (tmp_path / ".pitconnect.txt").write_text(f"{world.url}\n")
-    env = {**world.env, "HOME": str(tmp_path), "COLUMNS": "80"}
-    del env["PIT_CONFIG_DIR"]
-    program = str(BIN / "pit")
-    with pexpect.spawn(program, ["show", "me"], cwd=tmp_path, env=env, encoding="utf-8", timeout=60) as typed:
-        typed.expect_exact(
-            "No user info found. Seems like a new user or first time login from this machine.\r\n"
-            "Please enter an existing or new username: "
-        )
-        typed.sendline("tilman")
-        typed.expect_exact("tilman\r\nFound no user of that name.\r\nDo you want to register this usename (yes|no)? ")
-        typed.sendline("yes")
-        for question, answer in (("Full name: ", "Tilman Kamp"), ("E-Mail address: ", "tilman@example.org")):
-            typed.expect_exact(question)
-            typed.sendline(answer)
-        password = "correct horse battery"
-        for question in ("New password: ", "Reinput a same one to confirm it: "):
-            typed.expect_exact(question)
-            typed.sendline(password)
-            typed.expect_exact(f"{'*' * len(password)}\r\n")
-        typed.expect_exact("Username:         tilman\r\n")
-        typed.expect(pexpect.EOF)
-    assert typed.exitstatus == 0
-    assert (tmp_path / ".pituser.txt").stat().st_mode & 0o777 == 0o600
-    assert password not in (tmp_path / ".pituser.txt").read_text()
 
 
 def test_a_server_that_is_down_is_told_in_one_line(world: Box, tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
 """The real runtimes keep the promises of every runtime, and those that are their own."""
 
+import ctypes
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import sys
+import tempfile
 import threading
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,6 +23,7 @@ import pytest
 import trio
 
 from integration.engine import BUSYBOX_IMAGE, OwnEngine, busybox_image, docker_client, engine, own_engine
+from jobd.attach import STDERR, STDOUT, Terminal
 from jobd.node import diskuse, enginewatch, processes, record
 from jobd.node.collector import LOST
 from jobd.node.containers import written_at
@@ -27,7 +33,9 @@ from jobd.node.sandbox import SandboxRuntime, probe
 from jobd.node.ship import ship
 from jobd.node.state import boot_id
 from jobd.store.logs import LogStore
+from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel
+from tests.jobd.node.attaching import ATTACH_CHECKS, command, dialled, free_port, rest, said_until
 from tests.jobd.node.conformance import (
     CHECKS,
     HOME,
@@ -43,6 +51,13 @@ from tests.jobd.node.conformance import (
 from tests.jobd.node.server import eventually
 
 OWNER = 200001
+RUN = os.getpid()  # also of what these tests fork
+OF_ORDINARY_USERS = (
+    "what_goes_wrong_comes_apart_from_what_is_said",
+    "a_terminal_is_one_and_without_one_there_is_none",
+    "a_signal_ends_a_program_beside_a_task_and_not_the_task",
+    "a_port_of_a_task_is_connected_to_and_each_side_ends_by_itself",
+)
 LIMIT_S = 120.0
 
 
@@ -82,7 +97,7 @@ def sandbox(tmp_path: Path, directories: tuple[Path, Path]) -> Iterator[Bench]:
 def docker_bench(engine_url: str, image: str, tmp_path: Path, directories: tuple[Path, Path]) -> Iterator[Bench]:
     @asynccontextmanager
     async def open_runtime() -> AsyncIterator[Runtime]:
-        async with open_docker(engine_url, tmp_path / "state", f"test{os.getpid()}") as runtime:
+        async with open_docker(engine_url, tmp_path / "state", f"test{RUN}") as runtime:
             yield runtime
 
     bench = Bench(open_runtime, *directories, uid=OWNER, image=image)
@@ -112,7 +127,7 @@ def _run(check: Callable[[Bench], Awaitable[None]], bench: Bench) -> None:
     trio.run(main)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", [*CHECKS, *ATTACH_CHECKS], ids=lambda check: check.__name__)
 def test_promise(check: Callable[[Bench], Awaitable[None]], bench: Bench) -> None:
     _run(check, bench)
 
@@ -229,19 +244,57 @@ def test_a_variable_with_a_strange_name_is_refused(sandbox: Bench) -> None:
     _run(check, sandbox)
 
 
-def test_an_ordinary_user_can_run_sandboxes(tmp_path: Path) -> None:
-    """The node daemon of somebody without root: in a child process that has become that user."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:-2]:
-        parent.chmod(parent.stat().st_mode | 0o001)
+def _show_python() -> None:
+    """Let everybody run the Python that runs this, in mounts of this process alone: it may be in somebody's home."""
+    base = Path(sys.base_prefix)
+    hidden = [parent for parent in base.parents if not parent.stat().st_mode & 0o001]
+    if hidden:
+        ctypes.CDLL(None).unshare(0x20000)  # CLONE_NEWNS
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        python = os.open(base, os.O_PATH)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", str(hidden[-1])], check=True)
+        base.mkdir(parents=True)
+        subprocess.run(["mount", "-c", "--bind", f"/proc/self/fd/{python}", str(base)], check=True, pass_fds=[python])
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """Give a directory that everybody gets to; whoever else runs tests closes those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
+def _as_ordinary_user(directory: Path, check: Callable[[Bench], Awaitable[None]]) -> None:
+    """Do it as the node daemon of somebody without root: in a child process that has become that user."""
     for name in ("state", "home", "shared"):
-        (tmp_path / name).mkdir()
-        os.chown(tmp_path / name, OWNER, OWNER)
+        (directory / name).mkdir()
+        os.chown(directory / name, OWNER, OWNER)
 
     @asynccontextmanager
     async def open_runtime() -> AsyncIterator[Runtime]:
-        yield SandboxRuntime(tmp_path / "state")
+        yield SandboxRuntime(directory / "state")
 
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _show_python()
+            os.setgroups([])
+            os.setresgid(OWNER, OWNER, OWNER)
+            os.setresuid(OWNER, OWNER, OWNER)
+            _run(check, Bench(open_runtime, directory / "home", directory / "shared", uid=None, image=None))
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_an_ordinary_user_can_run_sandboxes(open_to_all: Path) -> None:
     async def check(bench: Bench) -> None:
         assert await probe() == ""
         async with bench.open() as runtime:
@@ -253,19 +306,273 @@ def test_an_ordinary_user_can_run_sandboxes(tmp_path: Path) -> None:
                 await runtime.start(replace(bench.launch("true", task_id="17.1.0.1"), uid=0, gid=0))
             await runtime.remove(TASK)
 
+    _as_ordinary_user(open_to_all, check)
+    assert (open_to_all / "home/mine").stat().st_uid == OWNER
+
+
+# ---- who is let into a task
+
+
+def _seconds(number: int) -> str:
+    """Return a time that only what these tests start sleeps for, as a word of a command line."""
+    return f"{RUN}{number:02}"
+
+
+def _marked(word: str) -> list[int]:
+    """Return the processes of this machine with a word on their command lines."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if word.encode() in words:
+            found.append(int(name))
+    return found
+
+
+def _confinement(pid: int) -> dict[str, str]:
+    """Return all that keeps a process within its bounds, as this machine sees it."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    names = "Umask Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters"
+    found = {name: status[name] for name in names.split()}
+    found |= {name: os.readlink(f"/proc/{pid}/ns/{name}") for name in os.listdir(f"/proc/{pid}/ns")}
+    found |= {name: os.readlink(f"/proc/{pid}/{name}") for name in ("cwd", "root")}
+    return found | {name: Path(f"/proc/{pid}/{name}").read_text() for name in ("limits", "cgroup", "mountinfo")}
+
+
+@pytest.mark.parametrize("terminal", [None, Terminal(80, 24)])
+def test_what_runs_beside_a_task_is_as_confined_as_the_task(bench: Bench, terminal: Terminal | None) -> None:
+    async def check(bench: Bench) -> None:
+        launch = replace(bench.launch("sleep", _seconds(1)), gids=(OWNER + 7,), ulimits={"nofile": 777})
+        async with bench.open() as runtime:
+            await runtime.start(launch)
+            async with runtime.attach(TASK, command(["sleep", _seconds(2)], terminal)):
+                await eventually(lambda: _marked(_seconds(2)))
+                (own,) = (pid for pid in _marked(_seconds(1)) if Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+                (beside,) = (pid for pid in _marked(_seconds(2)))
+                expected = _confinement(own)
+                assert expected["Seccomp"] == "2"
+                assert _confinement(beside) == expected
+                assert os.listdir(f"/proc/{beside}/fd") == ["0", "1", "2"]
+
+    _run(check, bench)
+
+
+@pytest.mark.parametrize("terminal", [None, Terminal(80, 24)])
+def test_what_was_begun_beside_a_task_is_killed_with_all_below_it(bench: Bench, terminal: Terminal | None) -> None:
+    words = [_seconds(number) for number in range(1, 6)]
+    text = "trap '' HUP TERM; set -m; sleep {} & (setsid sleep {}; true) & (sleep {} & sleep {}) & sleep {}"
+
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            async with runtime.attach(TASK, command(["sh", "-c", text.format(*words)], terminal)):
+                await eventually(lambda: all(_marked(word) for word in words))
+            assert [word for word in words if _marked(word)] == []
+
+    _run(check, bench)
+
+
+def test_what_a_program_beside_a_task_leaves_behind_is_killed_and_holds_nobody_up(bench: Bench) -> None:
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            async with runtime.attach(
+                TASK, command(["sh", "-c", f"sleep {_seconds(21)} & echo said; exit 4"])
+            ) as inside:
+                assert (await rest(inside))[STDOUT] == b"said\n"
+                assert await inside.wait() == 4
+            assert _marked(_seconds(21)) == []
+
+    _run(check, bench)
+
+
+def test_a_signal_reaches_the_children_of_a_program_beside_a_task(bench: Bench) -> None:
+    loop = "echo up; while :; do sleep 0.02; done"
+    text = f"trap 'echo got; exit 5' INT; sh -c \"trap 'echo child; exit' INT; {loop}\"; wait"
+
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            async with runtime.attach(TASK, command(["sh", "-c", text])) as inside:
+                await said_until(inside, b"up\n")
+                await inside.signal(signal.SIGINT)
+                assert (await rest(inside))[STDOUT] == b"child\ngot\n"
+                assert await inside.wait() == 5
+
+    _run(check, bench)
+
+
+def test_a_terminal_hears_ctrl_c(bench: Bench) -> None:
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            text = "trap 'echo got; exit 5' INT; echo up; while :; do sleep 0.02; done"
+            async with runtime.attach(TASK, command(["sh", "-c", text], Terminal(80, 24))) as inside:
+                await said_until(inside, b"up\r\n")
+                await inside.send(b"\x03")
+                assert b"got\r\n" in (await rest(inside))[STDOUT]
+                assert await inside.wait() == 5
+
+    _run(check, bench)
+
+
+def test_a_daemon_that_is_killed_leaves_nothing_beside_a_task(bench: Bench) -> None:
+    """In a container until there is another daemon, in a sandbox not even that long."""
+
+    async def killed(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch("sleep", _seconds(31)))
+            text = f"trap '' HUP TERM; sleep {_seconds(32)} & sleep {_seconds(33)}"
+            async with runtime.attach(TASK, command(["sh", "-c", text], Terminal(80, 24))):
+                await eventually(lambda: _marked(_seconds(32)) and _marked(_seconds(33)))
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime, trio.open_nursery() as nursery:
+            nursery.start_soon(runtime.wait, TASK)
+            await eventually(lambda: not _marked(_seconds(32)) and not _marked(_seconds(33)))
+            assert _marked(_seconds(31)) != []
+            nursery.cancel_scope.cancel()
+
     child = os.fork()
     if child == 0:
-        status = 1
         try:
-            os.setgroups([])
-            os.setresgid(OWNER, OWNER, OWNER)
-            os.setresuid(OWNER, OWNER, OWNER)
-            _run(check, Bench(open_runtime, tmp_path / "home", tmp_path / "shared", uid=None, image=None))
-            status = 0
+            _run(killed, bench)
         finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert (tmp_path / "home/mine").stat().st_uid == OWNER
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    _run(check, bench)
+
+
+def test_a_daemon_that_may_not_has_the_engine_end_what_runs_beside_a_task(
+    docker_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(processes, "end_session", refuse)
+    monkeypatch.setattr(processes, "send_to_group", refuse)
+
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            async with runtime.attach(TASK, command(["sh", "-c", f"sleep {_seconds(61)}; exit 5"])) as inside:
+                await eventually(lambda: _marked(_seconds(61)))
+                await inside.signal(signal.SIGTERM)
+                assert await inside.wait() == 128 + signal.SIGTERM
+            async with runtime.attach(TASK, command(["sh", "-c", f"trap '' TERM; sleep {_seconds(62)}; exit 5"])):
+                await eventually(lambda: _marked(_seconds(62)))
+            await eventually(lambda: not _marked(_seconds(62)))
+
+    _run(check, docker_bench)
+
+
+def test_a_sandbox_whose_keeper_was_killed_comes_to_its_end(sandbox: Bench) -> None:
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            async with runtime.attach(TASK, command(["sleep", _seconds(41)])) as inside:
+                await eventually(lambda: _marked(_seconds(41)))
+                (beside,) = (processes.find(pid) for pid in _marked(_seconds(41)))
+                assert beside is not None
+                keeper = processes.find(beside.parent)
+                assert keeper is not None
+                processes.send(keeper, signal.SIGKILL)
+                assert await inside.wait() == 128 + signal.SIGKILL
+                await eventually(lambda: not _marked(_seconds(41)))
+                await runtime.signal(TASK, signal.SIGTERM)
+                assert await runtime.wait(TASK) == Exit(143, "killed by SIGTERM")
+
+    _run(check, sandbox)
+
+
+def test_an_ordinary_user_is_let_into_sandboxes(open_to_all: Path) -> None:
+    async def check(bench: Bench) -> None:
+        for each in ATTACH_CHECKS:
+            if each.__name__ in OF_ORDINARY_USERS:
+                try:
+                    await each(bench)
+                finally:
+                    async with bench.open() as runtime:
+                        await runtime.remove(TASK)
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch("sleep", _seconds(51)))
+            async with runtime.attach(TASK, command(["sleep", _seconds(52)])):
+                await eventually(lambda: _marked(_seconds(52)))
+                (own,) = (pid for pid in _marked(_seconds(51)) if Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
+                (beside,) = _marked(_seconds(52))
+                assert _confinement(beside) == _confinement(own)
+            assert _marked(_seconds(52)) == []
+            await runtime.remove(TASK)
+
+    _as_ordinary_user(open_to_all, check)
+
+
+def test_what_others_serve_on_the_machine_is_not_a_port_of_a_sandbox(sandbox: Bench) -> None:
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            others = socket.create_server(("127.0.0.1", 0))
+            with others, pytest.raises(PfsError, match="nothing listens there"):
+                await runtime.dial(TASK, others.getsockname()[1])
+
+    _run(check, sandbox)
+
+
+def test_what_is_served_beside_a_task_is_a_port_of_the_task(bench: Bench) -> None:
+    port = free_port()
+
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            serve = ["busybox", "nc", "-ll", "-p", str(port), "-e", "cat"]
+            async with runtime.attach(TASK, command(serve)), aclosing(await dialled(runtime, port)) as stream:
+                await stream.send_all(b"hello")
+                assert await stream.receive_some(100) == b"hello"
+
+    _run(check, bench)
+
+
+def test_a_program_in_a_sandbox_that_reads_no_more_is_told_of(sandbox: Bench) -> None:
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            async with runtime.attach(TASK, command(["sh", "-c", "exec <&-; echo up; sleep 1000"])) as inside:
+                await said_until(inside, b"up\n")
+                with pytest.raises(PfsError, match="the program reads no more") as caught:
+                    await inside.send(b"x")
+                assert caught.value.kind is Kind.BUSY
+
+    _run(check, sandbox)
+
+
+def test_a_program_that_wrote_its_title_over_its_variables_is_joined_with_those_of_its_children(sandbox: Bench) -> None:
+    over = "import ctypes, subprocess; c = ctypes.CDLL(None); at = ctypes.c_void_p.in_dll(c, 'environ').value; "
+    over += "first = ctypes.cast(at, ctypes.POINTER(ctypes.c_void_p))[0]; child = subprocess.Popen(['sleep', '1000']); "
+    over += "ctypes.memset(first, 0, len(open('/proc/self/environ', 'rb').read())); open('up', 'w'); child.wait()"
+
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch("python3", "-c", over))
+            await eventually((bench.home / "up").exists)
+            async with runtime.attach(TASK, command(["printenv", "HOME"])) as inside:
+                assert await rest(inside) == {STDOUT: HOME.encode() + b"\n", STDERR: b""}
+
+    _run(check, sandbox)
+
+
+def test_what_is_no_program_is_refused_with_the_reason(bench: Bench) -> None:
+    async def check(bench: Bench) -> None:
+        async with bench.open() as runtime:
+            await runtime.start(bench.launch(*sleeps))
+            with pytest.raises(PfsError, match=f"^{HOME} cannot be run here: [Pp]ermission denied$") as caught:
+                async with runtime.attach(TASK, command([HOME])):
+                    raise AssertionError
+            assert caught.value.kind is Kind.DENIED
+
+    _run(check, bench)
 
 
 # ---- what happens behind a runtime's back

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from integration.box import BIN, Box, box, wait_until
+from pfs.client.web import facts
 from tests.cli.repository import ENV, Repository
+from tests.cli.situations import CREDENTIALS, SITUATIONS, tree_of
 
 COMPUTE = 'set -e; echo "result $(cat a) $(ls -l run.sh | cut -c1-10) $(readlink link)"; echo 0.97 > "$RESULT_FILE"\n'
 
@@ -78,6 +80,27 @@ def test_pit_run_ships_the_work_tree_as_it_is_and_shows_the_log(world: Box, proj
     again = client(world, project.path, "pit", "run", "Second light", "[]")
     assert again.returncode == 0, again.stderr
     assert "Shipped" not in again.stderr, "nothing is sent twice"
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_a_job_gets_the_work_tree_and_is_told_where_it_comes_from(world: Box, name: str, tmp_path: Path) -> None:
+    situation = SITUATIONS[name](tmp_path)
+    done = client(world, situation.folder, "pit", "run", name, "[]", "-l")
+    assert done.returncode == 0, done.stderr
+    said, _, log = done.stdout.partition("\n\n")
+    number = number_of(done)
+    assert said.splitlines() == situation.report(number, "[]")
+    assert "[worker 0] Worker 0 ended with exit code 0" in log
+    assert tree_of(data(world, number) / "src") == situation.work_tree()
+    status = facts(world.run("paddle", "pfs", "cp", f"/pfs/dc1/jobs/{number}/status", "-").stdout)
+    told = [status.get(name, "") for name in ("remote", "hash", "diff_lines")]
+    lines = "" if situation.lines is None else str(situation.lines)
+    assert told == [situation.remote.replace("<", "").replace(">", ""), situation.hash, lines]
+    job = world.data / "jobs" / number
+    patch = (job / "patch").read_bytes() if (job / "patch").exists() else b""
+    assert bool(patch) == bool(situation.lines)
+    kept = b"".join(path.read_bytes() for path in job.iterdir() if path.is_file())
+    assert CREDENTIALS.split(":")[1].encode() not in kept + done.stdout.encode() + done.stderr.encode()
 
 
 def test_paddle_submit_of_a_folder_ends_with_the_jobs_exit_code(world: Box, tmp_path: Path) -> None:
@@ -197,7 +220,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(world: Box, tmp_path: Path) -
     assert number is not None
     job = number.group(1).decode()
     assert f"job {job} goes on; pit log {job} shows it, pit stop {job} ends it" in said.decode()
-    listed = client(world, tmp_path, "paddle", "get", "jobs").stdout
+    listed = client(world, tmp_path, "paddle", "get", "jobs", "-o", "wide").stdout
     assert re.search(rf"^{job} +long .*RUNNING", listed, re.MULTILINE), listed
     assert client(world, tmp_path, "pit", "stop", job).returncode == 0
 

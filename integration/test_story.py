@@ -176,8 +176,8 @@ def test_commands_without_a_server_or_with_a_wrong_job_say_so_in_one_line(world:
     entry = f"dc1: {{username: demo, token: {world.token}, endpoint: 'http://127.0.0.1:9'}}\n"
     away = with_config(world, entry)
     assert "127.0.0.1:9" in one_line(world.run("paddle", "get", "jobs", env=away))
-    assert "no such file" in one_line(world.run("paddle", "logs", "nonesuch"))
-    assert "no such file" in one_line(world.run("paddle", "kill", "99999"))
+    assert "there is no job 'nonesuch'" in one_line(world.run("paddle", "logs", "nonesuch"))
+    assert "there is no job '99999'" in one_line(world.run("paddle", "kill", "99999"))
 
 
 def test_the_server_says_in_one_line_why_it_does_not_start(world: Box):
@@ -202,12 +202,13 @@ def test_paddle_does_what_the_files_do(world: Box):
     assert world.run("paddle", "logs", "-f", "wrapped").stdout.count("[worker 0] out\n") == 1
     spec.write_text(spec_of("sleep 60"))
     number = world.run("paddle", "submit", str(spec)).stdout.split()[1]
-    listed = world.run("paddle", "get", "jobs").stdout
+    listed = world.run("paddle", "get", "jobs", "-o", "wide").stdout
     assert re.search(rf"^{number} +wrapped +demo +(STARTING|RUNNING) ", listed, re.MULTILINE)
     assert world.run("paddle", "kill", "wrapped").returncode == 0
     assert world.sh(f"cat jobs/{number}/wait").stdout == "143\n"
-    assert number not in world.run("paddle", "get", "jobs").stdout.split()
-    assert re.search(rf"^{number} .* CANCELLED ", world.run("paddlecloud", "get", "jobs", "-a").stdout, re.MULTILINE)
+    assert number not in world.run("paddle", "get", "jobs", "-q").stdout.split()
+    all_of_them = world.run("paddlecloud", "get", "jobs", "-a", "-o", "wide").stdout
+    assert re.search(rf"^{number} .* CANCELLED ", all_of_them, re.MULTILINE)
     assert re.search(r"^n0 +ONLINE +\d+ ", world.run("paddle", "get", "nodes").stdout, re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: `--rewrite` for golden scripts, `run` for async ones, hypothesis without a stopwatch."""
+"""What all tests share: `run` for async ones, hypothesis without a stopwatch."""
 
 import gc
 import os
@@ -15,6 +15,7 @@ import trio
 from pfs import sql
 from pfs.errors import PfsError
 from pfs.protocol import wire
+from tests import rewriting
 
 gc.disable()  # until all is imported: nothing of that is garbage
 
@@ -67,7 +68,8 @@ hypothesis.settings.load_profile("pfs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rewrite", action="store_true", help="write what golden scripts now give into the scripts")
+    """Offer the option of golden scripts."""
+    rewriting.offer(parser)
 
 
 def pytest_collection_finish() -> None:

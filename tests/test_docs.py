@@ -19,7 +19,9 @@ from cli.node.policyfile import KEYS as POLICY_KEYS
 from cli.node.service import ENVIRONMENT_FILE
 from cli.paddle import paddle
 from cli.pit import pit
+from cli.server.restroutes import rest_routes
 from jobd.ctl import HELP
+from jobd.engine import attaching
 from jobd.engine.blackholes import FAILURES, FAST_S, OF_ONE_USER_MAX
 from jobd.environment import Facts, GroupHosts, environment
 from jobd.files.cluster import tree as tree_of
@@ -39,6 +41,8 @@ from jobd.spec.spec import PADDLE_FIELDS, SUPPORTED, parse_spec
 from jobd.wire import ARTIFACTS, HOME, STORAGE, NodeGpu
 from pfs.protocol import sockets
 from pfs.server import bodies, crowd, entrance, guard, line, routes
+from pfs.server.publishing import Publishing
+from pfs.server.routes import Gate
 from tests.lifetable import table
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +63,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", [line for line in commands() if line.split()[0] in PROGRAMS])
 def test_every_command_and_option_exists(line: str):
-    words = line.split()
+    words = line.split(" -- ", maxsplit=1)[0].split()  # behind that stands a command of a job
     command: click.Command = PROGRAMS[words[0]]
     options: list[str] = []
     for word in words[1:]:
@@ -274,3 +278,22 @@ def test_the_limits_over_http_are_those_of_the_server() -> None:
         assert words in section("Over HTTP"), words
     assert (line.BODY_SILENCE_S, line.BODY_RATE_MIN) == (bodies.BODY_SILENCE_S, bodies.BODY_RATE_MIN)
     assert line.KEEP_ALIVE_S == guard.KEEP_ALIVE_S
+
+
+def test_the_doors_for_clients_of_paddlecloud_are_told_with_their_methods() -> None:
+    there: dict[str, set[str]] = {}
+    gate, desk = Gate(cast(Any, None), cast(Any, None), {}), SimpleNamespace(datacenter="dc1")
+    named: dict[str, Any] = dict.fromkeys(("datacenter", "user", "endpoint", "about"))
+    for door in (*rest_routes(gate, cast(Any, desk)), *Publishing(gate, cast(Any, None), **named).routes()):
+        there.setdefault(door.path, set()).add(door.method)
+    there[entrance.TOKEN_AUTH_PATH] = {"POST"}
+    told = {}
+    for paths, methods in re.findall(r"^\| (`/[^|]*) \| ([A-Z,; ]+) \|", section("REST v1"), re.MULTILINE):
+        names, groups = re.findall(r"`([^`]+)`", paths), methods.split(";")
+        told |= {name: set(re.findall("[A-Z]+", groups[min(n, len(groups) - 1)])) for n, name in enumerate(names)}
+    assert told == there
+
+
+def test_how_much_goes_into_a_job_at_once_is_what_the_server_lets_in() -> None:
+    said = f"| {attaching.SESSIONS_OF_USER_MAX} programs and connections of one account, "
+    assert f"{said}{attaching.SESSIONS_ON_NODE_MAX} on one node |" in section("Into a job")

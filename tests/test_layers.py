@@ -50,6 +50,7 @@ VIOLATIONS = [
     ("jobd/life/events.py", "jobd.life.life", "jobd.life.events is not allowed to import jobd.life.life"),
     ("jobd/store/db.py", "jobd.store.schema", "jobd.store.db is not allowed to import jobd.store.schema"),
     ("jobd/engine/fleet.py", "jobd.engine.ledger", "jobd.engine.fleet is not allowed to import jobd.engine.ledger"),
+    ("jobd/rest/answers.py", "jobd.rest.desk", "jobd.rest.answers is not allowed to import jobd.rest.desk"),
     ("jobd/scheduling/scheduler.py", "jobd.store.db", "jobd.scheduling is not allowed to import jobd.store"),
     (
         "jobd/scheduling/room.py",
@@ -67,6 +68,7 @@ VIOLATIONS = [
     ("pfs/path.py", "time", "pfs.path is not allowed to import time"),
     ("jobd/store/logs.py", "pyfuse3", "jobd is not allowed to import pyfuse3"),
     ("cli/submit/ship.py", "cli.snakepit.show", "cli.submit is not allowed to import cli.snakepit"),
+    ("cli/snakepit/show.py", "cli.cloud.tables", "cli.snakepit is not allowed to import cli.cloud"),
 ]
 
 
@@ -103,9 +105,10 @@ def test_a_users_command_starts_without_the_server_and_without_fuse(module: str)
     assert done.stdout.split() == []
 
 
-def test_a_command_that_looks_once_loads_nothing_that_takes_longer_than_its_look() -> None:
+@pytest.mark.parametrize("modules", ["cli.pit, cli.snakepit.looking", "cli.paddle, cli.cloud.jobs"])
+def test_a_command_that_looks_once_loads_nothing_that_takes_longer_than_its_look(modules: str) -> None:
     slow = ("anyio", "cryptography", "h11", "httpx", "rich", "trio")
-    program = f"import sys, cli.pit, cli.snakepit.looking, pfs.client.web; print(*({set(slow)} & set(sys.modules)))"
+    program = f"import sys, {modules}, pfs.client.web; print(*({set(slow)} & set(sys.modules)))"
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
     assert done.stdout.split() == []

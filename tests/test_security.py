@@ -19,7 +19,7 @@ CLAIMED = re.findall(r"`((?:tests|integration)/[\w/]+\.py)::(\w+)`", SECURITY)
 # what runs in the server's process, beside the libraries
 SERVER = (
     *("pfs/server", "pfs/tree", "pfs/disk", "pfs/leasing", "jobd/spec", "jobd/life", "jobd/scheduling", "jobd/store"),
-    *("jobd/engine", "jobd/files"),
+    *("jobd/engine", "jobd/files", "jobd/rest"),
 )
 # by what a program connects to somebody, or starts another program
 DIALS = {"httpx", "requests", "urllib3", "http.client", "urllib.request", "ftplib", "smtplib", "docker", "subprocess"}

@@ -11,6 +11,7 @@ Every `cat` is a process of its own. `streams` measures and prints; `script/benc
 
 import json
 import os
+import select
 import signal
 import statistics
 import subprocess
@@ -78,13 +79,21 @@ def waits(pid: int) -> bool:
 
 
 def let_go_s(process: subprocess.Popen[bytes]) -> float:
-    """Press Ctrl-C; return how long it takes until the process is gone."""
+    """Press Ctrl-C; return how long it takes until the process is gone.
+
+    The kernel tells that at once; `Popen.wait` with a time limit looks seldom, and the less often the longer it takes.
+    """
+    poll, gone = select.poll(), os.pidfd_open(process.pid)
+    poll.register(gone, select.POLLIN)
 
     def end() -> None:
         process.send_signal(signal.SIGINT)
-        process.wait(WAIT_S)
+        assert poll.poll(WAIT_S * 1e3), "a reader does not heed Ctrl-C"
 
-    return timed(end)
+    took_s = timed(end)
+    os.close(gone)
+    process.wait(WAIT_S)
+    return took_s
 
 
 def told(name: str, times_s: Sequence[float], bar: str) -> None:
@@ -135,22 +144,26 @@ def waiting(readers: int, mounts: int, idle_s: float) -> None:
         made.mount()
         job = quiet(made, "quiet")
         server = made.processes["server"].pid
+        first = Memory.of(server).now
         held: list[subprocess.Popen[bytes]] = []
         for count in range(1, mounts + 1):
             each = stack.enter_context(mount(made, f"pfs{count}"))
             pids = {"the mount": each.pid, "the server": server}
-            before = {who: Memory.of(pid).now for who, pid in pids.items()}
+            before = Memory.of(each.pid).now
             held += stack.enter_context(cats([each.dc / "jobs" / job / "log"] * readers))
             if count not in (1, mounts):
                 continue
             until_settled(list(pids.values()))
             name = f"{count * readers:,} streams that wait"
-            if count == 1:
-                for who, pid in pids.items():
-                    kib = max((Memory.of(pid).now - before[who]) * 1024 / readers, 0.1)
-                    row(f"a stream that waits: memory of {who}", kib, "KiB", f"({1024 / kib:.0f} in a MiB)")
+            _memory(f"{name}: memory of the mount, each", Memory.of(each.pid).now - before, readers)
+            _memory(f"{name}: memory of the server, each", Memory.of(server).now - first, count * readers)
             idle(name, pids, idle_s)
             told(f"Ctrl-C, {name}", [let_go_s(held.pop()) for _ in range(readers // 5)], "(bar 200)")
+
+
+def _memory(name: str, mib: float, streams: int) -> None:
+    kib = max(mib * 1024 / streams, 0.1)
+    row(name, kib, "KiB", f"({1024 / kib:.0f} in a MiB)")
 
 
 def stats_s(path: Path, count: int) -> list[float]:

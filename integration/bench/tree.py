@@ -5,7 +5,7 @@
     waking             from `kill` in the `ctl` of a job on hold to who reads `wait`, and to who polls `state`
     streams            thousands of `cat log` at once (`integration.bench.streams`)
     active             `ls -l jobs/` with many jobs that are not over, by a mount that has just begun and by one that
-                       knows them; against as many directories of the disk
+                       knows them; against as many directories of the disk; and of the links in `jobs/by-state/`
     by number          the first look at the `state` of a job among a million finished ones, and among a hundred
 
 What is compared alternates, since the machine's speed drifts.
@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -162,53 +163,66 @@ def latency(made: Box, engine: tuple[str, str] | None, lines: int, rounds: int) 
 # ---- how soon one is woken
 
 
-def read_wait(job: Path) -> None:
-    """Return when the job is over."""
-    (job / "wait").read_bytes()
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to wait for the end of a job.
+
+    Attributes:
+        file: of the job's directory.
+        wait: returns once the job is over; takes the file, open and read once if it can be.
+        sleeps_in: where the kernel says that a thread is which does so.
+    """
+
+    file: str
+    wait: Callable[[int], object]
+    sleeps_in: str
 
 
-def poll_state(job: Path) -> None:
+def poll_state(state: int) -> None:
     """Return when the job's state is another one."""
-    state = os.open(job / "state", os.O_RDONLY)
-    try:
-        os.pread(state, 64, 0)
-        poll = select.poll()
-        poll.register(state, select.POLLPRI)
-        poll.poll()
-        os.pread(state, 64, 0)
-    finally:
-        os.close(state)
+    poll = select.poll()
+    poll.register(state, select.POLLPRI)
+    poll.poll()
+    os.pread(state, 64, 0)
 
 
-def woken_ms(job: Path, wait: Callable[[Path], None]) -> tuple[float, float]:
+READ_WAIT = Way("wait", lambda wait: os.read(wait, 64), "request_wait")
+POLL_STATE = Way("state", poll_state, "poll")
+
+
+def woken_ms(job: Path, way: Way) -> tuple[float, float]:
     """Return how long after a command somebody who waits goes on, and the writer of the command."""
     woken: list[float] = []
+    file = os.open(job / way.file, os.O_RDONLY)
 
     def sleep() -> None:
-        wait(job)
+        way.wait(file)
         woken.append(time.perf_counter())
 
+    if way is POLL_STATE:
+        os.pread(file, 64, 0)
     sleeper = threading.Thread(target=sleep)
     sleeper.start()
     where = Path(f"/proc/self/task/{sleeper.native_id}/wchan")
-    wait_until(lambda: any(word in where.read_text() for word in ("poll", "request_wait")))
+    wait_until(lambda: way.sleeps_in in where.read_text())
     ctl = os.open(job / "ctl", os.O_WRONLY)
     begun = time.perf_counter()
     os.write(ctl, b"kill\n")
     obeyed = time.perf_counter()
     sleeper.join()
     os.close(ctl)
+    os.close(file)
     return (woken[0] - begun) * 1e3, (obeyed - begun) * 1e3
 
 
 def waking(made: Box, rounds: int) -> None:
     """Measure how soon who waits for a job goes on, by each way in turn."""
-    ways = {"`wait`, by a read that waits": read_wait, "`state`, by poll(2)": poll_state}
+    ways = {"`wait`, by a read that waits": READ_WAIT, "`state`, by poll(2)": POLL_STATE}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for number in range(rounds):
-        for name, wait in ways.items():
+        for name, way in ways.items():
             (made.dc / f"jobs/held{number}.yaml").write_text(HELD)
-            found[name].append(woken_ms(made.dc / "jobs" / os.readlink(made.dc / f"jobs/held{number}"), wait))
+            found[name].append(woken_ms(made.dc / "jobs" / os.readlink(made.dc / f"jobs/held{number}"), way))
     for name, pairs in found.items():
         spread(name, [woken for woken, _ in pairs], "ms", "(goal 10)")
         ratio = median(woken / obeyed for woken, obeyed in pairs)
@@ -240,8 +254,8 @@ def hold_many(made: Box, count: int) -> None:
         database.execute("COMMIT")
 
 
-def listed_s(directory: Path, count: int) -> float:
-    """Return how long `ls -l` takes; it has to show so many directories."""
+def listed_s(directory: Path, count: int, kind: str = "d") -> float:
+    """Return how long `ls -l` takes; it has to show so many directories, or links, of jobs."""
     lines: list[str] = []
 
     def work() -> None:
@@ -249,13 +263,13 @@ def listed_s(directory: Path, count: int) -> float:
         lines.extend(done.stdout.splitlines())
 
     took_s = timed(work)
-    assert sum(line.startswith("d") and line.split()[-1].isdigit() for line in lines) == count
+    assert sum(line.startswith(kind) and line.rpartition("/")[2].split()[-1].isdigit() for line in lines) == count
     return took_s
 
 
 def active(count: int, rounds: int) -> None:
     """Measure `ls -l jobs/` with many jobs that are not over."""
-    cold, warm, plain = [], [], []
+    cold, warm, plain, links = [], [], [], []
     with box() as made, tempfile.TemporaryDirectory(prefix="pfs-bench-") as directory:
         for number in range(count):
             Path(directory, str(number)).mkdir()
@@ -266,10 +280,12 @@ def active(count: int, rounds: int) -> None:
             cold.append(listed_s(made.dc / "jobs", count))
             warm.append(listed_s(made.dc / "jobs", count))
             plain.append(listed_s(Path(directory), count))
+            links.append(listed_s(made.dc / "jobs/by-state/WAITING", count, "l"))
             made.umount()
     row(f"ls -l jobs/, {count:,} active, cold", median(cold), "s", "(bar 1)")
     row(f"ls -l jobs/, {count:,} active, warm", median(warm), "s")
     row(f"ls -l of {count:,} directories of the disk", median(plain), "s")
+    row(f"ls -l jobs/by-state/WAITING/, {count:,} links, cold", median(links), "s")
     ratio = median(ours / theirs for ours, theirs in zip(warm, plain, strict=True))
     row("ls -l jobs/, warm / directories of the disk", ratio, "x")
 
