@@ -152,6 +152,7 @@ class Service:
             nursery.cancel_scope.cancel()
 
     def close(self) -> None:
+        self.opened.remove(self)
         self.disk.close()
         self.database.close()
 
@@ -216,4 +217,4 @@ def furnished_database() -> Path:
 def service(tmp_path: Path) -> Iterator[Service]:
     yield Service(tmp_path)
     while Service.opened:
-        Service.opened.pop().close()
+        Service.opened[-1].close()
