@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import rewriting
+from tests import starting
 
 # by what they took, the longest first; all that is not named comes after them
 LONG = (
@@ -54,13 +54,12 @@ LONG = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the option of golden scripts."""
-    rewriting.offer(parser)
+    starting.offer_rewriting(parser)
 
 
 def pytest_configure() -> None:
-    """Let what the tests start be interrupted, also where a shell has started them in the background."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let programs be interrupted."""
+    starting.let_interrupt()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -99,7 +99,7 @@ def test_a_node_joins_is_reserved_and_removed_and_what_it_was_let_in_with_is_goo
         wait_until(lambda: _removes(world, demo))
         assert pit(world, demo, "show", "nodes") == ""
         world.spawn("n7", "gradient-node", "--state-dir", str(world.root / "state-n7"), "--apiHost", world.url)
-        assert world.processes.pop("n7").wait(timeout=120) != 0
+        assert world.processes["n7"].wait(timeout=120) != 0
         assert pit(world, demo, "show", "nodes") == ""
 
 

@@ -15,7 +15,7 @@ import trio
 from pfs import sql
 from pfs.errors import PfsError
 from pfs.protocol import wire
-from tests import rewriting
+from tests import starting
 
 gc.disable()  # until all is imported: nothing of that is garbage
 
@@ -69,7 +69,12 @@ hypothesis.settings.load_profile("pfs")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the option of golden scripts."""
-    rewriting.offer(parser)
+    starting.offer_rewriting(parser)
+
+
+def pytest_configure() -> None:
+    """Let programs be interrupted."""
+    starting.let_interrupt()
 
 
 def pytest_collection_finish() -> None:
