@@ -103,7 +103,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Attr, Kind
         patch.setattr(DiskWorkshop, "origin", patched)
         patch.setattr(DiskWorkshop, "read_patch", lambda workshop, job: _text())
         found = trio.run(main)
-    Service.opened.remove(service)
     service.close()
     return found
 
