@@ -204,7 +204,6 @@ def test_whoever_leaves_has_released_everything(run: Run, world: World, open_fil
 def test_a_read_of_a_stream_waits_longer_than_anything_else(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
     never = trio.Event()
 
     async def main() -> None:
@@ -218,9 +217,11 @@ def test_a_read_of_a_stream_waits_longer_than_anything_else(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
                 await world.log.until(waiting=1)
-                monkeypatch.setattr(fs._connection._channel, "ask", held(fs._connection._channel, "getattr", never))
-                for _ in range(2):  # twice the time that anything else gets
-                    assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT
+                with monkeypatch.context() as patch:
+                    patch.setattr(connection, "DEADLINE_S", 0.05)
+                    patch.setattr(fs._connection._channel, "ask", held(fs._connection._channel, "getattr", never))
+                    for _ in range(2):  # twice the time that anything else gets
+                        assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT
                 assert world.log.waiting == 1
                 world.log.change(b"line\n")
             assert got == [b"line\n"]
@@ -232,7 +233,6 @@ def test_a_read_of_a_stream_waits_longer_than_anything_else(
 def test_who_waits_for_another_text_waits_longer_than_anything_else(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
     never = trio.Event()
 
     async def main() -> None:
@@ -243,9 +243,11 @@ def test_who_waits_for_another_text_waits_longer_than_anything_else(
             assert await kind_of(state.changed(wait=False)) is Kind.WOULD_BLOCK
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(state.changed)
-                monkeypatch.setattr(fs._connection._channel, "ask", held(fs._connection._channel, "getattr", never))
-                for _ in range(2):  # twice the time that anything else gets
-                    assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT
+                with monkeypatch.context() as patch:
+                    patch.setattr(connection, "DEADLINE_S", 0.05)
+                    patch.setattr(fs._connection._channel, "ask", held(fs._connection._channel, "getattr", never))
+                    for _ in range(2):  # twice the time that anything else gets
+                        assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT
                 world.change(b"two\n")
             assert await state.read(0, 100) == b"two\n"
 
@@ -519,7 +521,6 @@ def test_who_asks_while_the_server_is_away_waits_for_it(run: Run, world: World) 
 def test_a_held_read_of_a_stream_ends_when_the_server_forgot_it(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
     never = trio.Event()
 
     async def main() -> None:
@@ -533,9 +534,9 @@ def test_a_held_read_of_a_stream_ends_when_the_server_forgot_it(
                 nursery.start_soon(read)
                 await world.log.until(waiting=1)
                 with monkeypatch.context() as patch:
+                    patch.setattr(connection, "DEADLINE_S", 0.05)
                     patch.setattr(fs._connection._channel, "ask", held(fs._connection._channel, "getattr", never))
                     assert await kind_of(fs.getattr("")) is Kind.TIMED_OUT  # the time of a question is over
-                monkeypatch.setattr(connection, "DEADLINE_S", 10)
                 await server.kill()
                 await server.start()
 
@@ -629,7 +630,6 @@ def test_what_changes_nothing_is_asked_again_and_nothing_else_is(run: Run, world
 
 
 def test_in_time_there_is_an_answer_or_none(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
     left = trio.Event()
 
     async def hold(op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
@@ -644,6 +644,7 @@ def test_in_time_there_is_an_answer_or_none(run: Run, world: World, monkeypatch:
             machine(world, answering(hold)) as server,
             open_filesystem(await server.start(), "ann-token") as fs,
         ):
+            monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
             for _ in range(2):
                 with trio.fail_after(20), pytest.raises(PfsError, match="did not answer") as caught:
                     await fs.mkdir("home/ann/d", 0o755)
@@ -659,7 +660,6 @@ def test_in_time_there_is_an_answer_or_none(run: Run, world: World, monkeypatch:
 def test_to_be_without_connection_is_bounded_for_streams_too(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
 
     async def main() -> None:
         async with machine(world) as server, open_filesystem(await server.start(), "ann-token") as fs:
@@ -672,6 +672,7 @@ def test_to_be_without_connection_is_bounded_for_streams_too(
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(read)
                     await world.log.until(waiting=1)
+                    monkeypatch.setattr(connection, "DEADLINE_S", 0.05)
                     await server.kill()
                 await log.release()
 
@@ -692,8 +693,8 @@ def test_a_server_that_falls_silent_is_left(run: Run, world: World, monkeypatch:
 
 def test_pings_keep_a_connection(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "PING_EVERY_S", 0.02)
-    monkeypatch.setattr(websocket, "SILENCE_MAX_S", 0.25)
-    monkeypatch.setattr(connection, "DEADLINE_S", 0.4)
+    monkeypatch.setattr(websocket, "SILENCE_MAX_S", 1)
+    monkeypatch.setattr(connection, "DEADLINE_S", 1.5)
     never = trio.Event()
 
     async def main() -> None:
