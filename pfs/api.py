@@ -327,13 +327,19 @@ class Pictured(Protocol):
     def picture(self) -> bytes:
         """Return all of it; that counts as read, so that the next read from the beginning takes a new one."""
 
+    def was_read(self, text: bytes) -> None:
+        """Whoever has it open has read this text, which `Awaited.changed` had told."""
+
 
 @runtime_checkable
 class Awaited(Protocol):
     """What an open text that changes by itself offers besides `OpenFile`."""
 
-    async def changed(self, *, wait: bool = True) -> None:
+    async def changed(self, *, wait: bool = True) -> bytes | None:
         """Return once there is another text than the one that was read last; at once if none was read yet.
+
+        Returns:
+            The other text, where it is at hand. It does not count as read by that.
 
         Raises:
             PfsError: WOULD_BLOCK, with `wait` False, when there is none; UNSUPPORTED where nobody tells of changes.

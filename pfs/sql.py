@@ -15,7 +15,7 @@ administrator, or not. So whoever writes there holds one lock, until all of it i
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +28,8 @@ from sqlmodel import Session
 from pfs.errors import Kind, PfsError
 
 T = TypeVar("T")
+
+Run = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +88,12 @@ class Database:
     A piece runs in a worker thread and must not touch anything of the event loop; what it returns must be
     usable without the session (plain values, or rows loaded whole). It may be run twice; then only the second time
     counts.
+
+    Attributes:
+        run: runs what takes but a moment, at once where it can; in a thread, where it is not given.
     """
+
+    run: Run | None = None
 
     def __init__(self, url: str) -> None:
         self._engine = make_engine(url)
@@ -149,6 +156,10 @@ class Database:
     async def read(self, work: Callable[[Session], T]) -> T:
         """Run `work` on a snapshot and return its result."""
         return await trio.to_thread.run_sync(self.read_now, work, limiter=self._readers)
+
+    async def look(self, work: Callable[[Session], T]) -> T:
+        """Like `read`, for work that finds a row or two by their keys: to change threads takes longer than that."""
+        return await (self.read(work) if self.run is None else self.run(lambda: self.read_now(work)))
 
     def write_now(self, work: Callable[[Session], T]) -> T:
         """Like `write`, for callers without an event loop."""

@@ -11,6 +11,8 @@ def how_it_closes(number: int, path: str, opener: procs.Process | None) -> Closi
         number: the inode that it closes, with its path from the root of the mount.
         opener: who opened it, where that is known.
     """
+    if opener is not None and procs.is_dying(opener):
+        return Closing.DYING  # who else holds it, which takes long to find out, changes nothing
     writers = [holder.pid for holder in procs.holders({number: path})[number] if holder.writing]
     suspects = [process for pid in writers if (process := procs.identify(pid)) is not None]
     if opener is not None:

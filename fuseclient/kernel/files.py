@@ -68,6 +68,7 @@ class Files:
         self._polls = polls
         self._fresh = Fresh(held, polls, self.call)
         self._writers: dict[int, procs.Process] = {}
+        self._leaving: dict[int, tuple[int, trio.Event]] = {}
 
     async def open(self, number: int, os_flags: int, opener: int) -> Opened:
         """Open what the kernel knows by that number.
@@ -256,12 +257,22 @@ class Files:
         self._polls.let_go(fh)
         self._writers.pop(fh, None)
         self._tree.inodes.closed(handle.number)
-        if handle.cut:
-            try:
-                await handle.file.flush(Closing.DYING)
-            except PfsError as error:
-                log.info("%s: closing: %s", handle.path, error)
-        await _release(handle.file)
+        _, gone = self._leaving[fh] = handle.number, trio.Event()
+        try:
+            if handle.cut:
+                try:
+                    await handle.file.flush(Closing.DYING)
+                except PfsError as error:
+                    log.info("%s: closing: %s", handle.path, error)
+            await _release(handle.file)
+        finally:
+            del self._leaving[fh]
+            gone.set()
+
+    async def left(self, number: int) -> None:
+        """Return when nobody is just leaving a file: the kernel lets close(2) return before that is over."""
+        for gone in [gone for each, gone in self._leaving.values() if each == number]:
+            await gone.wait()
 
     def release_at_once(self, fh: int) -> bool:
         """End an open file that nobody but this mount knows of; False leaves it as it is."""

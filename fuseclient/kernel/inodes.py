@@ -30,6 +30,7 @@ from typing import Any
 from pfs.api import Attr
 from pfs.errors import Kind, PfsError
 from pfs.path import join
+from pfs.validity import held_for
 
 ROOT = 1
 NUMBER_MAX = 2**64 - 2  # the kernel takes the highest one for "not known"
@@ -42,12 +43,22 @@ class Node:
 
     Attributes:
         shown: the same in the kernel's form, once it was needed.
+        aged: the same for a shorter time, as a listing told it last.
     """
 
     number: int
     generation: int
     attr: Attr
     shown: Any = field(default=None, init=False, repr=False, compare=False)
+    aged: "Node | None" = field(default=None, init=False, repr=False, compare=False)
+
+    def for_s(self, valid_s: float) -> "Node":
+        """Return the same for so many seconds; the same object again where it was asked for the same last."""
+        if self.attr.valid_s == valid_s:
+            return self
+        if self.aged is None or self.aged.attr.valid_s != valid_s:
+            self.aged = Node(self.number, self.generation, held_for(self.attr, valid_s))
+        return self.aged
 
 
 @dataclass(slots=True, eq=False)
@@ -310,7 +321,7 @@ class Inodes:
         """Let go of what was told in the kernel's form; it is made again where it is needed."""
         for inode in self._inodes.values():
             if inode.told is not None:
-                inode.told.shown = None
+                inode.told.shown = inode.told.aged = None
 
     def _new(self, datacenter: str, node_id: int) -> Inode:
         if self._first_free <= node_id <= NUMBER_MAX and node_id not in self._inodes:

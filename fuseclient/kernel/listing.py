@@ -3,8 +3,12 @@
 A listing tells the kernel all attributes, so that it asks for none of them afterwards. What was told before and has not
 changed is told again as it is: then an entry costs about a microsecond. The copy that a program reads may be older than
 what the kernel was told meanwhile by other ways: such an entry is told as one that the kernel must ask for.
+
+What holds for a while only has held for a part of that when it is told. How long that is counts in steps, so that also
+of this the same can be told again.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import trio
@@ -14,8 +18,8 @@ from fuseclient.kernel.inodes import Node
 from fuseclient.kernel.tree import Tree
 from pfs.api import Attr, Entry, NodeType
 from pfs.errors import Kind, PfsError
-from pfs.validity import held_for
 
+AGE_STEP_S = 0.25
 LISTED_AT_ONCE = 256  # more than fit into one answer to the kernel
 _DOT = Attr(NodeType.DIRECTORY, 0, 0o755)
 
@@ -83,14 +87,14 @@ class Listings:
         """Tell the entries of a directory of which no name has changed."""
         if not self._tell_dots(handle.number, offset, reply):
             return
-        inodes = self._tree.inodes
+        inodes, age_s = self._tree.inodes, _age_s(handle)
         children, fresh = inodes.get(handle.number).children, handle.breaks == inodes.breaks
         for each, entry in handle.after(max(offset, DOT_OFFSETS), LISTED_AT_ONCE):
             inode, attr = children.get(entry.name), entry.attr
-            told = None if inode is None else inode.told
-            if fresh and attr.leased and inode is not None and told is not None and told.attr is attr:
+            told = None if inode is None or inode.changed > handle.changes else inode.told
+            if fresh and inode is not None and told is not None and told.attr is attr:
                 inode.lookups += 1
-                if not reply(entry.name, told, each):
+                if not reply(entry.name, told if attr.leased else told.for_s(max(0.0, attr.valid_s - age_s)), each):
                     inode.lookups -= 1
                     return
             elif not self._tell(handle, each, entry, reply):
@@ -160,5 +164,9 @@ class Listings:
         doubted = handle.breaks != tree.inodes.breaks or inode.changed > handle.changes
         if attr.leased and not doubted:
             return node
-        age_s = attr.valid_s if doubted else trio.current_time() - (handle.taken_s or 0.0)
-        return Node(node.number, node.generation, held_for(attr, max(0.0, attr.valid_s - age_s)))
+        return node.for_s(0.0 if doubted else max(0.0, attr.valid_s - _age_s(handle)))
+
+
+def _age_s(handle: DirectoryHandle) -> float:
+    """Return how old a copy of a directory is, and not less."""
+    return math.ceil((trio.current_time() - (handle.taken_s or 0.0)) / AGE_STEP_S) * AGE_STEP_S

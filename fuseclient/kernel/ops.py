@@ -201,7 +201,13 @@ class Ops:
         return self._made(new_parent, new_name, attr)
 
     async def unlink(self, parent: int, name: str) -> None:
-        """Remove a name that is no directory's."""
+        """Remove a name that is no directory's.
+
+        The room of a file that was closed before is free when this returns, as on a local disk.
+        """
+        inode = self.tree.inodes.child(parent, name)
+        if inode is not None:
+            await self.files.left(inode.number)
         await self.tree.ask_below(parent, name, lambda place: place.filesystem.unlink(place.path))
         self._gone(parent, name)
 

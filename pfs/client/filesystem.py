@@ -4,9 +4,6 @@ Small questions go over one connection (`pfs.client.connection`), large ranges o
 (`pfs.client.transfer`); on the server's own machine files are read directly (`pfs.protocol.nearby`).
 """
 
-import contextlib
-import logging
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,33 +14,29 @@ from pfs.api import (
     Attr,
     Broken,
     Changes,
-    Closing,
     Content,
     Entry,
     NodeType,
     OpenFile,
     OpenFlags,
     Owner,
-    Part,
     RenameMode,
     Space,
     Standing,
-    XattrCall,
     XattrMode,
 )
 from pfs.client.connection import Connection, only
 from pfs.client.dial import trusted
+from pfs.client.openfile import RemoteFile, SoFar
 from pfs.client.transfer import Transfer
-from pfs.errors import Kind, PfsError
+from pfs.errors import PfsError
 from pfs.keys import Pair
-from pfs.protocol import nearby
 from pfs.protocol.answers import (
     decode_attr,
     decode_contents,
     decode_opening,
     decode_outcomes,
     decode_page,
-    decode_piece,
     decode_space,
     decode_target,
     decode_xattrs,
@@ -55,12 +48,10 @@ from pfs.protocol.wire import (
     encode_flags,
     encode_owner,
 )
+from pfs.tagged import Tagged
 
-log = logging.getLogger(__name__)
-
-MESSAGE_BYTES_MAX = 128 * 1024  # larger pieces travel beside the channel
 LISTED_MAX = 100_000  # entries of listings that are not complete; then one of these goes on, and the others wait
-_memory = bytearray(1024 * 1024)  # kept: to clear fresh memory costs as much as to read into it
+TAGGED_MAX = 4  # of what the server makes, to be shown again if it says that they are the same
 
 
 @asynccontextmanager
@@ -107,6 +98,7 @@ class RemoteFileSystem:
         self._connection = connection
         self._streams = streams
         self._listed = 0
+        self._tagged: dict[str, Tagged] = {}  # those that the server made last, by path
         self._long_listing = trio.Lock()
 
     def trusted(self) -> bool:
@@ -154,12 +146,27 @@ class RemoteFileSystem:
         return entries
 
     async def _list_more(self, path: str, entries: list[Entry]) -> bool:
-        after = entries[-1].name if entries else ""
-        answer = await self._connection.ask("listdir", {"path": path, "after": after}, again=True)
-        page, more = decode_page(*answer, after, len(entries))
-        entries += page if self._streams else [replace(entry, attr=self._shown(entry.attr)) for entry in page]
+        args: Json = {"path": path, "after": entries[-1].name if entries else ""}
+        known = None if entries else self._tagged.pop(path, None)
+        if known is not None:
+            args["known"] = known.tag
+        result, body = await self._connection.ask("listdir", args, again=True)
+        page: list[Entry]
+        if known is not None and result.get("same") is True:
+            page, more = known, False
+        else:
+            page, more = decode_page(result, body, args["after"], len(entries))
+            page = page if self._streams else [replace(entry, attr=self._shown(entry.attr)) for entry in page]
+        if isinstance(tag := result.get("tag"), str):
+            self._keep_tagged(path, Tagged(page, tag))
+        entries += page
         self._listed += len(page)
         return more
+
+    def _keep_tagged(self, path: str, listing: Tagged) -> None:
+        self._tagged[path] = listing
+        if len(self._tagged) > TAGGED_MAX:
+            del self._tagged[next(iter(self._tagged))]
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         args = {"path": path, "names": list(names), "size_max": size_max}
@@ -238,127 +245,3 @@ class RemoteFileSystem:
         if attr.stream and not self._streams:
             return SoFar(self._connection, handle, self._shown(attr), flags)
         return RemoteFile(self._connection, handle, attr, flags, body if result.get("whole") is True else None)
-
-
-class RemoteFile:
-    """`pfs.api.OpenFile` of a server; after a lost connection every call is BAD_HANDLE."""
-
-    def __init__(
-        self, connection: Connection, handle: int, attr: Attr, flags: OpenFlags, whole: bytes | None = None
-    ) -> None:
-        self._connection = connection
-        self._handle = handle
-        self._secret = connection.secret
-        ordinary = not (attr.volatile or attr.stream or attr.commits)
-        self._bulk = ordinary and bool(self._secret)
-        self._bulk_writes = self._bulk and OpenFlags.APPEND not in flags  # a range may be sent twice
-        self._near = ordinary
-        self._descriptor: int | None = None
-        self._whole = whole  # all of a text as it was opened, until it is read from its beginning once more
-        self._unread = whole is not None
-        self.attr = attr
-
-    async def _ask(self, op: str, args: Json, body: bytes = b"", *, patient: bool = False) -> tuple[Json, bytes]:
-        args["handle"] = self._handle
-        # safe to repeat: on another connection the handle is unknown, and nothing is done twice
-        return await self._connection.ask(op, args, body, again=True, patient=patient)
-
-    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
-        if self._whole is not None:
-            if offset or self._unread:
-                self._unread = False
-                return self._whole[offset : offset + size]
-            self._whole = None
-        if self._near and (fd := await self._own_descriptor()) is not None:
-            return await _read_directly(fd, offset, size)
-        if self._bulk and size > MESSAGE_BYTES_MAX:
-            try:
-                return await self._connection.transfer.read(self._secret, self._handle, offset, size)
-            except PfsError as error:
-                if error.kind is not Kind.UNREACHABLE:
-                    raise  # else the channel knows better: it waits for the server
-        patient = wait and self.attr.stream
-        args = {"offset": offset, "size": size, "wait": wait}
-        return decode_piece((await self._ask("read", args, patient=patient))[1], size)
-
-    async def _own_descriptor(self) -> int | None:
-        """Return a descriptor of the server's file, where the server is on this machine."""
-        if self._descriptor is None:
-            socket = self._connection.socket
-            self._near = False
-            if socket and self._secret:
-                self._descriptor = await nearby.descriptor(socket, self._secret, self._handle)
-                self._near = self._connection.near = self._descriptor is not None
-                if not self._near:
-                    self._connection.socket = None  # another machine, or a container without it
-        return self._descriptor
-
-    async def write(self, offset: int, data: bytes) -> int:
-        await self.write_parts(offset, (data,))
-        return len(data)
-
-    async def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
-        if self._bulk_writes and sum(map(len, parts)) > MESSAGE_BYTES_MAX:
-            try:
-                await self._connection.transfer.write(self._secret, self._handle, offset, *parts)
-                return
-            except PfsError as error:
-                if error.kind is not Kind.UNREACHABLE:
-                    raise
-        await self._ask("write", {"offset": offset}, b"".join(parts))
-
-    async def setattr(self, changes: Changes) -> Attr:
-        return decode_attr((await self._ask("fsetattr", {"changes": encode_changes(changes)}))[0])
-
-    async def getattr(self) -> Attr:
-        return decode_attr((await self._ask("fgetattr", {}))[0])
-
-    async def xattr(self, call: XattrCall) -> bytes:
-        args = {"verb": call.verb.value, "name": call.name, "mode": call.mode.value}
-        return (await self._ask("fxattr", args, call.value))[1]
-
-    async def changed(self, *, wait: bool = True) -> None:
-        if not self._unread:
-            await self._ask("changed", {"wait": wait}, patient=wait)
-
-    async def flush(self, closing: Closing) -> None:
-        await self._ask("flush", {"closing": closing.value})
-
-    async def fsync(self) -> None:
-        await self._ask("fsync", {})
-
-    async def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._near, self._descriptor = False, None
-        try:
-            await self._ask("release", {})
-        except PfsError as error:
-            if error.kind not in (Kind.BAD_HANDLE, Kind.TIMED_OUT):
-                raise
-
-
-class SoFar(RemoteFile):
-    """An open stream of which only is read what there is."""
-
-    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
-        try:
-            return await super().read(offset, size, wait=False)
-        except PfsError as error:
-            if error.kind is not Kind.WOULD_BLOCK:
-                raise
-            return b""
-
-    async def getattr(self) -> Attr:
-        return replace(await super().getattr(), stream=False)
-
-
-async def _read_directly(fd: int, offset: int, size: int) -> bytes:
-    """Read from this machine's own page cache at once, or from its disk in a thread."""
-    with memoryview(_memory)[:size] as view, contextlib.suppress(OSError):  # this file system may not be able to tell
-        if len(view) == size == os.preadv(fd, [view], offset, os.RWF_NOWAIT):
-            return bytes(view)
-    try:
-        return await trio.to_thread.run_sync(os.pread, fd, size, offset)
-    except OSError as error:
-        raise PfsError(Kind.IO, f"the file could not be read: {error.strerror}") from None

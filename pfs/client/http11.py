@@ -9,15 +9,22 @@ import select
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pfs.keys import address_of
 
 PIECE_BYTES = 64 * 1024
 
-Body = bytes | Iterable[bytes]
+
+class Told(NamedTuple):
+    """A body in pieces that together have so many bytes, which is told before they come."""
+
+    size: int
+    pieces: Iterable[bytes]
+
+
+Body = bytes | Iterable[bytes] | Told
 
 
 class HttpError(Exception):
@@ -36,8 +43,7 @@ class HungUpError(HttpError):
     """The other side ended the connection; before the head of an answer had come, it has said nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is asked.
 
     Attributes:
@@ -105,24 +111,13 @@ class Http:
     def asking(self, request: Request) -> Iterator[Answer]:
         """Give the answer to a request.
 
-        A server closes a connection that it kept when nothing was asked on it for long, or others need the room, and
-        that may be the moment at which we ask. What only looks is asked again then, once.
-
         Raises:
             HttpError: there is none.
         """
         connection = self._connection()
         is_whole = False
         try:
-            try:
-                response = self._begin(connection, request)
-            except HungUpError:
-                if request.method != "GET":
-                    raise
-                connection.close()
-                connection = self._connection()
-                response = self._begin(connection, request)
-            with response:
+            with self._begin(connection, request) as response:
                 yield Answer(response)
                 is_whole = response.isclosed() and connection.sock is not None
         finally:
@@ -167,13 +162,19 @@ class Http:
                 connection.putheader("content-length", str(len(body)))
             _taken(connection.endheaders, body)
             return
+        if isinstance(body, Told):
+            connection.putheader("content-length", str(body.size))
+            _send_each(connection, body.pieces)
+            return
         connection.putheader("transfer-encoding", "chunked")
-        goes_on = _taken(connection.endheaders, None)
-        for piece in body:
-            if not goes_on:
-                return
-            goes_on = not piece or _taken(connection.send, b"%x\r\n%b\r\n" % (len(piece), piece))
-        _taken(connection.send, b"0\r\n\r\n")
+        framed = (b"%x\r\n%b\r\n" % (len(piece), piece) for piece in body if piece)
+        if _send_each(connection, framed):
+            _taken(connection.send, b"0\r\n\r\n")
+
+
+def _send_each(connection: http.client.HTTPConnection, pieces: Iterable[bytes]) -> bool:
+    """End the head, and send a body; tells whether the other side took all of it."""
+    return _taken(connection.endheaders, None) and all(_taken(connection.send, piece) for piece in pieces)
 
 
 def _has_news(connection: http.client.HTTPConnection) -> bool:

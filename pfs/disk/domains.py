@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 import trio
 
@@ -45,9 +46,11 @@ from pfs.disk.file import (
 )
 from pfs.disk.root import DiskRoot
 from pfs.disk.system import RENAME_EXCHANGE, RENAME_NOREPLACE, anew, rename_at
+from pfs.disk.whole import NewFile, WholeFiles
 from pfs.errors import Kind, PfsError
 from pfs.path import check_name, join, parent_and_name, split
 
+T = TypeVar("T")
 RENAME_FLAGS = {RenameMode.NO_REPLACE: RENAME_NOREPLACE, RenameMode.EXCHANGE: RENAME_EXCHANGE}
 
 
@@ -210,6 +213,12 @@ class DiskDomain:
 
         return await self._disk.run(work)
 
+    async def put_files(self, path: str, files: Sequence[NewFile]) -> list[PfsError | None]:
+        """Let these files be in a directory, each at once; return what was refused, one for each."""
+        check_powers(Changes(), self._powers)
+        whole = WholeFiles(self._disk.nodes, self._count(), self.path, self._owner, self._powers)
+        return await self._with(self._directory(path), lambda fd: whole.put(fd, files), long=True)
+
     async def link(self, source: str, target: str) -> Attr:
         """Give a node a second name; of a link it is the link itself."""
 
@@ -290,50 +299,34 @@ class DiskDomain:
             raise PfsError(Kind.FORBIDDEN, "a domain's own directory is not changed")
         return self._node(path)
 
+    async def _with(
+        self, held: contextlib.AbstractContextManager[int], act: Callable[[int], T], *, long: bool = False
+    ) -> T:
+        def work() -> T:
+            with held as node:
+                return act(node)
+
+        return await self._disk.run(work, long=long)
+
     async def getxattr(self, path: str, name: str) -> bytes:
         """Return an extended attribute."""
-
-        def work() -> bytes:
-            with self._node(path) as node:
-                return get_xattr(node, name)
-
-        return await self._disk.run(work)
+        return await self._with(self._node(path), lambda node: get_xattr(node, name))
 
     async def listxattr(self, path: str) -> Sequence[str]:
         """Return the names of the extended attributes."""
-
-        def work() -> Sequence[str]:
-            with self._node(path) as node:
-                return list_xattrs(node)
-
-        return await self._disk.run(work)
+        return await self._with(self._node(path), list_xattrs)
 
     async def setxattr(self, path: str, name: str, value: bytes, mode: XattrMode) -> None:
         """Set an extended attribute."""
-
-        def work() -> None:
-            with self._own_node(path) as node:
-                set_xattr(node, name, value, mode)
-
-        await self._disk.run(work)
+        await self._with(self._own_node(path), lambda node: set_xattr(node, name, value, mode))
 
     async def removexattr(self, path: str, name: str) -> None:
         """Remove an extended attribute."""
-
-        def work() -> None:
-            with self._own_node(path) as node:
-                remove_xattr(node, name)
-
-        await self._disk.run(work)
+        await self._with(self._own_node(path), lambda node: remove_xattr(node, name))
 
     async def fsyncdir(self, path: str) -> None:
         """Return when the disk has the names in a directory."""
-
-        def work() -> None:
-            with self._directory(path, os.O_RDONLY) as fd:
-                os.fsync(fd)
-
-        await self._disk.run(work, long=True)
+        await self._with(self._directory(path, os.O_RDONLY), os.fsync, long=True)
 
     async def statfs(self) -> Space:
         """Tell the room on the file system that holds the domain, within its limits."""

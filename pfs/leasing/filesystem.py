@@ -28,9 +28,10 @@ from pfs.api import (
     XattrMode,
 )
 from pfs.disk.file import Runner
+from pfs.disk.whole import NewFile
 from pfs.errors import Kind, PfsError
 from pfs.leasing.hub import NOBODY, Holder, LeaseHub
-from pfs.path import parent_and_name
+from pfs.path import join, parent_and_name
 from pfs.tree.service import TreeFileSystem
 
 T = TypeVar("T")
@@ -221,6 +222,11 @@ class LeasedTree(LeasedFileSystem):
     async def in_domain(self, path: str) -> bool:
         """Tell whether `path` lies in a data domain."""
         return await self._tree.in_domain(path)
+
+    async def put_files(self, path: str, files: Sequence[NewFile]) -> list[PfsError | None]:
+        """Let whole files be in a directory of a domain; return what was refused, one for each."""
+        names = [join(path, file.name) for file in files]
+        return await self._change(names, act=lambda: self._tree.put_files(path, files))
 
     async def follow(self, path: str) -> str:
         """Replace the tree's own links in `path` by what they lead to."""

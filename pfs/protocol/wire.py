@@ -30,6 +30,8 @@ OPEN_PATH = "/api/v1/open"  # ranges of open files (`pfs.server.bulk`)
 RANGE_BYTES_MAX = 8 * 1024 * 1024  # of one of them
 KEPT_FOR_BULK = b"pfs-bulk"  # in a Connection header: it carries ranges of open files, and nothing else
 FILES_PATH = "/api/v1/fs"
+BELOW_PATH, CONTENTS_PATH = "/api/v1/below", "/api/v1/contents"  # whole folders (`pfs.server.folders`)
+RANGES_PATH, SUMS_PATH = "/api/v1/ranges", "/api/v1/sums"  # large files (`pfs.server.ranges`)
 JOIN_PATH = "/api/v1/nodes/join"
 AUTHORITY_PATH = "/api/v1/authority"  # the certificate that keys name by its hash, for everybody
 

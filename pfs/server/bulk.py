@@ -115,10 +115,10 @@ class BulkSessions:
                 UNAUTHENTICATED. It is asked for each piece, and must cost less than one.
             during: cancels its block once a key is not what it was when it proved somebody.
         """
-        return _Door(self._sessions, identify, during)
+        return _OpenFiles(self._sessions, identify, during)
 
 
-class _Workers:
+class Workers:
     """Threads that move bytes between files and sockets, apart from those for the disk's small questions."""
 
     def __init__(self) -> None:
@@ -144,14 +144,17 @@ class _Workers:
             self._memory.append(memory)
 
 
-class _Door:
-    """Answers the requests of connections."""
+class LineDoor:
+    """Answers the requests of connections that were handed over, one after the other."""
 
-    def __init__(self, sessions: dict[str, _Session], identify: Identify, during: During) -> None:
-        self._sessions = sessions
+    def __init__(self, identify: Identify, during: During) -> None:
         self._identify = identify
         self._during = during
-        self._workers = _Workers()
+        self.workers = Workers()
+
+    async def serve(self, identity: Identity, request: h11.Request, line: Line, headers: dict[str, str]) -> None:
+        """Answer a request; what is raised before something was said becomes the answer."""
+        raise NotImplementedError
 
     async def __call__(self, taken: Taken) -> None:
         with Line(taken) as line:
@@ -189,37 +192,39 @@ class _Door:
 
     async def _answer(self, request: h11.Request, line: Line) -> None:
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
-        path, _, query = request.target.decode("ascii").partition("?")
-        secret, _, handle = path.removeprefix(f"{OPEN_PATH}/").partition("/")
         identity = await self._identify(headers, line.extensions)
         with self._during(shown_by(headers, line.extensions), identity) as stay:
-            session = self._session(secret, identity)
-            line.proven()
-            await self._serve(session, request, line, headers=headers, handle=handle, query=query)
+            if identity.kind not in FILE_KINDS:
+                raise PfsError(Kind.UNAUTHENTICATED, f"this is a {identity.kind}'s key; files are for users' tokens")
+            await self.serve(identity, request, line, headers)
         if stay.cancelled_caught:
             line.kept = False  # how much of a body was taken is not known
             raise PfsError(Kind.UNAUTHENTICATED, "this token is good no more, or for something else")
 
-    async def _serve(
-        self,
-        session: _Session,
-        request: h11.Request,
-        line: Line,
-        *,
-        headers: dict[str, str],
-        handle: str,
-        query: str,
-    ) -> None:
-        file = session.files(_number(handle, "handle"))
+
+class _OpenFiles(LineDoor):
+    """Answers requests for ranges of open files."""
+
+    def __init__(self, sessions: dict[str, _Session], identify: Identify, during: During) -> None:
+        super().__init__(identify, during)
+        self._sessions = sessions
+
+    async def serve(self, identity: Identity, request: h11.Request, line: Line, headers: dict[str, str]) -> None:
+        """Answer a request."""
+        path, _, query = request.target.decode("ascii").partition("?")
+        secret, _, handle = path.removeprefix(f"{OPEN_PATH}/").partition("/")
+        session = self._session(secret, identity)
+        line.proven()
+        file = session.files(number_in(handle, "handle"))
         if file is None:
             raise PfsError(Kind.BAD_HANDLE, "this file is not open here (any more)")
         if request.method == b"PUT":
-            offset = _number(parse_qs(query).get("offset", [""])[0], "offset")
+            offset = number_in(parse_qs(query).get("offset", [""])[0], "offset")
             size = _length(headers)
             async with session.places:
                 await line.invite()
                 await self._take(file, offset, size, line)
-            await _say(line, HTTPStatus.OK, b'{"size":%d}' % size)
+            await say(line, HTTPStatus.OK, b'{"size":%d}' % size)
         elif request.method == b"GET":
             start, size = _wanted(headers.get("range", ""))
             if file.attr.stream:
@@ -227,12 +232,9 @@ class _Door:
             async with session.places:
                 await self._give(file, start, size, line)
         else:
-            refusal = method_response(["GET", "PUT"])
-            await line.answer(refusal.status_code, refusal.raw_headers, bytes(refusal.body))
+            await refuse_method(line)
 
     def _session(self, secret: str, identity: Identity) -> _Session:
-        if identity.kind not in FILE_KINDS:
-            raise PfsError(Kind.UNAUTHENTICATED, f"this is a {identity.kind}'s key; files are for users' tokens")
         session = self._sessions.get(secret)
         # somebody else's session looks as if there were none
         if session is None or _who(identity.subject) != _who(session.subject):
@@ -248,14 +250,14 @@ class _Door:
         """
 
         def work(fd: int) -> int:
-            done = self._workers.with_memory(lambda memory: line.receive_into_file(fd, offset, memory))
+            done = self.workers.with_memory(lambda memory: line.receive_into_file(fd, offset, memory))
             if done >= PIECE_BYTES:
                 start_writing(fd, offset, done)
             return done
 
         done = 0
         if line.direct and size and isinstance(file, OnDisk):
-            done = await file.on_descriptor(work, self._workers, writes=(offset, size)) or 0
+            done = await file.on_descriptor(work, self.workers, writes=(offset, size)) or 0
         while done < size:
             data = await line.receive(min(size - done, LOOP_PIECE_BYTES))
             await file.write(offset + done, data)
@@ -274,11 +276,11 @@ class _Door:
 
         moved = None
         if line.direct and isinstance(file, OnDisk):
-            moved = await file.on_descriptor(work, self._workers, writes=None)
+            moved = await file.on_descriptor(work, self.workers, writes=None)
         there, sent = moved or await _begin(file, start, size, line)
         while sent < there:
             wanted = min(LOOP_PIECE_BYTES, there - sent)
-            piece = await _exactly(file, start + sent, wanted)
+            piece = await exactly(file, start + sent, wanted)
             if len(piece) < wanted:
                 raise PfsError(Kind.STALE, "the file became shorter while it was read")
             sent += wanted
@@ -288,7 +290,7 @@ class _Door:
 
 async def _begin(file: OpenFile, start: int, size: int, line: Line) -> tuple[int, int]:
     """Send the head of an answer with the first piece; return how many bytes it will have, and has."""
-    piece = await _exactly(file, start, min(size, LOOP_PIECE_BYTES))
+    piece = await exactly(file, start, min(size, LOOP_PIECE_BYTES))
     if len(piece) == LOOP_PIECE_BYTES < size:
         size = max(LOOP_PIECE_BYTES, min(size, (await file.getattr()).size - start))
     else:
@@ -309,9 +311,16 @@ def _head(line: Line, start: int, size: int) -> bytes:
     return line.head(status, [*headers, (b"content-length", b"%d" % size)])
 
 
-async def _say(line: Line, status: int, body: bytes) -> None:
+async def say(line: Line, status: int, body: bytes) -> None:
+    """Answer with JSON."""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await line.answer(status, headers, body)
+
+
+async def refuse_method(line: Line) -> None:
+    """Tell that a request is neither to give nor to take."""
+    refusal = method_response(["GET", "PUT"])
+    await line.answer(refusal.status_code, refusal.raw_headers, bytes(refusal.body))
 
 
 async def _refuse(line: Line, error: PfsError) -> None:
@@ -319,7 +328,7 @@ async def _refuse(line: Line, error: PfsError) -> None:
     await line.answer(response.status_code, response.raw_headers, bytes(response.body))
 
 
-async def _exactly(file: OpenFile, offset: int, size: int) -> bytes:
+async def exactly(file: OpenFile, offset: int, size: int) -> bytes:
     """Return `size` bytes, fewer only at the end."""
     data = await file.read(offset, size)
     while data and len(data) < size:
@@ -353,7 +362,8 @@ def _wanted(header: str) -> tuple[int, int]:
     return first, last - first + 1
 
 
-def _number(text: str, name: str) -> int:
+def number_in(text: str, name: str) -> int:
+    """Return a number that a client says; raises INVALID for what is none."""
     if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > OFFSET_MAX:
         raise PfsError(Kind.INVALID, f"the {name} is missing or wrong: {text[:80]!r}")
     return int(text)

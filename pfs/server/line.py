@@ -82,6 +82,11 @@ class Line:
         return self._taken.extensions
 
     @property
+    def source(self) -> str:
+        """The address of who asks."""
+        return self._taken.source
+
+    @property
     def direct(self) -> bool:
         """True where bodies can travel in threads."""
         return self._sock is not None and (self._records is not None or self._plain)
@@ -224,11 +229,12 @@ class Line:
         self._early = self._early[count:]
         return count
 
-    def receive_into_file(self, fd: int, offset: int, memory: bytearray) -> int:
+    def receive_into_file(self, fd: int, offset: int, memory: bytearray, most: int = UNTOLD_BYTES) -> int:
         """Write to a file what comes of the body without a break; return how many bytes. For a thread.
 
         Args:
             memory: through which it goes.
+            most: how many bytes at most.
 
         Raises:
             OSError: of the file.
@@ -236,8 +242,8 @@ class Line:
         """
         done = 0
         with memoryview(memory) as view, self._blocking() as sock:
-            while self.body_bytes:
-                wanted = min(len(view) - (offset + done) % len(view), self.body_bytes)  # whole pages
+            while self.body_bytes and done < most:
+                wanted = min(len(view) - (offset + done) % len(view), self.body_bytes, most - done)  # whole pages
                 got = self._take_early(view[:wanted])
                 if got < wanted:
                     got += self._received(sock, view[got:wanted])
@@ -249,7 +255,7 @@ class Line:
         return done
 
     def send_from_file(self, head: bytes, fd: int, offset: int, size: int) -> int:
-        """Send a head, and bytes of a file as long as they go without a break; return how many. For a thread.
+        """Send a head, if any, and bytes of a file as long as they go without a break; return how many. For a thread.
 
         Raises:
             GoneError: the client left, or the file cannot be read.
@@ -259,9 +265,9 @@ class Line:
         with self._blocking() as sock:
             try:
                 # there is room for the head: all before it has been taken
-                if self._records is None:
+                if head and self._records is None:
                     sock.sendall(head, socket.MSG_MORE if size else 0)
-                else:
+                elif head and self._records is not None:
                     self._records.send(memoryview(head))
                 while done < size and count == wanted:
                     wanted = min(size - done, PIECE_BYTES)

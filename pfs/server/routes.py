@@ -155,7 +155,7 @@ class Gate:
         asks: Asks | None = None,
     ) -> Door:
         async def with_files(request: Request, identity: Identity) -> Response:
-            return await answer(request, self.files(identity), _path(request))
+            return await answer(request, self.files(identity), path_below(request, FILES_PATH))
 
         return self.door(method, path, with_files, about=about, body=body, tells=tells, asks=asks, kinds=FILE_KINDS)
 
@@ -180,9 +180,9 @@ class Gate:
             if identity.kind not in kinds:
                 raise PfsError(Kind.UNAUTHENTICATED, f"this is a {identity.kind}'s key; this is for users' tokens")
             guest_in(request.scope.get("extensions", {})).proves()
-            here = _acting(identity, source_of_request(request), token)
+            here = acting_as(identity, source_of_request(request), token)
             with ExitStack() as turn:
-                turn.enter_context(self._turn(identity))
+                turn.enter_context(self.turn(identity))
                 with here, self.visits.during(token, identity):
                     response = await answer(request, identity)
                     if _takes_time(response):
@@ -193,7 +193,7 @@ class Gate:
         return Door(method, path, endpoint, about=about, body=body, tells=tells, asks=asks, kinds=kinds, face=face)
 
     @contextmanager
-    def _turn(self, identity: Identity) -> Iterator[None]:
+    def turn(self, identity: Identity) -> Iterator[None]:
         """Count a request of an account while it is answered."""
         user = identity.subject.user
         if self._asking[user] >= ASKED_AT_ONCE_MAX:
@@ -257,7 +257,7 @@ class Gate:
                 if identity.kind in FILE_KINDS:
                     stay.enter_context(self._channel_of(identity.subject.user))
                 token = shown_by(headers, taken.extensions)
-                stay.enter_context(_acting(identity, taken.source, token))
+                stay.enter_context(acting_as(identity, taken.source, token))
                 # from here on it is cut off when its key is good no more, also while it is only being let in
                 stay.enter_context(self.visits.during(token, identity))
                 taken.guest.proves()
@@ -324,7 +324,7 @@ def _takes_time(response: Response) -> bool:
     return isinstance(response, StreamingResponse)
 
 
-def _acting(identity: Identity, source: str, token: str) -> AbstractContextManager[None]:
+def acting_as(identity: Identity, source: str, token: str) -> AbstractContextManager[None]:
     """Let whoever a token proves act; the audit log names them with the key that they showed."""
     job = identity.subject.job
     return acting(identity.subject.user, source, key_name(token) if job is None else f"job{job}")
@@ -351,10 +351,15 @@ def shown_by(headers: Mapping[str, str], extensions: Mapping[str, Any]) -> str:
     return token
 
 
-def _path(request: Request) -> str:
-    """Return the path that is asked for, with bytes that are no UTF-8 as they are everywhere in the tree."""
+def path_below(request: Request, top: str) -> str:
+    """Return the path that is asked for below `top`, with bytes that are no UTF-8 as everywhere in the tree."""
     raw: bytes = request.scope["raw_path"]
-    return unquote(raw.decode("ascii"), errors="surrogateescape").removeprefix(f"{FILES_PATH}/").rstrip("/")
+    return path_of(raw.decode("ascii"), top)
+
+
+def path_of(target: str, top: str) -> str:
+    """Return the path in a target without a query, below `top`, as `path_below` does."""
+    return unquote(target, errors="surrogateescape").removeprefix(f"{top}/").rstrip("/")
 
 
 async def own_links_followed(fs: LeasedTree, path: str) -> str:

@@ -37,6 +37,7 @@ from pfs.protocol.wire import (
     encode_attr,
     encode_space,
 )
+from pfs.tagged import Tagged
 
 READ_BYTES_MAX = 4 * 1024 * 1024
 HANDLES_MAX = 65_536
@@ -68,6 +69,7 @@ class FileSession:
         self._drained = drained
         self._large = trio.CapacityLimiter(LARGE_AT_ONCE)
         self._files: dict[int, OpenFile] = {}
+        self._news: dict[int, tuple[int, bytes]] = {}  # what was told of them as another text than was read
         # numbers of an earlier connection, or of an earlier server, are never taken for ours
         self._numbers = itertools.count(secrets.randbits(46) << 16)
         self._ops: dict[str, Callable[[Json, bytes], Awaitable[Reply]]] = {
@@ -152,9 +154,12 @@ class FileSession:
     async def _listdir(self, args: Json, body: bytes) -> Reply:
         after = _text(args, "after")
         entries = await self._fs.listdir(_text(args, "path"))
+        tag = entries.tag if isinstance(entries, Tagged) and not after else None
+        if tag is not None and args.get("known") == tag:
+            return {"same": True, "tag": tag}, b""
         left = sorted((entry for entry in entries if entry.name > after), key=lambda entry: entry.name)
         page, more = pack_page(left, PAGE_BYTES_MAX)
-        return {"more": more}, page
+        return {"more": more} if tag is None or more else {"more": False, "tag": tag}, page
 
     async def _contents(self, args: Json, body: bytes) -> Reply:
         names = args.get("names")
@@ -263,8 +268,15 @@ class FileSession:
         file = self._file(args)
         if not isinstance(file, Awaited):
             raise PfsError(Kind.UNSUPPORTED, "nobody tells of changes of this file")
-        await file.changed(wait=_wait(args))
-        return {}, b""
+        handle, wait, news = args["handle"], _wait(args), _int(args, "read") if "read" in args else None
+        if news is not None and isinstance(file, Pictured) and self._news.get(handle, (0, b""))[0] == news:
+            file.was_read(self._news.pop(handle)[1])
+        text = await file.changed(wait=wait)
+        if text is None or len(text) > SMALL_BYTES or handle not in self._files:
+            return {}, b""
+        number = next(self._numbers)
+        self._news[handle] = number, text
+        return {"news": number}, text
 
     async def _write(self, args: Json, body: bytes) -> Reply:
         return {"size": await self._file(args).write(_int(args, "offset"), body)}, b""
@@ -290,6 +302,7 @@ class FileSession:
     async def _release(self, args: Json, body: bytes) -> Reply:
         file = self._file(args)
         del self._files[_int(args, "handle")]
+        self._news.pop(args["handle"], None)
         await file.release()
         return {}, b""
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pfs.api import Attr, Changes, Content, Entry, NodeType, OpenFile, OpenFlags, Owner, RenameMode, Space, XattrMode
 from pfs.disk.attr import Powers
 from pfs.disk.domains import Disk, DiskDomain
+from pfs.disk.whole import NewFile
 from pfs.errors import Kind, PfsError
 from pfs.path import PATH_BYTES_MAX, check_name, check_target, join, parent_and_name, split
 from pfs.perm import SERVICE, Domain, DomainKind, Subject, Verb, allowed
@@ -68,7 +69,7 @@ class TreeFileSystem:
             return [Entry(entry.name, place.node.masked(self.subject, entry.attr)) for entry in entries]
         if not isinstance(place.node, Directory):
             raise PfsError(Kind.NOT_DIR, "not a directory", path)
-        return list(await place.node.entries(self.subject))
+        return await place.node.entries(self.subject)
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         """Return small ordinary files of one directory; of the server's own, none."""
@@ -116,6 +117,14 @@ class TreeFileSystem:
         if isinstance(directory, _Below):
             return await directory.domain.make_file(directory.path(name), mode, data, changes)
         raise PfsError(Kind.UNSUPPORTED, "files of the server are made by opening them", path)
+
+    async def put_files(self, path: str, files: Sequence[NewFile]) -> list[PfsError | None]:
+        """Let whole files be in a directory of a domain; return what was refused, one for each."""
+        place = await self._find(path)
+        if not isinstance(place.node, DomainDirectory):
+            raise PfsError(Kind.UNSUPPORTED, "files of the server are made by opening them", path)
+        await self._reach(place.node)
+        return await self._domain(place.node, Verb.WRITE).put_files(place.rest, files)
 
     async def link(self, source: str, target: str) -> Attr:
         """Give what stands at `source` a second name in the same domain."""

@@ -352,10 +352,8 @@ class OpenText(ReadOnlyFile):
         self, attr: Attr, make: Callable[[], Awaitable[bytes]], content: bytes, news: News | None = None
     ) -> None:
         super().__init__(attr)
-        self._make = make
-        self._content = content
-        self._news = news
-        self._fresh = True
+        self._make, self._news = make, news
+        self._content, self._fresh = content, True
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return a part of the picture."""
@@ -370,17 +368,22 @@ class OpenText(ReadOnlyFile):
         self._fresh = False
         return self._content
 
-    async def changed(self, *, wait: bool = True) -> None:
-        """Return once there is another text than was read; see `pfs.api.Awaited`."""
+    def was_read(self, text: bytes) -> None:
+        """Take what `changed` has told for the picture; see `pfs.api.Pictured`."""
+        self._content, self._fresh = text, False
+
+    async def changed(self, *, wait: bool = True) -> bytes | None:
+        """Return another text than was read, once there is one; see `pfs.api.Awaited`."""
         if self._news is None:
             raise PfsError(Kind.UNSUPPORTED, "nobody tells of changes of this file")
         while not self._fresh:
             news = self._news()
-            if await self._make() != self._content:
-                return
+            if (content := await self._make()) != self._content:
+                return content
             if not wait:
                 raise PfsError(Kind.WOULD_BLOCK, "it is what was read")
             await news.wait()
+        return None
 
 
 def no_xattrs(call: XattrCall) -> bytes:

@@ -297,6 +297,28 @@ def test_a_reader_sees_one_moment_however_long_it_looks(database: Database) -> N
     assert database.read_now(value_of) == 1
 
 
+def test_a_look_at_a_row_is_made_at_once_where_somebody_says_how(run: Run, database: Database) -> None:
+    where: list[int] = []
+
+    def work(session: Session) -> int:
+        where.append(threading.get_ident())
+        return value_of(session)
+
+    async def at_once(look: Callable[[], Any]) -> Any:
+        return look()
+
+    async def main() -> None:
+        assert await database.look(work) == 0
+        database.run = at_once
+        await database.write(add_one)
+        assert await database.look(work) == 1
+        assert [each == threading.get_ident() for each in where] == [False, True]
+        with pytest.raises(ZeroDivisionError):
+            await database.look(lambda session: 1 // 0)
+
+    run(main)
+
+
 def test_a_full_disk_is_told_as_one(tmp_path, run):
     async def main():
         database = Database(f"sqlite:///{tmp_path}/x.sqlite")

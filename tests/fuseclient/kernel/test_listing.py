@@ -12,7 +12,7 @@ from fuseclient.kernel.identity import Identity, Ids
 from fuseclient.kernel.inodes import ROOT, Node
 from fuseclient.kernel.listing import LISTED_AT_ONCE
 from fuseclient.kernel.ops import Ops
-from pfs.api import Entry, Owner
+from pfs.api import Attr, Entry, NodeType, Owner
 from tests.fuseclient.cache.test_coherence import leasing
 from tests.fuseclient.cache.test_filesystem import Server
 
@@ -119,6 +119,42 @@ async def test_what_this_mount_has_changed_since_it_was_read_is_told_as_to_be_as
     reading.ops.tree.inodes.touch(number)
     told = await reading.read(fh, offset=5, at_once=True)
     assert (told["f009"].attr.valid_s, told["f008"].attr.valid_s > 0) == (0.0, True)
+
+
+def test_what_holds_for_a_while_is_told_for_the_rest_of_it_and_within_a_step_as_the_same_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @scenario
+    async def test(reading: Reading) -> None:
+        made = [Entry(f"j{n}", Attr(NodeType.DIRECTORY, 1 << 63 | n, 0o555, volatile=True, valid_s=2)) for n in (1, 2)]
+
+        real = reading.server.listdir
+
+        async def listdir(path: str) -> Sequence[Entry]:
+            return made if path == "d" else await real(path)
+
+        fh = await reading.open()
+        monkeypatch.setattr(reading.server, "listdir", listdir)
+        first = await reading.read(fh)
+        assert first["j1"].attr.valid_s == 2
+        await trio.sleep(0.1)
+        aged = await reading.read(fh, offset=2)
+        assert aged["j1"].attr.valid_s == 1.75
+        assert aged["j1"].number == first["j1"].number
+        await trio.sleep(0.1)
+        again = await reading.read(fh, offset=2)
+        assert again["j1"] is aged["j1"]
+        await trio.sleep(1)
+        assert (await reading.read(fh, offset=2))["j1"].attr.valid_s == 0.75
+        reading.ops.tree.inodes.touch(first["j1"].number)
+        for _ in range(2):
+            told = await reading.read(fh, offset=2)
+            assert (told["j1"].attr.valid_s, told["j2"].attr.valid_s) == (0.0, 0.75)
+        await trio.sleep(5)
+        assert (await reading.read(fh, offset=2))["j2"].attr.valid_s == 0
+        assert (await reading.read(fh))["j2"].attr.valid_s == 2
+
+    test()
 
 
 @scenario

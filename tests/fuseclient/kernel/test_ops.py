@@ -202,6 +202,32 @@ def test_what_another_client_put_at_one_of_several_names_is_not_changed(run: Run
     run(main)
 
 
+def test_a_file_is_removed_once_who_has_closed_it_has_left_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its room is free then: close(2) returns before the kernel has told that the last descriptor is gone."""
+
+    async def main() -> None:
+        kernel = Kernel()
+        opened, _ = await kernel.ops.create(DC1, "f", 0o644, os.O_CREAT | os.O_WRONLY, 1, maker=MAKER)
+        handle = kernel.ops.tree.handles.file(opened.fh)
+        released, release = trio.Event(), handle.file.release
+
+        async def slowly() -> None:
+            await released.wait()
+            await release()
+
+        monkeypatch.setattr(type(handle.file), "release", lambda file: slowly())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kernel.files.release, handle.fh)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(kernel.ops.unlink, DC1, "f")
+            await trio.testing.wait_all_tasks_blocked()
+            assert "unlink" not in kernel.fs.calls
+            released.set()
+        assert kernel.fs.calls["unlink"] == 1
+
+    run(main)
+
+
 def test_an_unlinked_file_is_described_by_whoever_holds_it(run: Run) -> None:
     async def main() -> None:
         kernel = Kernel()

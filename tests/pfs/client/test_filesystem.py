@@ -18,9 +18,9 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Event, Request, TextMessage
 
 from pfs.api import Attr, Awaited, Changes, Closing, Entry, NodeType, Owner, RenameMode, XattrCall, XattrMode, XattrVerb
-from pfs.client import connection
+from pfs.client import connection, openfile
 from pfs.client.connection import connect_channel
-from pfs.client.filesystem import RemoteFileSystem, open_filesystem
+from pfs.client.filesystem import TAGGED_MAX, RemoteFileSystem, open_filesystem
 from pfs.errors import Kind, PfsError
 from pfs.protocol import websocket
 from pfs.protocol.channel import Channel
@@ -254,6 +254,60 @@ def test_who_waits_for_another_text_waits_longer_than_anything_else(
     run(main)
 
 
+def test_who_was_woken_by_another_text_reads_it_without_asking_and_waits_for_the_next(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Json] = []
+    real = FileSession._read
+
+    async def read(self: FileSession, args: Json, body: bytes) -> tuple[Json, bytes]:
+        reads.append(args)
+        return await real(self, args, body)
+
+    monkeypatch.setattr(FileSession, "_read", read)
+    monkeypatch.setattr(openfile, "NEWS_S", 60.0)
+
+    async def main() -> None:
+        async with remote(world) as fs:
+            state = await fs.open("job/state", READ, 0)
+            assert await state.read(0, 100) == b"one\n"
+            for text in (b"two\n", b"three\n"):
+                world.change(text)
+                await state.changed()
+                assert [await state.read(0, 2), await state.read(2, 100)] == [text[:2], text[2:]]
+                assert await kind_of(state.changed(wait=False)) is Kind.WOULD_BLOCK
+            assert reads == []
+            world.change(b"four\n")
+            await state.changed()
+            world.change(b"five\n")
+            assert await state.read(0, 100) == b"four\n"
+            await state.changed(wait=False)  # what was read is not what there is
+            assert await state.read(0, 100) == b"five\n"
+            assert await state.read(0, 100) == b"five\n"
+            assert len(reads) == 1, "who was not woken asks"
+            world.change(b"four\n")
+            await state.changed(wait=False)
+
+    run(main)
+
+
+def test_news_that_were_not_read_soon_are_none(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openfile, "NEWS_S", 0.0)
+
+    async def main() -> None:
+        async with remote(world) as fs:
+            state = await fs.open("job/state", READ, 0)
+            assert await state.read(0, 100) == b"one\n"
+            world.change(b"two\n")
+            await state.changed()
+            await state.changed(wait=False)  # it was not read by that
+            world.change(b"three\n")
+            assert await state.read(0, 100) == b"three\n"
+            assert await kind_of(state.changed(wait=False)) is Kind.WOULD_BLOCK
+
+    run(main)
+
+
 def test_a_small_text_comes_with_its_opening_and_anew_when_it_is_read_from_its_beginning(
     run: Run, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +318,7 @@ def test_a_small_text_comes_with_its_opening_and_anew_when_it_is_read_from_its_b
         reads.append(args)
         return await real(self, args, body)
 
+    monkeypatch.setattr(openfile, "NEWS_S", 0.0)
     monkeypatch.setattr(FileSession, "_read", read)
 
     async def main() -> None:
@@ -868,6 +923,71 @@ class Pages:
         await self.answering.wait()
         name = chr(ord(args["after"] or "`") + 1)
         return {"more": name < "d"}, pack_entry(Entry(name, Attr(NodeType.FILE, 1, 0o644)))
+
+
+class Lister:
+    """A server's side of `listdir`: lists of one entry each, under the tags that the test gives it."""
+
+    def __init__(self) -> None:
+        self.tag: str | None = None
+        self.known: list[object] = []
+
+    async def ask(self, op: str, args: Json, *, again: bool) -> tuple[Json, bytes]:
+        self.known.append(args.get("known"))
+        if self.tag is not None and args.get("known") == self.tag:
+            return {"same": True, "tag": self.tag}, b""
+        page = pack_entry(Entry("a", Attr(NodeType.FILE, len(self.known), 0o644)))
+        return {"more": False} if self.tag is None else {"more": False, "tag": self.tag}, page
+
+
+def test_a_listing_that_is_the_same_at_the_server_is_asked_for_by_its_tag_and_shown_again() -> None:
+    async def main() -> None:
+        server: Any = Lister()
+        filesystem = RemoteFileSystem(server)
+
+        async def listed(path: str = "x") -> int:
+            return (await filesystem.listdir(path))[0].attr.node_id
+
+        assert [await listed(), await listed()] == [1, 2]
+        server.tag = "t"
+        first = await filesystem.listdir("x")
+        again = await filesystem.listdir("x")
+        assert again[0] is first[0]
+        assert again is not first
+        server.tag = "u"
+        assert [await listed(), await listed(), await listed("y")] == [5, 5, 7]
+        server.tag = None
+        assert [await listed(), await listed()] == [8, 9]
+        assert server.known == [None, None, None, "t", "t", "u", None, "u", None]
+
+    trio.run(main)
+
+
+def test_so_many_listings_are_kept_to_be_shown_again() -> None:
+    async def main() -> None:
+        server: Any = Lister()
+        server.tag = "t"
+        filesystem = RemoteFileSystem(server)
+        for number in range(TAGGED_MAX + 1):
+            await filesystem.listdir(f"d{number}")
+        await filesystem.listdir("d1")
+        await filesystem.listdir("d0")
+        assert server.known[-2:] == ["t", None]
+
+    trio.run(main)
+
+
+def test_a_server_that_calls_the_same_what_nobody_has_is_not_believed() -> None:
+    async def main() -> None:
+        server: Any = Lister()
+
+        async def same(op: str, args: Json, *, again: bool) -> tuple[Json, bytes]:
+            return {"same": True, "tag": "t"}, b""
+
+        server.ask = same
+        assert await RemoteFileSystem(server).listdir("x") == []
+
+    trio.run(main)
 
 
 def test_of_listings_that_are_long_together_one_goes_on_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pfs.client import web as webclient
+from pfs.client import asking
 from pfs.client.web import WebClient, facts
 from pfs.errors import Kind, PfsError
 from pfs.server.rest import REST
@@ -313,7 +313,7 @@ def test_it_is_not_asked_again_where_an_answer_had_begun(run: Run) -> None:
 
 
 def test_a_server_that_says_nothing_is_left_in_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webclient, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(asking, "TIMEOUT_S", 0.05)
 
     async def converse(stream: trio.SocketStream) -> None:
         await trio.sleep_forever()

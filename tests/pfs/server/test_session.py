@@ -24,6 +24,7 @@ from pfs.protocol.wire import (
 )
 from pfs.server import session as session_module
 from pfs.server.session import CONTENTS_BYTES_MAX, PAGE_BYTES_MAX, READ_BYTES_MAX, FileSession
+from pfs.tagged import Tagged
 from tests.pfs.world import World, kind_of
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
@@ -434,6 +435,42 @@ def test_a_long_listing_comes_in_pages(run: Run, monkeypatch: pytest.MonkeyPatch
         found = await pages(FileSession(long).handle)
         assert 10 < len(found) < 100
         assert [name for page in found for name in page] == names
+
+    run(main)
+
+
+def test_a_listing_that_the_mount_has_is_not_sent_again(run: Run) -> None:
+    short: Any = Long(["b", "a"])
+    short.entries = Tagged(short.entries, "tag")
+
+    async def main() -> None:
+        session = FileSession(short)
+        told = await ask(session, "listdir", path="", after="")
+        assert (told["more"], told["tag"]) == (False, "tag")
+        assert [entry.name for entry in unpack_entries(told["body"])] == ["a", "b"]
+        again = await ask(session, "listdir", path="", after="", known="tag")
+        assert (again["same"], again["tag"], again["body"]) == (True, "tag", b"")
+        for other in ({"known": "other"}, {}, {"known": None}, {"known": "tag", "after": "a"}):
+            told = await ask(session, "listdir", **({"path": "", "after": ""} | other))
+            assert "same" not in told
+            assert told["body"]
+        short.entries = list(short.entries)
+        told = await ask(session, "listdir", path="", after="", known="tag")
+        assert "same" not in told
+        assert "tag" not in told
+
+    run(main)
+
+
+def test_a_listing_that_is_too_long_for_one_answer_has_no_tag(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "PAGE_BYTES_MAX", 200)
+    long: Any = Long([f"{number:05}" for number in range(5)])
+    long.entries = Tagged(long.entries, "tag")
+
+    async def main() -> None:
+        session = FileSession(long)
+        assert [len(page) for page in await pages(session.handle)] == [2, 2, 1]
+        assert "tag" not in await ask(session, "listdir", path="", after="")
 
     run(main)
 

@@ -1,6 +1,7 @@
 """Nodes that the server makes: what they refuse unless they say otherwise, and texts that are made anew."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 import trio
@@ -191,6 +192,23 @@ def test_who_waits_for_another_text_hears_of_it_until_it_was_read(run: Run, worl
                 await trio.testing.wait_all_tasks_blocked()
         assert told == [b"two\n", b"end\n"]
         assert await kind_of(file.changed(wait=False)) is Kind.WOULD_BLOCK
+
+    run(main)
+
+
+def test_another_text_is_told_until_it_counts_as_read(run: Run, world: World) -> None:
+    async def main() -> None:
+        file: Any = await world.fs().open("job/state", READ, 0)
+        assert await file.changed() is None, "nothing was read yet"
+        assert await file.read(0, 10) == b"one\n"
+        world.change(b"two\n")
+        assert [await file.changed(), await file.changed()] == [b"two\n"] * 2
+        world.change(b"three\n")
+        file.was_read(b"two\n")
+        assert await file.changed() == b"three\n"
+        file.was_read(b"three\n")
+        assert await kind_of(file.changed(wait=False)) is Kind.WOULD_BLOCK
+        assert await file.read(2, 10) == b"ree\n"
 
     run(main)
 
