@@ -8,7 +8,11 @@ For torch the processes of all groups that are no service are one job, in their 
 needs no arguments in any of them. A service has no place in that; what it is told by `PET_*` is a job of its own.
 
 `PADDLE_*` belongs to a library that reads it wherever it finds it; so it is set only where PaddleCloud's fields asked
-for the job. There the trainers are the first group and the parameter servers the second.
+for the job. There the trainers are the first group and the parameter servers the second. All generations of it are told
+in their own words. What they call an IP is a host name, the same wherever it stands: it is known before anything runs,
+and stays when a process comes back elsewhere. What is not there: a master and its etcd; `LD_LIBRARY_PATH`, which is
+the image's; `PADDLE_INIT_NICS`, since there is one network; and the files `/trainer_id`, `/trainer_count` and
+`/train.list`, which would need root.
 
 A spec may set any of them to its liking (`MASTER_PORT`, `HOME`, …) but those of `_fixed`, which it is refused for.
 """
@@ -50,6 +54,7 @@ class Facts:
         end_time_s: when its time is over, in seconds since the epoch; None without a limit.
         array_id, array_index: for a task of an array: the array's number, and which task of it this is.
         paddle: what PaddleCloud's fields said; None for a job that came in without them.
+        trainers: which of its trainers there are when the process starts, by their places; None for all.
         home: the process's home directory; "" for that of its owner.
     """
 
@@ -68,6 +73,7 @@ class Facts:
     array_id: int | None = None
     array_index: int | None = None
     paddle: Paddle | None = None
+    trainers: tuple[int, ...] | None = None
     home: str = ""
 
     @property
@@ -181,6 +187,9 @@ def _paddle(facts: Facts) -> dict[str, str]:
     if facts.paddle is None:
         return {}
     trainers, pservers = (group.hosts for group in facts.groups)
+    if facts.trainers is not None:
+        trainers = tuple(trainers[place] for place in facts.trainers)
+    own, role = facts.group.hosts[facts.process_index], "PSERVER" if facts.group.service else "TRAINER"
     fields = facts.paddle.fields
     gpus = int(fields["gpu"])
     cpus = max(1, int(float(fields["cpu"])))
@@ -206,11 +215,23 @@ def _paddle(facts: Facts) -> dict[str, str]:
         "PADDLE_TRAINER_IPS": ",".join(trainers),
         "PADDLE_TRAINERS": str(len(trainers)),
         "PADDLE_PSERVERS": str(len(pservers)),
-        "PADDLE_TRAINING_ROLE": "PSERVER" if facts.group.service else "TRAINER",
+        "PADDLE_TRAINING_ROLE": role,
+        "TRAINING_ROLE": role,
+        "POD_IP": own,
+        "PADDLE_PORT": _PADDLE_PORT,
+        "PADDLE_TRAINERS_NUM": str(len(trainers)),
+        "PADDLE_TRAINER_ENDPOINTS": _endpoints(trainers),
+        "PADDLE_PSERVERS_IP_PORT_LIST": _endpoints(pservers),
+        "PADDLE_CURRENT_ENDPOINT": _endpoints((own,)),
+        "PYTHONPATH": work_dir(facts),
     }
     if not facts.group.service:
         values |= {name: str(facts.process_index) for name in ("PADDLE_TRAINER_ID", "PADDLE_INIT_TRAINER_ID")}
     return values
+
+
+def _endpoints(hosts: tuple[str, ...]) -> str:
+    return ",".join(f"{host}:{_PADDLE_PORT}" for host in hosts)
 
 
 def _fixed(facts: Facts) -> dict[str, str]:

@@ -3,6 +3,7 @@
     ONLINE     it is heard of, and takes new work
     SUSPECT    it was not heard of for a while: no new work
     UNKNOWN    nor for long: its jobs go on for all that is known
+    OFFLINE    its daemon said that it ends, or was not heard of for a day; jobs outlive it there
     DRAINING   an administrator wants no new work on it, and jobs are there still
     DRAINED    the same, and no job is there any more
     SETASIDE   it failed one job after the other: no new work until somebody has looked after it
@@ -20,6 +21,7 @@ class NodeState(StrEnum):
     ONLINE = "ONLINE"
     SUSPECT = "SUSPECT"
     UNKNOWN = "UNKNOWN"
+    OFFLINE = "OFFLINE"
     DRAINING = "DRAINING"
     DRAINED = "DRAINED"
     SETASIDE = "SETASIDE"
@@ -49,7 +51,7 @@ def state_of(contact: NodeState, closed: Closed | None, *, busy: bool) -> NodeSt
     """Return what is shown of a node.
 
     Args:
-        contact: ONLINE, SUSPECT or UNKNOWN, which says more of a node than what people want of it.
+        contact: ONLINE, SUSPECT, UNKNOWN or OFFLINE, which says more of a node than what people want of it.
         busy: whether a job has a place there.
     """
     if contact is not NodeState.ONLINE or closed is None:

@@ -5,6 +5,7 @@ The node asks (it connected out):
     node.hello    {claim, attrs, runtimes, troubles, gpus, boot_id, tasks}  → `Welcome`
     node.logs     {token}                                  → {}           on a second connection, for output alone
     node.beat     {troubles}                               → {}           why a runtime takes no tasks now, by its name
+    node.bye      {}                                       → {}           its daemon is about to end, in order
     node.gpus     {gpus, readings}                         → {}           when they changed, some seconds apart
     task.news     {task, text, time_ns}                    → {}           what its start waits for: how a pull goes
     task.image    {task, image}                            → {image}      the one it found, and the one it shall start
@@ -16,6 +17,7 @@ The server asks:
 
     task.start    {assignment}                             → {}
     task.stop     {task, grace_s}                          → {}
+    task.go       {task}                                   → {}           its program may begin, which was held back
     task.signal   {task, signal}                           → {}
     task.forget   {task}                                   → {}
     network.make  {network}                                → {}           for a gang on several machines: a manager's
@@ -158,6 +160,7 @@ class Assignment:
         key: of the job, for a node that mounts the tree for it; None for one that has the data root.
         credential: for the registry of the image; None where the spec names none for it.
         secrets: what its owner keeps and its spec names: files in `SECRETS`.
+        held: its program begins when the server says so (`task.go`), though the task runs; it needs a shell.
         pinned: the image by its digest, as an earlier process of the job had it: this one shall have the same.
         shares_image: fellows that start with it shall have the same image, too: the node asks which (`task.image`).
     """
@@ -186,6 +189,7 @@ class Assignment:
     credential: Credential | None = None
     pinned: str | None = None
     shares_image: bool = False
+    held: bool = False
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 

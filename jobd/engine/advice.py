@@ -7,7 +7,7 @@ that wait the scheduler says that itself, since it knows what there is.
 from collections.abc import Sequence
 
 from jobd.life.life import Life, State
-from jobd.life.model import NOTHING_RAN
+from jobd.life.model import NOTHING_RAN, missing
 from jobd.scheduling.words import some, time_of
 from jobd.spec.model import JobSpec
 from jobd.spec.units import format_size
@@ -40,6 +40,15 @@ def plainly(life: Life, nodes: Sequence[str]) -> str:
             return "it succeeded: all of its processes ended with exit code 0"
         case _:
             return f"it is {life.state}"
+
+
+def lacking(life: Life) -> str:
+    """Say which process of a job that goes on has no place; "" where all that it needs have theirs."""
+    workers = missing(life)
+    if not workers:
+        return ""
+    more = f" and {len(workers) - 1} more" if len(workers) > 1 else ""
+    return f"worker {workers[0]}{more} waits for another place: {life.processes[workers[0]].before}"
 
 
 def cure(life: Life, spec: JobSpec) -> str:

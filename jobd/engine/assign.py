@@ -21,7 +21,7 @@ from jobd.engine.packages import volumes
 from jobd.environment import Facts, GroupHosts, environment, host_name, work_dir
 from jobd.imagename import image_of
 from jobd.job import Job
-from jobd.life.actions import FETCH
+from jobd.life.actions import FETCH, begins_together
 from jobd.spec.model import Git
 from jobd.wire import (
     ARTIFACTS,
@@ -101,24 +101,25 @@ class Machine:
 
 
 def task_of(job: Job, worker: int) -> str:
-    """Return the id of a worker's task (FETCH too), in the job's present attempt."""
+    """Return the id of a worker's task (FETCH too), in its present attempt."""
     if worker == FETCH:
         return task_id(job.id, job.life.attempt, len(job.spec.groups), 0)
     group, process = job.spec.workers()[worker]
-    return task_id(job.id, job.life.attempt, group, process)
+    return task_id(job.id, job.life.run(worker), group, process)
 
 
 def worker_of(job: Job, task: str) -> int | None:
-    """Return whose task it is in the job's present attempt; None for nobody's."""
+    """Return whose task it is in their present attempt; None for nobody's."""
     job_id, attempt, group, process = parse_task_id(task)
-    if job_id != job.id or attempt != job.life.attempt or not job.life.processes:
+    if job_id != job.id or not job.life.processes:
         return None
     groups = job.spec.groups
     if group == len(groups) and process == 0 and job.spec.git is not None:
-        return FETCH
+        return FETCH if attempt == job.life.attempt else None
     if group >= len(groups) or process >= groups[group].count:
         return None
-    return sum(each.count for each in groups[:group]) + process
+    worker = sum(each.count for each in groups[:group]) + process
+    return worker if attempt == job.life.run(worker) else None
 
 
 def node_of(job: Job, worker: int) -> str:
@@ -154,7 +155,7 @@ def facts_of(job: Job, place: Place, worker: int = 0, people: frozenset[str] = f
         user=job.user,
         job_id=job.id,
         job_name=job.spec.name,
-        attempt=job.life.attempt,
+        attempt=job.life.run(worker),
         groups=hosts_of(job),
         group_index=group_index,
         process_index=process_index,
@@ -165,8 +166,17 @@ def facts_of(job: Job, place: Place, worker: int = 0, people: frozenset[str] = f
         array_id=job.array_id,
         array_index=job.array_index,
         paddle=job.spec.paddle,
+        trainers=_trainers(job, worker),
         home="" if job.spec.groups[group_index].image is None else HOME,
     )
+
+
+def _trainers(job: Job, worker: int) -> tuple[int, ...] | None:
+    """Return which trainers there are, where there may be more or fewer, and this worker among them."""
+    if job.spec.least is None or not job.life.processes:
+        return None
+    there = [n for n, each in enumerate(job.life.processes) if n == worker or not (each.over or each.retired)]
+    return tuple(p for n, (g, p) in enumerate(job.spec.workers()) if n in there and not job.spec.groups[g].service)
 
 
 def _end_time_s(job: Job) -> int | None:
@@ -189,7 +199,7 @@ def network_of(job: Job, place: Place) -> str | None:
 
 def overlay_of(job: Job, place: Place) -> str | None:
     """Return the name of the network that has to be made before a task of this attempt starts, where it needs one."""
-    return network_of(job, place) if len(job.life.nodes) > 1 else None
+    return network_of(job, place) if job.life.spans else None
 
 
 def assignment(
@@ -262,8 +272,9 @@ def _process(job: Job, worker: int, owner: Subject, place: Place, machines: Mapp
         network=network_of(job, place),
         overlay=overlay_of(job, place) is not None,
         shm_bytes=job.spec.shm_bytes,
-        watchdog_s=WATCHDOG_S if "node" in job.life.terms.retry_on else None,
+        watchdog_s=WATCHDOG_S if job.life.terms.leaves_nodes else None,
         key=job_key(place.endpoint, place.secret, job.id, job.life.attempt) if machine.mounts else None,
+        held=begins_together(job.life, worker),
     )
 
 
@@ -302,11 +313,10 @@ def _hosts(job: Job, facts: Facts, machines: Mapping[str, Machine]) -> tuple[tup
     names = [name for group in facts.groups for name in group.hosts]
     if job.spec.groups[0].image is not None:
         return tuple((name, "") for name in names)
-    if len(job.life.nodes) == 1:
+    if not job.life.spans:
         return tuple((name, _loopback(job.id, worker)) for worker, name in enumerate(names))
-    return tuple(
-        (name, machines[process.node].address) for name, process in zip(names, job.life.processes, strict=True)
-    )
+    placed = [(name, each.node) for name, each in zip(names, job.life.processes, strict=True) if each.node]
+    return tuple((name, machines[node].address) for name, node in placed)
 
 
 def _loopback(job_id: int, worker: int) -> str:
@@ -338,6 +348,7 @@ def _fetching(job: Job, first: Assignment, place: Place, machines: Mapping[str, 
         hosts=(),
         network=None,
         overlay=False,
+        held=False,
     )
 
 

@@ -1,22 +1,37 @@
 """From jobs and machines to what the scheduler counts with. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from jobd.imagerules import heard
 from jobd.job import Job
-from jobd.scheduling.model import SANDBOX, Gpu, IllGpu, Need, NodeView, Pending, Running, Use
+from jobd.life.events import Place
+from jobd.life.life import Life, State, missing
+from jobd.scheduling.model import (
+    SANDBOX,
+    Elastic,
+    Gpu,
+    IllGpu,
+    Need,
+    NodeView,
+    Opening,
+    Pending,
+    Running,
+    Spare,
+    Use,
+)
 from jobd.scheduling.tally import GPU_PARTS, parts_of
-from jobd.spec.model import JobSpec
+from jobd.spec.model import GroupSpec, JobSpec
 
 _Number = TypeVar("_Number", int, float)
 
 
 def needs_of(spec: JobSpec) -> tuple[Need, ...]:
-    """Return what the processes of a job need, group by group."""
+    """Return what the processes of a job need, group by group; those that it can do without need nothing."""
     return tuple(
         Need(
-            count=group.count,
+            count=_least_of(spec, group),
             cpus=group.cpus,
             memory_bytes=group.memory_bytes,
             shm_bytes=spec.shm_bytes,
@@ -27,6 +42,70 @@ def needs_of(spec: JobSpec) -> tuple[Need, ...]:
         )
         for group in spec.groups
     )
+
+
+def _least_of(spec: JobSpec, group: GroupSpec) -> int:
+    return group.count if spec.least is None or group.service else spec.least
+
+
+def places_of(spec: JobSpec, needed: Sequence[Place]) -> tuple[Place, ...]:
+    """Return the places of all processes of a job, where those that it needs have these."""
+    left = iter(needed)
+    counts = [(_least_of(spec, group), group.count) for group in spec.groups]
+    empty = Place("")
+    return tuple(next(left) if p < least else empty for least, count in counts for p in range(count))
+
+
+def elastic_of(job: Job, groups: frozenset[str], cluster: str = "") -> Elastic | None:
+    """Return what a job that runs could have more, or do without; None for nothing of either.
+
+    Args:
+        groups: those of its owner.
+        cluster: the id of the one that it names; "" for none.
+    """
+    life, spec = job.life, job.spec
+    if life.state not in (State.STARTING, State.RUNNING) or not life.fetched:
+        return None
+    if spec.least is None and not spec.replaces:
+        return None
+    must = missing(life)
+    awaited = [(n, each) for n, each in enumerate(life.processes) if not life.terms.services[n]]
+    there = [(n, each) for n, each in awaited if each.node and not each.retired]
+    # where the first is done there is no more to do than the others do
+    grows = spec.least is not None and not any(each.over for _, each in there)
+    needs, workers = needs_of(spec), spec.workers()
+    open_ones = [n for n, each in enumerate(life.processes) if each.is_open and (n in must or grows)]
+    openings = [Opening(n, replace(needs[workers[n][0]], count=1), n in must) for n in open_ones]
+    spare = 0 if spec.least is None else max(0, len(there) - spec.least)
+    young = sorted((n for n, each in there if not each.over), key=lambda n: _age(life, n))[:spare]
+    leaving = [n for n, each in awaited if each.node and each.retired and not each.over]
+    if not openings and not young and not leaving:
+        return None
+    return Elastic(
+        job_id=job.id,
+        user=job.user,
+        groups=groups,
+        cluster=cluster,
+        openings=tuple(sorted(openings, key=lambda opening: not opening.must)),
+        spares=tuple(Spare(n, _use_of(job, n)) for n in young),
+        leaving=tuple(_use_of(job, n) for n in leaving),
+        least=len(awaited) if spec.least is None else spec.least,
+        now=len(there),
+        most=len(awaited),
+        nodes=life.nodes,
+        is_gang=spec.process_count > 1,
+        spans=life.spans,
+    )
+
+
+def _age(life: Life, worker: int) -> tuple[int, int]:
+    """Return what processes are sorted by, the youngest first."""
+    return -(life.processes[worker].started_at_ns or 1 << 63), -worker
+
+
+def _use_of(job: Job, worker: int) -> Use:
+    process, group = job.life.processes[worker], job.spec.groups[job.spec.workers()[worker][0]]
+    return Use(process.node, group.cpus or 0.0, group.memory_bytes or 0, process.gpus)
 
 
 def pending_of(job: Job, groups: frozenset[str], at_once: int | None = None, cluster: str = "") -> Pending:
@@ -56,6 +135,8 @@ def running_of(job: Job) -> Running:
     """Return what a job that has its places uses."""
     uses: dict[str, Use] = {}
     for process, (group_index, _) in zip(job.life.processes, job.spec.workers(), strict=True):
+        if process.is_open:
+            continue
         group = job.spec.groups[group_index]
         use = uses.get(process.node, Use(process.node, processes=0))
         uses[process.node] = Use(

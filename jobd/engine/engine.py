@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
-from jobd.engine.advice import AWAY, HELD, cure, plainly
+from jobd.engine.advice import AWAY, HELD, cure, lacking, plainly
 from jobd.engine.alarms import sleeper
 from jobd.engine.assign import Place, facts_of
 from jobd.engine.attaching import Attaching
@@ -84,6 +84,7 @@ class Engine:
         self.ledger = self._flow.ledger
         self.attaching = Attaching(self.ledger, self.fleet)
         self.submit = self._submissions.submit
+        self.check = self._submissions.check
         self.kill = self._commands.kill
         self.signal = self._commands.signal
         self.hold = self._commands.hold
@@ -100,6 +101,7 @@ class Engine:
         self.attach = self._reports.attach
         self.detach = self._reports.detach
         self.heard = self._reports.heard
+        self.leaves = self._reports.leaves
         self.troubled = self._reports.troubled
         self.news = self._reports.news
         self.running = self._reports.running
@@ -169,7 +171,15 @@ class Engine:
         if life.state is State.PENDING:
             return Why(flow.waits_for(job) or life.reason or "it is about to wait for nodes", 0)
         away = self._away(job)
-        texts = (life.reason, cure(life, job.spec), away, self._troubled(job), self._ailing(job), self._news(job))
+        texts = (
+            life.reason,
+            cure(life, job.spec),
+            lacking(life),
+            away,
+            self._troubled(job),
+            self._ailing(job),
+            self._news(job),
+        )
         nodes = [self.fleet.name(node) for node in life.nodes]
         return Why("; ".join(text for text in texts if text) or plainly(life, nodes), 0)
 
@@ -189,7 +199,7 @@ class Engine:
         """Say what keeps a job's nodes from telling of it; what runs there goes on, for all that is known."""
         for process, (group, _) in zip(job.life.processes, job.spec.workers(), strict=False):
             runtime = SANDBOX if job.spec.groups[group].image is None else DOCKER
-            if job.life.state in ON_NODES and (why := self.fleet.troubles(process.node).get(runtime)):
+            if process.node and job.life.state in ON_NODES and (why := self.fleet.troubles(process.node).get(runtime)):
                 return f"on its node {self.fleet.name(process.node)} {why}"
         return ""
 

@@ -1,7 +1,8 @@
 """The machines of a datacenter: which there are, which are connected, and since when the others are silent.
 
 A node that is not heard of goes on with what it has. After `SUSPECT_AFTER_S` of silence, or with its connection, it
-gets no new work; after `UNKNOWN_AFTER_S` it is shown as one of which nothing is known.
+gets no new work; after `UNKNOWN_AFTER_S` it is shown as one of which nothing is known. One whose daemon said that it
+ends gets none at once, and is shown as offline; so is, at last, one that is silent for a day.
 """
 
 from collections import Counter
@@ -23,6 +24,7 @@ SUSPECT_AFTER_S = 15.0
 UNKNOWN_AFTER_S = 60.0
 # a task whose job is tried again elsewhere was ended by its own watchdog by then (`jobd.engine.assign.WATCHDOG_S`)
 LOST_AFTER_S = 90.0
+OFFLINE_AFTER_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,13 @@ class Fleet:
         self._links: dict[str, NodeLink] = {}
         self._arriving: Counter[str] = Counter()
         self._seen_ns: dict[str, int] = {}
+        self._left: set[str] = set()
 
     def register(self, row: NodeRow) -> None:
         """Note what a node told of itself; its silence counts from now on."""
         self.keep(row)
         self._seen_ns[row.id] = self._clock()
+        self._left.discard(row.id)
 
     def keep(self, row: NodeRow) -> None:
         """Note who a node is, without having heard of it."""
@@ -103,6 +107,7 @@ class Fleet:
             del self._tokens[row.owner, row.instance]
         for known in (self._links, self._seen_ns, self._readings, self._troubles):
             known.pop(node_id, None)
+        self._left.discard(node_id)
         self._labels = {}
 
     @property
@@ -165,13 +170,19 @@ class Fleet:
         self._seen_ns[node_id] = self._clock()
         return was is not self.state(node_id)
 
+    def leaves(self, node_id: str) -> None:
+        """A node's daemon said that it ends; until it registers again nothing is asked of it."""
+        self._left.add(node_id)
+
     def seen_ns(self, node_id: str) -> int:
         """Return when a node was heard of last."""
         return self._seen_ns.get(node_id, 0)
 
     def state(self, node_id: str) -> NodeState:
-        """Return whether a node is heard of: ONLINE, SUSPECT or UNKNOWN."""
+        """Return whether a node is heard of: ONLINE, SUSPECT, UNKNOWN or OFFLINE."""
         silence_s = (self._clock() - self.seen_ns(node_id)) / 1e9
+        if node_id in self._left or (node_id in self._seen_ns and silence_s >= OFFLINE_AFTER_S):
+            return NodeState.OFFLINE
         if silence_s >= UNKNOWN_AFTER_S:
             return NodeState.UNKNOWN
         if node_id not in self._links or silence_s >= SUSPECT_AFTER_S:

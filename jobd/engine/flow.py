@@ -21,15 +21,15 @@ from jobd.engine.dependencies import Waiters, never, next_step, waits_for
 from jobd.engine.fleet import Fleet
 from jobd.engine.ledger import Active, Ledger
 from jobd.engine.networks import Networks
+from jobd.engine.placing import Placing, by_job
 from jobd.engine.ports import Clock, FindUser, Logs, Sleep, Store, Workshop
 from jobd.engine.queueing import Queue
 from jobd.engine.tasks import TaskMaster
 from jobd.job import Job
 from jobd.life import events as happened
-from jobd.life.actions import EndPatience, EndTime, Facts, GiveUp, Prepare, StartTask, StopTask, actions
+from jobd.life.actions import EndPatience, EndTime, Facts, GiveUp, LetGo, Prepare, StartTask, StopTask, actions
 from jobd.life.events import Event
 from jobd.life.life import ON_NODES, IllegalEvent, Life, State
-from jobd.scheduling.model import Start
 from jobd.store.logs import PREPARE, Note
 from pfs.errors import PfsError
 
@@ -86,6 +86,7 @@ class Flow:
             place=place,
             clock=clock,
         )
+        self.placing = Placing(self.ledger, self.queue, self.fleet, clock, apply=self.apply, wake=self.wake)
         self.alarms: Alarms[int] = Alarms(clock, sleep_until, self._ring)
         self._waiters = Waiters()
         self._arrays: dict[int, Array] = {}
@@ -117,8 +118,8 @@ class Flow:
         while True:
             await self._woken.wait()
             self._woken = trio.Event()
-            for start in self.queue.plan():
-                self.chores.start(self._start, start)
+            for decisions in by_job(self.queue.decide()):
+                self.chores.start(self.placing.carry_out, decisions)
 
     def wake(self) -> None:
         """Something changed that could let a job start."""
@@ -174,7 +175,7 @@ class Flow:
                     self._begin_preparation(active)
                 case EndTime(at_ns) | EndPatience(at_ns):
                     self.alarms.set(job.id, at_ns)
-                case StartTask() | StopTask() | GiveUp():
+                case StartTask() | StopTask() | LetGo() | GiveUp():
                     self.tasks.settle(active, action)
         self.wake()
 
@@ -213,7 +214,7 @@ class Flow:
         life, now_ns = active.job.life, self.clock()
         said = {node_id: text.replace("{node}", self.fleet.name(node_id)) for node_id in nodes}
         lost = [
-            happened.NodeLost(time_ns=now_ns, attempt=life.attempt, worker=worker, text=said[process.node])
+            happened.NodeLost(time_ns=now_ns, attempt=life.run(worker), worker=worker, text=said[process.node])
             for worker, process in enumerate(life.processes)
             if process.node in nodes
             and not process.over
@@ -227,18 +228,6 @@ class Flow:
             active = self.ledger.get(job_id)
             if active is not None:
                 self.chores.start(self._tell, active, happened.Dismissed(time_ns=self.clock(), text=text))
-
-    # ---- placing
-
-    async def _start(self, start: Start) -> None:
-        active = self.ledger.get(start.job_id)
-        if active is None:
-            return  # it ended meanwhile, and the queue was told of that
-        places = tuple(happened.Place(place.node_id, place.gpus) for place in start.places)
-        placed = happened.Placed(time_ns=self.clock(), places=places)
-        if not await self.apply(active, placed, only_if=can_start):
-            self.queue.not_started(active.job)
-            self.wake()
 
     # ---- preparing
 
@@ -393,8 +382,3 @@ class Flow:
                 return deadline in actions(life, Facts())
 
             await self.apply(active, kind(time_ns=now_ns), only_if=is_still)
-
-
-def can_start(life: Life) -> bool:
-    """Tell whether the scheduler may place a job."""
-    return life.state is State.WAITING and not life.held_by

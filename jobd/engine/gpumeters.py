@@ -87,7 +87,7 @@ class Meters:
         """A job may have other processes that run than before."""
         account = self._accounts.get(job.id)
         running = {
-            (job.life.attempt, worker): process
+            (job.life.run(worker), worker): process
             for worker, process in enumerate(job.life.processes)
             if process.gpus and process.started_at_ns is not None and not process.over
         }

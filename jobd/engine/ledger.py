@@ -7,7 +7,7 @@ Jobs that are not over are held here; the rest is looked up. What follows from a
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -16,8 +16,9 @@ from jobd.engine.demands import weight_of
 from jobd.engine.gpumeters import Meters
 from jobd.engine.narration import narrate
 from jobd.engine.ports import Clock, Logs, Store
+from jobd.gpuuse import GpuUse
 from jobd.job import Job
-from jobd.life.events import Event
+from jobd.life.events import Event, Filled, OfWorker, Retired
 from jobd.life.life import Life, fold, update
 from jobd.scheduling.shares import Usage, amount
 from jobd.spec.model import JobSpec
@@ -43,6 +44,7 @@ class Tasks:
         known: their node has them.
         denied: their node is there and does not have them.
         stopping: their node was asked to end them, and will.
+        begun: their node knows that their program may begin, where that waits for fellows.
         asking: their node is being asked for something: for each task one question at a time, so that a start never
             overtakes a stop.
         ground: held while what all of them stand on is being made.
@@ -54,11 +56,19 @@ class Tasks:
     known: set[int] = field(default_factory=set)
     denied: set[int] = field(default_factory=set)
     stopping: set[int] = field(default_factory=set)
+    begun: set[int] = field(default_factory=set)
     asking: set[int] = field(default_factory=set)
     ground: trio.Lock = field(default_factory=trio.Lock)
     is_ready: bool = False
     news: dict[int, str] = field(default_factory=dict)
     told: Counter[int] = field(default_factory=Counter)
+
+    def forget(self, worker: int) -> None:
+        """The task of a worker is another than before."""
+        for workers in (self.known, self.denied, self.stopping, self.begun):
+            workers.discard(worker)
+        self.news.pop(worker, None)
+        self.told.pop(worker, None)
 
 
 @dataclass
@@ -89,7 +99,7 @@ class Ledger:
 
     def __init__(self, store: Store, logs: Logs, clock: Clock) -> None:
         self.changed_at_ns = clock()
-        self.version = 0
+        self._version = 0
         self.meters = Meters()
         self._store = store
         self._logs = logs
@@ -143,7 +153,15 @@ class Ledger:
     def touch(self) -> None:
         """Note that something changed that listings show."""
         self.changed_at_ns = self._clock()
-        self.version += 1
+        self._relist()
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """What is other numbers after everything that listings show: the hour counts, too."""
+        return self._version, self._clock() // HOUR_NS
+
+    def _relist(self) -> None:
+        self._version += 1
         self._listings.forget()
 
     async def find(self, job_id: int, subject: Subject) -> Job:
@@ -165,8 +183,11 @@ class Ledger:
     @contextmanager
     def removing(self) -> Iterator[None]:
         """Know nothing more of jobs that are over, once those are removed that are removed meanwhile."""
-        with self._over.changing(None), self._listings.changing(None):
-            yield
+        try:
+            with self._over.changing(None):
+                yield
+        finally:
+            self._relist()
 
     async def current(self, job: Job) -> Job:
         """Return the job as it stands now; one that is over stays as it is."""
@@ -212,7 +233,7 @@ class Ledger:
                 for active in self._active.values():
                     if not active.job.groups <= groups:
                         active.job = replace(active.job, groups=active.job.groups & groups)
-            self._listings.forget()
+            self._relist()
 
     async def wait(self, job: Job) -> Job:
         """Return the job once it is over."""
@@ -281,12 +302,15 @@ class Ledger:
             with trio.CancelScope(shield=True):
                 now_ns = self._clock()
                 use = self.meters.of(active.job, now_ns)
-                await self._store.record(active.job.id, kept, life, _usage(active.job, life), use)
+                await self._record(active.job, kept, life, use)
                 active.job = replace(active.job, life=life, gpu_use=use)
                 self.meters.follow(active.job, now_ns)
                 self.observer(before, active.job)
                 if life.attempt != before.attempt:
                     active.tasks = Tasks()
+                for worker in range(len(life.replaced)):
+                    if life.run(worker) != before.run(worker):
+                        active.tasks.forget(worker)
                 self.touch()
                 if life.state.over:
                     active.is_log_closed = await self._close_log(active.job.id)
@@ -294,6 +318,7 @@ class Ledger:
                     self._over.learn(active.job.id, active.job)  # who waited asks at once
                 active.changed.set()
                 active.changed = trio.Event()
+        await trio.lowlevel.cancel_shielded_checkpoint()  # who waited is answered before whoever did this goes on
         return before
 
     async def keep_gpu_uses(self) -> None:
@@ -307,6 +332,27 @@ class Ledger:
         async with active.lock:
             pass
 
+    async def _record(self, job: Job, events: Sequence[Event], life: Life, use: GpuUse) -> None:
+        """Keep what happened to a job; where it is over by that, its log comes to the disk in the same time."""
+        usage = _usage(job, life)
+        if not life.state.over:
+            await self._store.record(job.id, events, life, usage, use)
+            return
+        refused: PfsError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._save_log, job.id)
+            try:
+                await self._store.record(job.id, events, life, usage, use)
+            except PfsError as error:
+                refused = error
+        if refused is not None:
+            raise refused
+
+    async def _save_log(self, job_id: int) -> None:
+        """Begin to bring a log to its end: what is not done by this, `_close_log` does, and says."""
+        with suppress(PfsError):
+            await self._logs.save(job_id)
+
     async def _close_log(self, job_id: int) -> bool:
         """Bring a log to its end, so that who hears of the job's end has all of it; tells whether the disk let us."""
         try:
@@ -319,7 +365,10 @@ class Ledger:
 
 def _lines(before: Life, event: Event, after: Life) -> list[Note]:
     told = narrate(before, event, after)
-    return [Note(source, text, event.time_ns, before.attempt) for source, text in told]
+    attempt = before.attempt
+    if isinstance(event, OfWorker | Filled | Retired):
+        attempt = (after if isinstance(event, Filled) else before).run(event.worker)
+    return [Note(source, text, event.time_ns, attempt) for source, text in told]
 
 
 def _is_over(job: Job | None) -> bool:

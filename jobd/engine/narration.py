@@ -33,12 +33,25 @@ def _event(before: Life, event: Event, after: Life) -> Iterator[Line]:
             if reason:
                 yield DAEMON, f"Worker {worker}: {reason}"
             yield worker, f"Worker {worker} ended with exit code {code}"
+            yield from _replaced(before, worker, after)
             if _ends_the_job(before, after):
                 yield DAEMON, f"Worker {worker} requested stop. Stopping pit..."
         case happened.StartFailed(worker=worker, text=text) | happened.NodeLost(worker=worker, text=text):
             yield DAEMON, f"Worker {worker}: {text}"
+            yield from _replaced(before, worker, after)
+        case happened.Filled(worker=worker):
+            yield DAEMON, f"Worker {worker} has a place now"
+        case happened.Retired(worker=worker, text=text):
+            yield DAEMON, f"Worker {worker} is stopped: {text}"
         case happened.PreparationFailed(text=text) | happened.FetchFailed(text=text):
             yield PREPARE, text
+        case _:
+            yield from _from_outside(event, after)
+
+
+def _from_outside(event: Event, after: Life) -> Iterator[Line]:
+    """Tell what people and limits do."""
+    match event:
         case happened.KillRequested(by=by):
             yield DAEMON, f"Stopped by user {by}"
         case happened.RequeueRequested(by=by, text=text):
@@ -47,6 +60,15 @@ def _event(before: Life, event: Event, after: Life) -> Iterator[Line]:
             yield DAEMON, f"Its time limit is {after.max_duration_s:g} s now, by user {by}"
         case happened.TimeLimitReached():
             yield DAEMON, "The job reached its time limit"
+
+
+def _replaced(before: Life, worker: int, after: Life) -> Iterator[Line]:
+    """Tell that another process follows one that failed."""
+    if after.run(worker) == before.run(worker):
+        return
+    counted = f" (failure {after.losses} of {after.terms.replaces})" if after.losses > before.losses else ""
+    how = "waits for another place" if not after.processes or not after.processes[worker].node else "is started again"
+    yield DAEMON, f"Worker {worker} {how}{counted}"
 
 
 def _ends_the_job(before: Life, after: Life) -> bool:

@@ -45,17 +45,20 @@ class Networks:
         if name is None:
             return
         swarm = self._fleet.swarm(job.life.nodes[0])
-        manager = self._fleet.manager(swarm)
-        if manager is None:
-            raise ChannelClosed
-        await self._store.keep_network(name, swarm)
-        self._swarms[name] = swarm
-        try:
-            await manager.make_network(name)
-        except ChannelClosed:
-            raise
-        except PfsError as error:
-            raise PfsError(Kind.UNSUPPORTED, f"the network of its processes cannot be made: {error.message}") from None
+        while (manager := self._fleet.manager(swarm)) is not None:
+            await self._store.keep_network(name, swarm)
+            self._swarms[name] = swarm
+            try:
+                await manager.make_network(name)
+            except ChannelClosed:
+                if self._fleet.manager(swarm) is manager:
+                    break
+            except PfsError as error:
+                said = f"the network of its processes cannot be made: {error.message}"
+                raise PfsError(Kind.UNSUPPORTED, said) from None
+            else:
+                return
+        raise ChannelClosed
 
     def left(self, is_needed: Callable[[str], bool]) -> list[str]:
         """Return the networks that nobody needs and nobody is dropping."""

@@ -7,14 +7,14 @@ which event it was, and being called twice does no harm.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from jobd.engine.demands import pending_of, running_of, weight_of
+from jobd.engine.demands import elastic_of, pending_of, running_of, weight_of
 from jobd.engine.fleet import Fleet
 from jobd.engine.ports import Clock
 from jobd.engine.waitingroom import WaitingRoom
 from jobd.identity import meant
 from jobd.job import Job
 from jobd.life.life import ON_NODES, State
-from jobd.scheduling.model import Pending, Running, Start, Why
+from jobd.scheduling.model import Elastic, Fill, Leave, Pending, Running, Start, Use, Why
 from jobd.scheduling.quotas import JobUse
 from jobd.scheduling.scheduler import Scheduler
 from jobd.scheduling.shares import Shares, amount
@@ -53,6 +53,8 @@ class Queue:
         self._waiting: dict[int, Pending] = {}
         self._running: dict[int, _Run] = {}
         self._taken: set[int] = set()  # started by the scheduler; the ledger does not know it yet
+        self._elastic: dict[int, Elastic] = {}
+        self._filling: dict[int, dict[int, Use]] = {}  # by job and worker: filled, and the ledger does not know it yet
         self._told_s: dict[str, float] = {}
         self.waiting_room = WaitingRoom()
 
@@ -62,7 +64,9 @@ class Queue:
         self.waiting_room.follow(job)
         if life.state in ON_NODES and life.processes:
             self._run(job)
+            self._stretch(job)
             return
+        self._forget(job.id)
         self._stop(job)
         if life.state is State.WAITING and not life.held_by:
             self._wait(job)
@@ -80,6 +84,10 @@ class Queue:
 
     def _run(self, job: Job) -> None:
         running = running_of(job)
+        filling = self._filling.get(job.id, {})
+        for worker in [worker for worker in filling if not job.life.processes[worker].is_open]:
+            del filling[worker]
+        running = replace(running, uses=(*running.uses, *filling.values()))
         before = self._running.get(job.id)
         if before is not None and before.running == running:
             return
@@ -92,6 +100,32 @@ class Queue:
             self._shares.started(run.user, run.weight, run.start_s)
         else:
             self._running[job.id] = _Run(running, before.user, before.weight, before.start_s)
+
+    def _stretch(self, job: Job) -> None:
+        """Tell the scheduler what a running job could have more, or do without."""
+        groups = self._fleet.policy.members.get(job.user, frozenset())
+        found = elastic_of(job, groups, self._cluster(job))
+        if found is not None and job.id in self._filling:
+            filling = self._filling[job.id]
+            left = tuple(each for each in found.openings if each.worker not in filling)
+            found = replace(found, openings=left, now=found.now + len(found.openings) - len(left))
+        if found is None:
+            self._forget(job.id)
+        elif self._elastic.get(job.id) != found:
+            self._elastic[job.id] = found
+            self._scheduler.elastic(job.id, found)
+
+    def _forget(self, job_id: int) -> None:
+        self._filling.pop(job_id, None)
+        if self._elastic.pop(job_id, None) is not None:
+            self._scheduler.elastic(job_id, None)
+
+    def not_changed(self, job: Job, workers: Iterable[int]) -> None:
+        """What the scheduler wanted to become of workers did not: it was not so any more in that moment."""
+        for worker in workers:
+            self._filling.get(job.id, {}).pop(worker, None)
+        self._elastic.pop(job.id, None)
+        self.follow(job)
 
     def _stop(self, job: Job) -> None:
         run = self._running.pop(job.id, None)
@@ -112,9 +146,21 @@ class Queue:
         """Return what a job needs, with the rights that its owner has now."""
         at_once = None if job.array_id is None else self._at_once(job.array_id)
         groups = self._fleet.policy.members.get(job.user, frozenset())
+        return pending_of(job, groups, at_once, self._cluster(job))
+
+    def _cluster(self, job: Job) -> str:
         wanted = job.spec.cluster
-        cluster = "" if wanted is None else meant(self._fleet.clusters, job.user, wanted)
-        return pending_of(job, groups, at_once, cluster)
+        return "" if wanted is None else meant(self._fleet.clusters, job.user, wanted)
+
+    def decide(self) -> list[Start | Fill | Leave]:
+        """Decide what becomes now of jobs that run and of those that wait; what gets places counts as having them."""
+        fills = self._scheduler.repair()
+        starts = self.plan()
+        changes = self._scheduler.adjust(self._now_s())
+        for fill in (*fills, *changes):
+            if isinstance(fill, Fill):
+                self._filling.setdefault(fill.job_id, {})[fill.worker] = fill.use
+        return [*fills, *starts, *changes]
 
     def plan(self) -> list[Start]:
         """Decide what starts now; it counts as started until it is followed."""
@@ -175,6 +221,9 @@ class Queue:
             if groups != pending.groups:
                 self._waiting[job_id] = replace(pending, groups=groups)
                 self._scheduler.add(self._waiting[job_id])
+        for job_id, elastic in self._elastic.items():
+            self._elastic[job_id] = replace(elastic, groups=policy.members.get(elastic.user, frozenset()))
+            self._scheduler.elastic(job_id, self._elastic[job_id])
 
     def adopt_clusters(self, jobs: Iterable[Job]) -> None:
         """Clusters are other than before: what they are called, and which these jobs mean."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from jobd.engine.alarms import Alarms
 from jobd.engine.assign import can_pin, node_of, pinned_of, task_of, worker_of
-from jobd.engine.fleet import LOST_AFTER_S, SUSPECT_AFTER_S, UNKNOWN_AFTER_S
+from jobd.engine.fleet import LOST_AFTER_S, OFFLINE_AFTER_S, SUSPECT_AFTER_S, UNKNOWN_AFTER_S
 from jobd.engine.flow import Flow
 from jobd.engine.knowngpus import remembered
 from jobd.engine.ledger import Active
@@ -25,6 +25,7 @@ from jobd.wire import CUT_OFF, TaskStanding, Wanted, decode_gpus, encode_gpus, p
 
 REBOOTED = "the node {node} was started again"
 NEWS_MAX, NEWS_LENGTH_MAX = 200, 500
+MARKS_S = (SUSPECT_AFTER_S, UNKNOWN_AFTER_S, LOST_AFTER_S, OFFLINE_AFTER_S)
 SILENT = "the node {node} was not heard of for {seconds:.0f} s"
 
 _DIGEST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:/-]{0,300}@)?[a-z0-9]{1,20}:[0-9a-f]{32,128}")
@@ -94,6 +95,11 @@ class Reports:
         if self._flow.fleet.heard(node_id):
             self._seen(node_id)
 
+    def leaves(self, node_id: str) -> None:
+        """A node's daemon is about to end; what runs there goes on."""
+        self._flow.fleet.leaves(node_id)
+        self._seen(node_id)
+
     def troubled(self, node_id: str, troubles: Mapping[str, str]) -> None:
         """Note what a node has that takes no tasks now."""
         if self._flow.fleet.trouble(node_id, troubles):
@@ -115,20 +121,20 @@ class Reports:
         """Look how long a node is silent, and when to look again."""
         flow = self._flow
         since_ns, now_ns = flow.fleet.seen_ns(node_id), flow.clock()
-        marks_ns = [since_ns + int(after_s * 1e9) for after_s in (SUSPECT_AFTER_S, UNKNOWN_AFTER_S, LOST_AFTER_S)]
+        marks_ns = [since_ns + int(after_s * 1e9) for after_s in MARKS_S]
         later = [mark_ns for mark_ns in marks_ns if mark_ns > now_ns]
         if len(later) < len(marks_ns):
             flow.queue.see(node_id)
         if later:
             self.alarms.set(node_id, later[0])
-        else:
+        if now_ns >= since_ns + int(LOST_AFTER_S * 1e9):
             flow.chores.start(self._give_up, node_id)
         flow.lookout([node_id])
 
     async def _give_up(self, node_id: str) -> None:
         """Run elsewhere what may be: its watchdog ended it on the silent node by now."""
         for active in self._flow.on_node(node_id):
-            if "node" in active.job.life.terms.retry_on:
+            if active.job.life.terms.leaves_nodes:
                 text = SILENT.replace("{seconds:.0f}", f"{LOST_AFTER_S:.0f}")
                 await self._flow.lose(active, {node_id}, text, only_if=self._flow.fleet.is_lost)
 
@@ -160,7 +166,7 @@ class Reports:
         name = active.job.spec.groups[parse_task_id(task_id)[2]].image
         if name is None or not _DIGEST.fullmatch(image) or not can_pin(name, image):
             return image
-        now_ns, attempt = self._flow.clock(), active.job.life.attempt
+        now_ns, attempt = self._flow.clock(), active.job.life.run(worker)
         event = happened.ImageFound(time_ns=now_ns, attempt=attempt, worker=worker, image=image)
         await self._flow.apply(active, event, only_if=lambda _: pinned_of(active.job, name) is None)
         return pinned_of(active.job, name) or image
@@ -231,7 +237,7 @@ class Reports:
         if worker == FETCH or life.processes[worker].started_at_ns is not None or life.processes[worker].over:
             return
         time_ns = self._not_ahead(time_ns)
-        started = happened.Started(time_ns=time_ns, attempt=life.attempt, worker=worker, image=image)
+        started = happened.Started(time_ns=time_ns, attempt=life.run(worker), worker=worker, image=image)
         await self._flow.apply(active, started)
 
     def _not_ahead(self, time_ns: int) -> int:
@@ -248,7 +254,7 @@ class Reports:
             return TaskStanding(Wanted.FORGET)
         active, worker = found
         job = active.job
-        offset = await self._flow.logs.offset_of(job.id, job.life.attempt, _log_source(worker))
+        offset = await self._flow.logs.offset_of(job.id, job.life.run(worker), _log_source(worker))
         return TaskStanding(Wanted.RUN, offset)
 
 
@@ -275,6 +281,7 @@ def _take_stock(active: Active, node_id: str, standings: dict[str, TaskStanding]
         workers.append(FETCH)
     for worker in workers:
         tasks.stopping.discard(worker)
+        tasks.begun.discard(worker)
         tasks.known.discard(worker)
         tasks.denied.discard(worker)
         if standings is not None:

@@ -142,28 +142,35 @@ class _Session:
                 case "node.beat":
                     self._engine.troubled(self._row.id, _troubles(args))
                     return {}, b""
+                case "node.bye":
+                    self._engine.leaves(self._row.id)
+                    return {}, b""
                 case "node.gpus":
                     readings = decode_readings(args["readings"])
                     await self._engine.gpus(self._row.id, decode_gpus(args["gpus"]), readings)
                     return {}, b""
-                case "task.running":
-                    task, time_ns = str(args["task"]), int(args["time_ns"])
-                    await self._engine.running(self._row.id, task, time_ns, str(args["image"]))
-                    return {}, b""
-                case "task.image":
-                    return {"image": await self._engine.image(self._row.id, str(args["task"]), str(args["image"]))}, b""
-                case "task.news":
-                    task, time_ns = str(args["task"]), int(args["time_ns"])
-                    await self._engine.news(self._row.id, task, str(args["text"]), time_ns)
-                    return {}, b""
-                case "task.output":
-                    return {"offset": await self._output(self._row.id, args, body)}, b""
-                case "task.ended":
-                    await self._ended(self._row.id, args)
-                    return {}, b""
-            raise PfsError(Kind.UNSUPPORTED, f"the server does not know {op!r}")
+            return await self._told_of_a_task(self._row.id, op, args, body)
         except (KeyError, TypeError, ValueError) as error:
             raise PfsError(Kind.INVALID, f"{op}: an argument is missing or wrong: {error}") from error
+
+    async def _told_of_a_task(self, node: str, op: str, args: Json, body: bytes) -> Reply:
+        match op:
+            case "task.running":
+                task, time_ns = str(args["task"]), int(args["time_ns"])
+                await self._engine.running(node, task, time_ns, str(args["image"]))
+                return {}, b""
+            case "task.image":
+                return {"image": await self._engine.image(node, str(args["task"]), str(args["image"]))}, b""
+            case "task.news":
+                task, time_ns = str(args["task"]), int(args["time_ns"])
+                await self._engine.news(node, task, str(args["text"]), time_ns)
+                return {}, b""
+            case "task.output":
+                return {"offset": await self._output(node, args, body)}, b""
+            case "task.ended":
+                await self._ended(node, args)
+                return {}, b""
+        raise PfsError(Kind.UNSUPPORTED, f"the server does not know {op!r}")
 
     async def _hello(self, args: dict[str, Any]) -> Welcome:
         claim = decode_claim(args["claim"])
@@ -223,6 +230,10 @@ class _Session:
     async def stop(self, task_id: str, grace_s: float) -> None:
         """Have a task ended: TERM, its grace, KILL."""
         await self._channel().ask("task.stop", {"task": task_id, "grace_s": grace_s})
+
+    async def let_go(self, task_id: str) -> None:
+        """Have the program of a task begin that was held back."""
+        await self._channel().ask("task.go", {"task": task_id})
 
     async def signal(self, task_id: str, number: int) -> None:
         """Have a signal sent to all processes of a task."""

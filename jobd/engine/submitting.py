@@ -15,6 +15,7 @@ from jobd.engine.flow import Flow
 from jobd.job import Job
 from jobd.life.events import Event, Submitted, Terms
 from jobd.life.life import fold
+from jobd.spec.defaultimages import with_default_image
 from jobd.spec.model import JobSpec
 from jobd.spec.spec import parse_spec
 from jobd.spec.values import name_problem
@@ -56,6 +57,18 @@ class Submissions:
                     raise
                 return known
 
+    async def check(self, subject: Subject, text: bytes, stem: str) -> None:
+        """Refuse a text as `submit` would, but for its files, which may still have to be brought.
+
+        Raises:
+            PfsError: as of `submit`.
+        """
+        async with self._turn(subject.user):
+            await self._check(subject, await self._whole(text, stem))
+
+    async def _whole(self, text: bytes, stem: str) -> JobSpec:
+        return with_default_image(await _parsed(text, stem), self._flow.fleet.policy.images)
+
     def _turn(self, user: str) -> trio.CapacityLimiter:
         """Return what lets some of a user's submissions go on at once: further ones hold up nobody else's."""
         turn = self._turns.get(user)
@@ -64,8 +77,9 @@ class Submissions:
         return turn
 
     async def _submit(self, subject: Subject, draft: DraftRow, stem: str, key: str | None) -> int:
-        spec = await _parsed(draft.content, stem)
+        spec = await self._whole(draft.content, stem)
         await self._check(subject, spec)
+        await self._flow.workshop.check(spec, subject)
         events = self._first_events(subject, spec, is_array=spec.array is not None)
         tasks: list[NewTask] = []
         if spec.array is not None:
@@ -97,13 +111,12 @@ class Submissions:
         await find_secrets(self._secret, subject.user, spec)
         check_places(spec)
         job = Job(0, subject.user, spec, fold(self._first_events(subject, spec, is_array=False)))
-        impossible = self._flow.queue.refuse(job)
-        if impossible is not None:
-            raise PfsError(Kind.INVALID, impossible)
         forbidden = self._flow.queue.forbidden(job)
         if forbidden is not None:
             raise PfsError(Kind.QUOTA, forbidden)
-        await self._flow.workshop.check(spec, subject)
+        impossible = self._flow.queue.refuse(job)
+        if impossible is not None:
+            raise PfsError(Kind.INVALID, impossible)
 
     def _first_events(self, subject: Subject, spec: JobSpec, *, is_array: bool) -> list[Event]:
         now_ns = self._flow.clock()
@@ -126,8 +139,16 @@ def terms_of(spec: JobSpec, *, is_array: bool) -> Terms:
         priority=spec.priority,
         max_duration_s=spec.max_duration_s,
         fetches=spec.git is not None,
+        replaces=spec.replaces,
+        least=spec.least,
+        together=_begins_together(spec),
         is_array=is_array,
     )
+
+
+def _begins_together(spec: JobSpec) -> bool:
+    """Tell whether trainers wait for one another: in PaddleCloud they do, where all are there from the beginning."""
+    return spec.paddle is not None and spec.least is None and spec.paddle.fields["faulttolerant"] == "false"
 
 
 async def _parsed(text: bytes, stem: str) -> JobSpec:

@@ -7,6 +7,7 @@ missing is asked again.
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
@@ -19,9 +20,10 @@ from jobd.engine.networks import Networks
 from jobd.engine.ports import Clock, FindUser, NodeLink, Workshop
 from jobd.job import Job
 from jobd.life import events as happened
-from jobd.life.actions import FETCH, Facts, GiveUp, StartTask, StopTask, actions
+from jobd.life.actions import FETCH, Facts, GiveUp, LetGo, StartTask, StopTask, actions
 from jobd.life.events import Event
-from jobd.life.life import IllegalEvent
+from jobd.life.life import IllegalEvent, Life, State
+from jobd.life.steps import is_replaced
 from jobd.wire import Assignment
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import ChannelClosed
@@ -32,7 +34,7 @@ NOT_THERE = "the node does not have the job any more"
 # what the server's own disk or database says, which is no fault of the job: it is tried again
 OURS = (Kind.IO, Kind.NO_SPACE, Kind.INTERNAL)
 
-TaskAction = StartTask | StopTask | GiveUp
+TaskAction = StartTask | StopTask | LetGo | GiveUp
 Apply = Callable[..., Awaitable[bool]]
 
 
@@ -69,7 +71,8 @@ class TaskMaster:
     def facts(self, active: Active) -> Facts:
         """Return what is known of a job's tasks."""
         connected = frozenset(node for node in active.job.life.nodes if self._fleet.link(node) is not None)
-        return Facts(connected, frozenset(active.tasks.known), frozenset(active.tasks.denied))
+        tasks = active.tasks
+        return Facts(connected, frozenset(tasks.known), frozenset(tasks.denied), frozenset(tasks.begun))
 
     def settle(self, active: Active, action: TaskAction) -> None:
         """Do what is missing for one task, unless that is being done."""
@@ -97,7 +100,7 @@ class TaskMaster:
 
     def _missing(self, active: Active, worker: int) -> TaskAction | None:
         for action in actions(active.job.life, self.facts(active)):
-            if isinstance(action, StartTask | StopTask | GiveUp) and action.worker == worker:
+            if isinstance(action, TaskAction) and action.worker == worker:
                 return None if _is_under_way(active.tasks, action) else action
         return None
 
@@ -107,8 +110,10 @@ class TaskMaster:
                 await self._start(active, tasks, action, link)
             case StopTask():
                 await self._stop(active, tasks, action.worker, link)
+            case LetGo(worker):
+                await self._let_go(active, tasks, worker, link)
             case GiveUp(worker):
-                attempt, now_ns = active.job.life.attempt, self._clock()
+                attempt, now_ns = active.job.life.run(worker), self._clock()
                 await self._apply(
                     active, happened.NodeLost(time_ns=now_ns, attempt=attempt, worker=worker, text=NOT_THERE)
                 )
@@ -135,23 +140,38 @@ class TaskMaster:
             else:
                 await self._apply(active, self._failure(job, worker, error.message))
             return
-        tasks.known.add(worker)
-        tasks.denied.discard(worker)
+        if task_of(active.job, worker) == task.task_id:  # it may be over, and have been replaced, by now
+            tasks.known.add(worker)
+            tasks.denied.discard(worker)
 
     async def _place_anew(self, active: Active, worker: int, text: str) -> None:
-        """Have a job placed once more: its node is other than it was a moment ago, which will be known soon."""
+        """Have a job placed once more: its node is other than it was a moment ago, which will be known soon.
+
+        One that runs, and can do without this worker or replaces it, goes on meanwhile.
+        """
+        job = active.job
         await trio.sleep(AGAIN_S)
-        try:
-            again = happened.RequeueRequested(time_ns=self._clock(), text=text)
-            await self._apply(active, again)
-        except IllegalEvent:  # it is to stop
-            await self._apply(active, self._failure(active.job, worker, text))
+        failure, now_ns = self._failure(job, worker, text), self._clock()
+        ways: list[tuple[Event, ...]] = [(happened.RequeueRequested(time_ns=now_ns, text=text),), (failure,)]
+        if active.job.life.state is State.RUNNING:
+            ways.insert(0, (happened.Retired(time_ns=now_ns, worker=worker, text=text), failure))
+            if is_replaced(active.job.life, happened.StartFailed(time_ns=now_ns, worker=worker, text=text)):
+                ways.insert(1, (failure,))
+
+        def is_still(_: Life) -> bool:
+            return task_of(active.job, worker) == task_of(job, worker)
+
+        for events in ways:
+            with suppress(IllegalEvent):  # it is to stop, or cannot do without
+                await self._apply(active, *events, only_if=is_still)
+                return
 
     async def _stop(self, active: Active, tasks: Tasks, worker: int, link: NodeLink) -> None:
         job = active.job
         try:
             await link.stop(task_of(job, worker), job.spec.grace_s)
-            tasks.stopping.add(worker)
+            if task_of(active.job, worker) == task_of(job, worker):
+                tasks.stopping.add(worker)
         except ChannelClosed:
             raise
         except PfsError as error:
@@ -161,9 +181,21 @@ class TaskMaster:
             log.warning("%s is not stopped yet: %s", task_of(job, worker), error)
             await trio.sleep(AGAIN_S)
 
+    async def _let_go(self, active: Active, tasks: Tasks, worker: int, link: NodeLink) -> None:
+        job = active.job
+        try:
+            await link.let_go(task_of(job, worker))
+            if task_of(active.job, worker) == task_of(job, worker):
+                tasks.begun.add(worker)
+        except ChannelClosed:
+            raise
+        except PfsError as error:
+            log.warning("%s does not begin yet: %s", task_of(job, worker), error)
+            await trio.sleep(AGAIN_S)
+
     def _failure(self, job: Job, worker: int, text: str) -> Event:
         """Return the event of a task that is not, and will not be, on its node."""
-        now_ns, attempt = self._clock(), job.life.attempt
+        now_ns, attempt = self._clock(), job.life.run(worker)
         if worker == FETCH:
             return happened.FetchFailed(time_ns=now_ns, attempt=attempt, text=text)
         return happened.StartFailed(time_ns=now_ns, attempt=attempt, worker=worker, text=text)

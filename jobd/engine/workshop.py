@@ -275,7 +275,8 @@ class DiskWorkshop:
 
     async def read_result(self, job: Job, group: int, process: int) -> str:
         """Return what a process wrote to its `$RESULT_FILE`, as far as it is shown; "" where that is nothing."""
-        name = result_name(job.life.attempt, group, process)
+        worker = sum(each.count for each in job.spec.groups[:group]) + process
+        name = result_name(job.life.run(worker), group, process)
         try:
             text = await self._own_file(data_path(job.id, "tmp"), name, RESULT_BYTES_MAX)
         except PfsError as error:

@@ -6,14 +6,16 @@ A write is a command, as of a `ctl`: the alias is there once its model was writt
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from jobd.files.control import OpenControl
+from jobd.files.dated import DatedText
 from jobd.files.sources import Sources, missing
-from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags
+from pfs.api import Attr, Changes, Closing, Entry, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import SERVICE, Subject, Verb, allowed
-from pfs.tree.virtual import WRITING, Directory, File, Node, Text, directory_attr, listing, virtual_id
+from pfs.tree.virtual import WRITING, Directory, File, Node, directory_attr, listing, virtual_id
 
 MODEL_BYTES_MAX = 1024
 
@@ -26,7 +28,8 @@ class AliasesDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        return directory_attr(virtual_id("aliases"), mode=0o755)
+        names = frozenset(self._sources.engine.fleet.policy.aliases)
+        return directory_attr(virtual_id("aliases"), mtime_ns=self._sources.dates.of("aliases", names), mode=0o755)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return an alias."""
@@ -65,8 +68,7 @@ class AliasFile(File):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        size = len(await self._made())
-        return Attr(NodeType.FILE, virtual_id("alias", self._name), 0o644, size, volatile=True)
+        return replace(await self._text().attr(subject), mode=0o644)
 
     async def setattr(self, subject: Subject, changes: Changes) -> Attr:
         """Mean nothing: a shell's `>` cuts before it writes."""
@@ -75,13 +77,16 @@ class AliasFile(File):
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open for reading, or for another model."""
         if not flags & WRITING:
-            return await Text(("alias", self._name), self._made).open(subject, flags)
+            return await self._text().open(subject, flags)
         check_rules(subject)
         told = partial(self._sources.audit.refusing, "alias.set", f"aliases/{self._name}")
         return OpenControl(await self.attr(subject), await self._made(), self._obey, subject, told)
 
     async def _obey(self, subject: Subject, data: bytes) -> None:
         await decide(self._sources, subject, self._name, _model(data))
+
+    def _text(self) -> DatedText:
+        return DatedText(("alias", self._name), self._made, self._sources.dates)
 
     async def _made(self) -> bytes:
         model = self._sources.engine.fleet.policy.aliases.get(self._name)

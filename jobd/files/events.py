@@ -4,7 +4,8 @@
     2026-01-31T12:00:01.000001Z STARTING job=17 user=ann on=n0[cuda 0] title=A test
     2026-01-31T12:00:02.000001Z DRAINING node=n0 why=drained by root: new disk
 
-It tells of every job what `queue` and `status` tell. Of an array's tasks it tells from their places on: before that
+It tells of every job what `queue` and `status` tell; of one whose processes are replaced, become more or become fewer
+while it runs, each time anew. Of an array's tasks it tells from their places on: before that
 the array speaks for them. It grows while it is open: `tail -f` shows what comes.
 """
 
@@ -53,7 +54,7 @@ class Recorder:
 
     def _job(self, before: Life | None, job: Job) -> None:
         life = job.life
-        if (before is not None and before.state is life.state) or (job.array_id and life.state in BEFORE_PLACED):
+        if (before is not None and _shown(before) == _shown(life)) or (job.array_id and life.state in BEFORE_PLACED):
             return
         if self._told is not None:
             self._told.add(job.id)
@@ -90,6 +91,12 @@ class Recorder:
     def _add(self, time_ns: int, what: str, facts: dict[str, object]) -> None:
         words = [f"{key}={one_line(value)}" for key, value in facts.items() if value not in ("", None)]
         self._history.add(time_ns, " ".join([what, *words]))
+
+
+def _shown(life: Life) -> object:
+    """Return what a line is told of, when it changes: the state, and where the processes are of a job that runs."""
+    there = [(each.node, each.gpus) for each in life.processes if not each.is_open]
+    return life.state, there, life.losses
 
 
 class EventsFile(File):

@@ -84,7 +84,8 @@ def place_text(processes: Sequence[Process], names: Mapping[str, str], numbers: 
     """
     gpus: dict[str, list[str]] = {}
     for process in processes:
-        gpus.setdefault(process.node, []).extend(process.gpus)
+        if process.node:
+            gpus.setdefault(process.node, []).extend(process.gpus)
     parts = []
     for node, uuids in gpus.items():
         there = [numbers[uuid] for uuid in uuids if uuid in numbers]

@@ -8,10 +8,11 @@ by-state/ …       the jobs again, by what one looks for                  (`job
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, listed_draft_attr, resized, stem
 from jobd.files.job import JobDirectory
+from jobd.files.listings import KeptListings
 from jobd.files.sources import Sources
 from jobd.files.tasks import WALK_VALID_S, job_attr
 from jobd.files.views import views
@@ -33,7 +34,8 @@ class JobsDirectory(Directory):
         self._engine = sources.engine
         self._store = sources.store
         self._open: dict[tuple[str, str], Draft] = {}
-        self._views = views(sources)
+        self._listings = KeptListings(sources.engine.ledger, sources.store)
+        self._views = views(sources, self._listings)
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the last change of any job."""
@@ -63,11 +65,15 @@ class JobsDirectory(Directory):
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List texts, errors, names, views and jobs."""
+        opened = {name: draft_attr(draft.row) for (user, name), draft in self._open.items() if user == subject.user}
+        if opened:  # these change with every write
+            return await self._entries(subject, opened)
+        return await self._listings.get(subject, (), lambda: self._entries(subject, {}))
+
+    async def _entries(self, subject: Subject, opened: Mapping[str, Attr]) -> Sequence[Entry]:
         since_ns = time.time_ns() - LISTED_DAYS * DAY_NS
         texts = {text.name: listed_draft_attr(text) for text in await self._store.drafts(subject.user, since_ns)}
-        texts.update(
-            {name: draft_attr(draft.row) for (user, name), draft in self._open.items() if user == subject.user}
-        )
+        texts.update(opened)
         nodes: dict[str, Node] = {**self._views}
         found = [Entry(name, attr) for name, attr in texts.items()]
         for name, error in (await self._store.errors(subject.user)).items():

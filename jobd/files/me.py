@@ -8,13 +8,14 @@ from functools import partial
 
 from jobd.ctltext import lines_of, unknown
 from jobd.files.control import OpenControl
+from jobd.files.dated import DatedText
 from jobd.files.facts import flat
 from jobd.files.sources import Sources
 from pfs.api import Attr, Changes, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.names import check_group_name
 from pfs.perm import SERVICE, Subject, Thing, ThingKind, Verb, allowed
-from pfs.tree.virtual import WRITING, File, Text
+from pfs.tree.virtual import WRITING, File
 
 _WORDS = "the command is: autoshare GROUP…"
 
@@ -41,8 +42,8 @@ class Me(File):
         told = partial(self._sources.audit.about, "ctl", f"users/{subject.user}")
         return OpenControl(await self.attr(subject), text, self._obey, subject, told)
 
-    def _text(self, subject: Subject) -> Text:
-        return Text(("me", subject.user), partial(self._made, subject))
+    def _text(self, subject: Subject) -> DatedText:
+        return DatedText(("me", subject.user), partial(self._made, subject), self._sources.dates)
 
     async def _made(self, subject: Subject) -> bytes:
         facts = {

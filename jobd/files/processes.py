@@ -4,6 +4,7 @@ state              where it stands, in the words of jobs; CANCELLED: it was told
 node gpus          where it runs: the node's name; a line for each GPU: number, UUID, model
 env                its variables, quoted for a shell
 exit_code result   once it is over; what it wrote into $RESULT_FILE
+before             how the one ended that had its place before it, where it was replaced
 log log.txt        what it wrote, unchanged, in all attempts
 """
 
@@ -54,8 +55,10 @@ class ProcessDirectory(Directory):
         processes = job.life.processes
         self._process = processes[worker] if worker < len(processes) else None
         self._texts = {"node": self._node, "gpus": self._gpus, "env": self._env}
-        if self._process is not None and self._process.over:
+        if self._process is not None and self._process.code is not None:
             self._texts |= {"exit_code": self._exit_code, "result": self._result}
+        if self._process is not None and self._process.before:
+            self._texts["before"] = self._before
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the process's last change."""
@@ -94,7 +97,8 @@ class ProcessDirectory(Directory):
         return f"{process_state(await self._sources.engine.ledger.current(self._job), self._worker)}\n".encode()
 
     def _node(self) -> str:
-        return f"{self._sources.engine.fleet.name(self._process.node)}\n" if self._process is not None else ""
+        node = "" if self._process is None else self._process.node
+        return f"{self._sources.engine.fleet.name(node)}\n" if node else ""
 
     def _gpus(self) -> str:
         if self._process is None:
@@ -107,6 +111,9 @@ class ProcessDirectory(Directory):
     def _env(self) -> str:
         variables = self._sources.engine.environment(self._job, self._worker)
         return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+
+    def _before(self) -> str:
+        return f"{one_line(self._process.before)}\n" if self._process is not None else ""
 
     def _exit_code(self) -> str:
         return f"{self._process.code}\n" if self._process is not None else ""
@@ -121,6 +128,8 @@ def process_state(job: Job, worker: int) -> State:
     if worker >= len(life.processes):
         return life.state
     process: Process = life.processes[worker]
+    if not process.node:
+        return State.CANCELLED if life.state.over or life.state is State.STOPPING else State.WAITING
     if process.over:
         return process.failed or (State.SUCCEEDED if process.code == 0 else State.CANCELLED)
     if process.started_at_ns is None:

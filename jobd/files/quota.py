@@ -9,6 +9,7 @@ group are those of its members.
 
 from collections.abc import Callable
 
+from jobd.files.dated import DatedText
 from jobd.files.facts import table
 from jobd.files.sources import Sources
 from jobd.scheduling.quotas import JobLimits
@@ -16,7 +17,7 @@ from jobd.spec.units import format_size
 from pfs.api import Attr, OpenFile, OpenFlags
 from pfs.perm import Subject
 from pfs.quota import GROUP, HOME, Limits
-from pfs.tree.virtual import File, Text
+from pfs.tree.virtual import File
 
 HEADER = ("OF", "WHAT", "USED", "LIMIT")
 NO_LIMIT, NOT_COUNTED = "none", "not counted"
@@ -36,11 +37,11 @@ class QuotaFile(File):
         """Open for reading."""
         return await self._text(subject).open(subject, flags)
 
-    def _text(self, subject: Subject) -> Text:
+    def _text(self, subject: Subject) -> DatedText:
         async def made() -> bytes:
             return quota_text(self._sources, subject).encode()
 
-        return Text(("quota", subject.user), made)
+        return DatedText(("quota", subject.user), made, self._sources.dates)
 
 
 def quota_text(sources: Sources, subject: Subject) -> str:

@@ -30,7 +30,9 @@ class SecretsDirectory(Directory):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        return directory_attr(virtual_id("secrets", subject.user), mode=0o700)
+        names = frozenset(await self._sources.secrets.names(subject.user))
+        since_ns = self._sources.dates.of(("secrets", subject.user), names)
+        return directory_attr(virtual_id("secrets", subject.user), mtime_ns=since_ns, mode=0o700)
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return a secret of the caller's own."""

@@ -1,11 +1,13 @@
 """What the files of jobs and machines are made from, and the directories that hold nothing but such files."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from jobd.engine.engine import Engine
 from jobd.engine.workshop import DiskWorkshop
+from jobd.files.dated import Dates
 from jobd.files.facts import gpu_number
 from jobd.job import Job
 from jobd.store.db import JobStore
@@ -38,6 +40,8 @@ class Uses:
         self._nodes: dict[str, NodeUse] = {}
         for job in jobs:
             for process in job.life.processes:
+                if process.is_open:
+                    continue
                 use = self._nodes.setdefault(process.node, NodeUse())
                 use.processes += not process.over
                 use.gpus.update(dict.fromkeys(process.gpus, job))  # until the job lets go of all its places
@@ -58,6 +62,7 @@ class Sources:
     secrets: Secrets
     audit: AuditLog
     history: History
+    dates: Dates = field(default_factory=lambda: Dates(time.time_ns))
 
     def uses(self) -> Uses:
         """Return what jobs have of all nodes now."""

@@ -10,12 +10,13 @@ ended lately where such can be in it. A job that one may not read is not there.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
 
 import trio
 
 from jobd.engine.ledger import Ledger
+from jobd.files.listings import KeptListings
 from jobd.files.sources import Sources, missing
 from jobd.files.tasks import LISTED_VALID_S, WALK_VALID_S, job_number
 from jobd.job import Job
@@ -31,9 +32,9 @@ WALKS_MAX = 1024
 TOLD_S = 60.0
 
 
-def views(sources: Sources) -> "Mapping[str, View]":
+def views(sources: Sources, listings: KeptListings) -> "Mapping[str, View]":
     """Return the views of all jobs, by name."""
-    return {view.name: view for view in (ByState(sources), ByUser(sources), ByNode(sources))}
+    return {kind.name: kind(sources, listings) for kind in (ByState, ByUser, ByNode)}
 
 
 class View(Directory, ABC):
@@ -41,9 +42,10 @@ class View(Directory, ABC):
 
     name: str
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, listings: KeptListings) -> None:
         self._engine = sources.engine
         self._store = sources.store
+        self._listings = listings
         self._over: dict[tuple[Subject, str], tuple[float, Mapping[int, int]]] = {}
 
     @abstractmethod
@@ -76,6 +78,15 @@ class View(Directory, ABC):
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all answers."""
         return await listing(self, subject, await self.answers(subject))
+
+    async def again(
+        self, subject: Subject, answer: str, make: Callable[[], Awaitable[Sequence[Entry]]]
+    ) -> Sequence[Entry]:
+        """Return the listing of an answer as it was made last, where it is right still; else make it."""
+        entries = await self._listings.get(subject, (self.name, answer), make)
+        if (told := self._over.get((subject, answer))) is not None:
+            self._over[subject, answer] = trio.current_time(), told[1]
+        return entries
 
     async def jobs(self, subject: Subject, answer: str) -> Mapping[int, int]:
         """Return the newest jobs that belong there, each with when it changed last, in nanoseconds since the epoch."""
@@ -131,8 +142,8 @@ class ByUser(View):
 
     name = "by-user"
 
-    def __init__(self, sources: Sources) -> None:
-        super().__init__(sources)
+    def __init__(self, sources: Sources, listings: KeptListings) -> None:
+        super().__init__(sources, listings)
         self._lately: dict[tuple[Subject, str], float] = {}
 
     async def is_answer(self, subject: Subject, name: str) -> bool:
@@ -215,6 +226,9 @@ class Answer(Directory):
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List the jobs by number."""
+        return await self._view.again(subject, self._answer, lambda: self._entries(subject))
+
+    async def _entries(self, subject: Subject) -> Sequence[Entry]:
         found = await self._view.jobs(subject, self._answer)
         links = [(str(job_id), self._link(job_id, at_ns)) for job_id, at_ns in found.items()]
         # as in `jobs/`: whoever looks at thousands right afterwards need not ask for each

@@ -23,11 +23,13 @@ class Facts:
         connected: the nodes that are there now, by id.
         known: the workers (FETCH too) whose task is known to be on its node: the node named it, or took it.
         denied: the workers whose node is there and said that it does not have their task.
+        begun: the workers whose node knows that their program may begin.
     """
 
     connected: frozenset[str] = frozenset()
     known: frozenset[int] = frozenset()
     denied: frozenset[int] = frozenset()
+    begun: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,14 @@ class StopTask:
 
 
 @dataclass(frozen=True, slots=True)
+class LetGo:
+    """Let the program of a worker begin, whose task was started and holds it back."""
+
+    worker: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """The node of a worker is there and does not have its task, which ran or ended: nobody will ever know."""
 
@@ -80,7 +90,7 @@ class EndTime:
     at_ns: int
 
 
-Action = Prepare | Queue | StartTask | StopTask | GiveUp | EndPatience | EndTime
+Action = Prepare | Queue | StartTask | StopTask | LetGo | GiveUp | EndPatience | EndTime
 
 
 def actions(life: Life, facts: Facts) -> tuple[Action, ...]:
@@ -99,13 +109,15 @@ def _tasks(life: Life, facts: Facts) -> Iterator[Action]:
     if not life.fetched and life.processes:
         yield from _fetch(life, facts)
         return
+    all_there = life.terms.together and _all_are_there(life)
     for worker, process in enumerate(life.processes):
         if process.over or process.node not in facts.connected:
             continue
         if told(life, worker):
             yield StopTask(worker, process.node)
         elif worker in facts.known:
-            continue
+            if all_there and worker not in facts.begun and begins_together(life, worker):
+                yield LetGo(worker, process.node)
         elif process.started_at_ns is not None:
             if worker in facts.denied:
                 yield GiveUp(worker)
@@ -131,6 +143,16 @@ def _turn(life: Life, worker: int) -> bool:
         for process, service in zip(life.processes, services, strict=True)
         if service
     )
+
+
+def begins_together(life: Life, worker: int) -> bool:
+    """Tell whether the program of a worker waits for its fellows to be started."""
+    return life.terms.together and not life.terms.services[worker]
+
+
+def _all_are_there(life: Life) -> bool:
+    """Tell whether all processes were started: services are before the others; those that are over hold nobody up."""
+    return all(process.started_at_ns is not None or process.over for process in life.processes)
 
 
 def _deadlines(life: Life) -> Iterator[Action]:

@@ -20,7 +20,11 @@ class Terms:
         end: `all` awaits every process that is no service, `any` the first.
         on_error: `stop` ends all processes when one fails, `continue` does not.
         retries: how often it is tried again, after what is in `retry_on`: "node", "error".
+        replaces: how many of its processes that fail are replaced, each in its place; the next failure counts.
+        least: how many processes that are no services it needs to run, where it may have more: the places of the
+            others may be empty; None where it needs all.
         fetches: a task brings its files to its node before its processes start.
+        together: the programs of processes that are no services begin when all of these have been started.
         is_array: it has tasks, jobs of their own, and no process.
     """
 
@@ -32,12 +36,20 @@ class Terms:
     priority: int = 50
     max_duration_s: float | None = None
     fetches: bool = False
+    together: bool = False
     is_array: bool = False
+    replaces: int = 0
+    least: int | None = None
+
+    @property
+    def leaves_nodes(self) -> bool:
+        """Whether what is on a node that is away may be started elsewhere."""
+        return "node" in self.retry_on or self.replaces > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one process runs: a node, by its id, and the GPUs that it has there, by their UUIDs."""
+    """Where one process runs: a node, by its id, and the GPUs that it has there, by their UUIDs; "" for nowhere yet."""
 
     node: str
     gpus: tuple[str, ...] = ()
@@ -55,6 +67,13 @@ class OfAttempt(Event):
     """Something that a node told of one attempt: that of the task; 0 is the present one."""
 
     attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfWorker(OfAttempt):
+    """The same of the process of one worker, whose attempts are counted by `Life.run`."""
+
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +110,30 @@ class Dismissed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed(Event):
-    """The scheduler gave its processes to nodes; one place for each worker index."""
+    """The scheduler gave its processes to nodes; one place for each worker index.
+
+    Attributes:
+        spans: they may come to be on several machines, and get a network for that, though they are not yet.
+    """
 
     places: tuple[Place, ...]
+    spans: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled(Event):
+    """The scheduler found a place for a worker of a job that goes on, whose place was empty."""
+
+    worker: int
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired(Event):
+    """A job gives up the place of a worker that it can do without; `text` says for whom."""
+
+    worker: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,31 +149,28 @@ class FetchFailed(OfAttempt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFound(OfAttempt):
+class ImageFound(OfWorker):
     """A node has the image of a process that it will start: `image`, by its digest; its fellows get the same."""
 
-    worker: int = 0
     image: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started(OfAttempt):
+class Started(OfWorker):
     """A process runs; `image` is its image by its digest, "" in a sandbox."""
 
-    worker: int = 0
     image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartFailed(OfAttempt):
+class StartFailed(OfWorker):
     """A node could not start a process, and nothing of it is left there; `text` says why."""
 
-    worker: int = 0
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended(OfAttempt):
+class Ended(OfWorker):
     """A process is gone.
 
     Attributes:
@@ -143,7 +180,6 @@ class Ended(OfAttempt):
         result: what it wrote into its `$RESULT_FILE`.
     """
 
-    worker: int = 0
     code: int
     reason: str = ""
     out_of_memory: bool = False
@@ -151,10 +187,9 @@ class Ended(OfAttempt):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeLost(OfAttempt):
+class NodeLost(OfWorker):
     """The node of a process is gone for good, and with it every word about it; `text` says how that is known."""
 
-    worker: int = 0
     text: str
 
 
@@ -234,6 +269,8 @@ EVENTS: Mapping[str, type[Event]] = {
     "preparation-failed": PreparationFailed,
     "dismissed": Dismissed,
     "placed": Placed,
+    "filled": Filled,
+    "retired": Retired,
     "fetched": Fetched,
     "fetch-failed": FetchFailed,
     "image-found": ImageFound,
@@ -279,10 +316,16 @@ def decode_event(value: Mapping[str, Any]) -> Event:
         if "terms" in fields:
             fields["terms"] = decode_terms(fields["terms"])
         if "places" in fields:
-            fields["places"] = tuple(Place(place["node"], tuple(place["gpus"])) for place in fields["places"])
+            fields["places"] = tuple(map(_decode_place, fields["places"]))
+        if "place" in fields:
+            fields["place"] = _decode_place(fields["place"])
         return kind(**fields)
     except (KeyError, TypeError) as error:
         raise ValueError(f"no event: {value!r}: {error}") from None
+
+
+def _decode_place(value: Mapping[str, Any]) -> Place:
+    return Place(value["node"], tuple(value["gpus"]))
 
 
 def decode_terms(value: Mapping[str, Any]) -> Terms:

@@ -22,7 +22,12 @@ Rules:
 8. No process starts before the files that a task brings are there: until then the attempt ends with that task.
 9. The exit code exists at the end and only there: that of the first process that failed, in time, else 0; 125 when
    nothing ran or when nobody will ever know.
-10. An array has no processes: it runs from the start of its first task to the end of its last one (`ARRAY_RULES`).
+10. In a job whose terms replace what fails, a process that fails is followed by another in its place, up to a limit:
+    on its node, or, where that could not run it or is lost, in whatever place the scheduler finds. The job goes on
+    meanwhile; where nothing of it is left, it waits for nodes as a whole. What a node takes with it is no failure.
+11. A job that needs fewer processes than it may have begins with so many; the scheduler may fill the empty places of
+    the others later, and have them retire. What retires is told to stop, and its end decides nothing.
+12. An array has no processes: it runs from the start of its first task to the end of its last one (`ARRAY_RULES`).
 
 This module knows no clock: every event brings its time. Clocks of nodes differ, so a change is never dated before
 the one that it follows.
@@ -32,7 +37,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobd.life import steps
+from jobd.life import changes, steps
 from jobd.life.events import (
     ArrayEnded,
     ArrayStarted,
@@ -42,11 +47,13 @@ from jobd.life.events import (
     Extended,
     Fetched,
     FetchFailed,
+    Filled,
     Held,
     ImageFound,
     KillRequested,
     NodeLost,
     OfAttempt,
+    OfWorker,
     PatienceOver,
     Placed,
     PreparationFailed,
@@ -55,6 +62,7 @@ from jobd.life.events import (
     PriorityChanged,
     Released,
     RequeueRequested,
+    Retired,
     Started,
     StartFailed,
     Submitted,
@@ -72,6 +80,7 @@ from jobd.life.model import (
     State,
     decode_life,
     encode_life,
+    missing,
     workers_are_over,
 )
 from pfs.errors import Kind, PfsError
@@ -93,6 +102,7 @@ __all__ = [
     "decode_life",
     "encode_life",
     "fold",
+    "missing",
     "told",
     "update",
 ]
@@ -102,8 +112,11 @@ def told(life: Life, worker: int) -> bool:
     """Tell whether a process of the job is to stop: TERM, grace, KILL.
 
     All are told at once where somebody or a limit stops the job, or a failure does. Else the job stops by itself: the
-    services are told when all others are over, and the others when they had time enough.
+    services are told when all others are over, and the others when they had time enough. In a job that goes on, who
+    retires is told.
     """
+    if life.state in (State.STARTING, State.RUNNING):
+        return life.processes[worker].retired
     if life.state is not State.STOPPING:
         return False
     failed = life.first_failure is not None and life.terms.on_error == "stop"
@@ -127,9 +140,14 @@ def update(life: Life | None, event: Event) -> Life:
     rule = rules[life.state].get(type(event))
     if rule is None:
         raise IllegalEvent(life.state, event)
-    if isinstance(event, OfAttempt) and event.attempt not in (0, life.attempt):
+    if isinstance(event, OfAttempt) and event.attempt not in (0, _attempt(life, event)):
         return life
     return rule.step(life, event)
+
+
+def _attempt(life: Life, event: OfAttempt) -> int:
+    """Return the attempt that an event has to tell of, to be of the present one."""
+    return life.run(event.worker) if isinstance(event, OfWorker) else life.attempt
 
 
 def fold(events: Iterable[Event]) -> Life:
@@ -189,10 +207,10 @@ def _process_ended(state: State, *ends: State) -> Rule:
 def _changed(state: State, *, waits: bool) -> dict[type[Event], Rule]:
     """Return what people may change of a job that is not about to end."""
     rules: dict[type[Event], Rule] = {
-        PriorityChanged: Rule((state,), steps.prioritise),
-        Extended: Rule((state,), steps.extend),
+        PriorityChanged: Rule((state,), changes.prioritise),
+        Extended: Rule((state,), changes.extend),
     }
-    holding: dict[type[Event], Rule] = {Held: Rule((state,), steps.hold), Released: Rule((state,), steps.release)}
+    holding: dict[type[Event], Rule] = {Held: Rule((state,), changes.hold), Released: Rule((state,), changes.release)}
     return {**holding, **rules} if waits else rules
 
 
@@ -231,6 +249,8 @@ RULES: Mapping[State, Mapping[type[Event], Rule]] = {
         **_changed(State.WAITING, waits=True),
     },
     State.STARTING: {
+        Filled: Rule((State.STARTING,), steps.fill),
+        Retired: Rule((State.STARTING,), steps.retire),
         Fetched: Rule((State.STARTING,), steps.fetched),
         FetchFailed: Rule((State.FAILED, State.WAITING), steps.cannot_fetch),
         ImageFound: Rule((State.STARTING,), steps.image_found),
@@ -247,6 +267,8 @@ RULES: Mapping[State, Mapping[type[Event], Rule]] = {
         **_changed(State.STARTING, waits=False),
     },
     State.RUNNING: {
+        Filled: Rule((State.RUNNING,), steps.fill),
+        Retired: Rule((State.RUNNING,), steps.retire),
         Fetched: IGNORED,
         FetchFailed: IGNORED,
         ImageFound: Rule((State.RUNNING,), steps.image_found),

@@ -44,12 +44,15 @@ ON_NODES = (State.STARTING, State.RUNNING, State.STOPPING)
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process of the present attempt.
+    """One process of the present attempt, in its place.
 
     Attributes:
+        node: "" where the place is empty: nothing was put there yet, or it is to be put elsewhere.
         code: what it returned; None while it is not over.
         failed: which end its end means for the job: FAILED, OUT_OF_MEMORY, NODE_LOST; None where it does not count.
         result: what it wrote into its `$RESULT_FILE`.
+        before: how the one ended that had its place before and was replaced; "" for none.
+        retired: it is told to stop while its job goes on, since others need the room, or was.
     """
 
     node: str
@@ -60,11 +63,18 @@ class Process:
     reason: str = ""
     failed: State | None = None
     result: str = ""
+    before: str = ""
+    retired: bool = False
 
     @property
     def over(self) -> bool:
-        """Whether it is gone."""
-        return self.ended_at_ns is not None
+        """Whether it is gone; an empty place has none that is not."""
+        return self.ended_at_ns is not None or not self.node
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its place may be filled: nothing is there, or what is gone from there made room."""
+        return not self.node or (self.retired and self.over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,9 @@ class Life:
         patient: the processes of a STOPPING job have time to end by themselves.
         requeued: a STOPPING job runs again afterwards.
         first_failure: worker index of the first process that failed.
+        losses: how many processes that failed were replaced, in all attempts.
+        replaced: by worker index, how often its place was filled again, in all attempts.
+        spans: its processes may be on several machines, and have a network for that.
         images: by worker index, the image that each ran last in any attempt, or is about to run, by its digest; ""
             where there is none.
     """
@@ -120,12 +133,19 @@ class Life:
     patient: bool = False
     requeued: bool = False
     first_failure: int | None = None
+    losses: int = 0
+    replaced: tuple[int, ...] = ()
+    spans: bool = False
     images: tuple[str, ...] = ()
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The nodes that its processes were placed on, each once, in order of worker index."""
-        return tuple(dict.fromkeys(process.node for process in self.processes))
+        return tuple(dict.fromkeys(process.node for process in self.processes if process.node))
+
+    def run(self, worker: int) -> int:
+        """Return which of a worker's processes the present one is: every attempt and every replacement has its own."""
+        return self.attempt + (self.replaced[worker] if 0 <= worker < len(self.replaced) else 0)
 
 
 class IllegalEvent(PfsError):
@@ -138,9 +158,24 @@ class IllegalEvent(PfsError):
 
 
 def workers_are_over(life: Life) -> bool:
-    """Tell whether all processes that are no services are gone."""
+    """Tell whether all processes that are no services are gone, and none of them has to be put elsewhere."""
     services = life.terms.services
-    return all(process.over for process, service in zip(life.processes, services, strict=True) if not service)
+    return all(p.over for p, service in zip(life.processes, services, strict=True) if not service) and not any(
+        not services[worker] for worker in missing(life)
+    )
+
+
+def missing(life: Life) -> tuple[int, ...]:
+    """Return the workers whose places are empty and have to be filled: a job that goes on has less than it needs."""
+    if life.state not in (State.STARTING, State.RUNNING):
+        return ()
+    services, found = life.terms.services, []
+    for service in (True, False):
+        there = [worker for worker in range(len(life.processes)) if services[worker] is service]
+        empty = [worker for worker in there if life.processes[worker].is_open]
+        least = len(there) if service or life.terms.least is None else life.terms.least
+        found += empty[: max(0, least - (len(there) - len(empty)))]
+    return tuple(sorted(found))
 
 
 # ---- JSON
@@ -161,6 +196,9 @@ def decode_life(value: Mapping[str, Any]) -> Life:
     fields["kill_requested"] = None if kill is None else Kill(**kill)
     fields["stop_end"] = None if stop_end is None else State(stop_end)
     fields["images"] = tuple(fields.get("images", ()))
+    fields["replaced"] = tuple(fields.get("replaced", ()))
+    # lives of old were told so by their places alone
+    fields.setdefault("spans", len({process.node for process in fields["processes"]}) > 1)
     return Life(**fields)
 
 

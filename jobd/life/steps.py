@@ -11,24 +11,25 @@ from jobd.life.events import (
     Dismissed,
     Ended,
     Event,
-    Extended,
     Fetched,
     FetchFailed,
-    Held,
+    Filled,
     ImageFound,
     KillRequested,
     NodeLost,
+    OfWorker,
     PatienceOver,
+    Place,
     Placed,
     PreparationFailed,
-    PriorityChanged,
-    Released,
     RequeueRequested,
+    Retired,
     Started,
     StartFailed,
+    Terms,
     TimeLimitReached,
 )
-from jobd.life.model import NOTHING_RAN, IllegalEvent, Kill, Life, Process, State, workers_are_over
+from jobd.life.model import NOTHING_RAN, IllegalEvent, Kill, Life, Process, State, missing, workers_are_over
 
 
 def stays(life: Life, _event: Event) -> Life:
@@ -73,18 +74,49 @@ def kill_before_placed(life: Life, event: KillRequested) -> Life:
 
 
 def place(life: Life, event: Placed) -> Life:
-    """Give every process its node."""
+    """Give every process its node; those that the job can do without may get theirs later."""
     if life.held_by:
         raise IllegalEvent(life.state, event, f"held by {life.held_by}")
     if not event.places or len(event.places) != len(life.terms.services):
         raise IllegalEvent(life.state, event, f"{len(event.places)} places, {len(life.terms.services)} processes")
+    if not _has_enough(life.terms, event.places):
+        raise IllegalEvent(life.state, event, "there are fewer places than it needs")
     placed = enter(life, State.STARTING, "", event)
     return replace(
         placed,
         processes=tuple(Process(place.node, place.gpus) for place in event.places),
         fetched=not life.terms.fetches,
         placed_at_ns=placed.changed_at_ns,
+        spans=event.spans or len({place.node for place in event.places if place.node}) > 1,
     )
+
+
+def _has_enough(terms: Terms, places: tuple[Place, ...]) -> bool:
+    """Tell whether a job can begin with these places: with the first, where its files are brought to, at any rate."""
+    empty = [service for place, service in zip(places, terms.services, strict=True) if not place.node]
+    spare = 0 if terms.least is None else max(0, terms.services.count(False) - terms.least)
+    return bool(places[0].node) and not any(empty) and len(empty) <= spare
+
+
+def fill(life: Life, event: Filled) -> Life:
+    """Give a process a place that is empty, or was made so."""
+    process = _process(life, event)
+    if not process.is_open or not life.fetched:
+        raise IllegalEvent(life.state, event, f"the place of worker {event.worker} is not empty")
+    before = life if not process.node else _next_run(life, event.worker)
+    return _with(before, event.worker, Process(event.place.node, event.place.gpus, before=process.before))
+
+
+def retire(life: Life, event: Retired) -> Life:
+    """Have a process stop that the job can do without."""
+    process, services = _process(life, event), life.terms.services
+    if process.retired:
+        return life
+    others = [each for each, service in zip(life.processes, services, strict=True) if not service and not each.retired]
+    there = sum(bool(each.node) for each in others)
+    if process.over or services[event.worker] or life.terms.least is None or there <= life.terms.least:
+        raise IllegalEvent(life.state, event, f"the job cannot do without worker {event.worker}")
+    return _with(life, event.worker, replace(process, retired=True, reason=event.text))
 
 
 # ---- its files
@@ -140,10 +172,12 @@ def process_ended(life: Life, event: Ended | StartFailed | NodeLost) -> Life:
         raise IllegalEvent(life.state, event, "its files are not there yet")
     over = _over(life, process, event)
     life = _with(life, event.worker, over)
+    if over.failed is not None and is_replaced(life, event):
+        return _replaced(life, event, over)
     if over.failed is not None and life.first_failure is None:
         life = replace(life, first_failure=event.worker)
     if all(process.over for process in life.processes) or _fetch_is_lost(life):
-        return settle(life, event)
+        return _lost(life, event) if _lacks_workers(life) else settle(life, event)
     return life if life.state is State.STOPPING else _after(life, event, over)
 
 
@@ -153,7 +187,42 @@ def _with_image(life: Life, worker: int, image: str) -> Life:
     return replace(life, images=tuple(images))
 
 
-def _process(life: Life, event: ImageFound | Started | StartFailed | Ended | NodeLost) -> Process:
+def is_replaced(life: Life, event: Ended | StartFailed | NodeLost) -> bool:
+    """Tell whether a process that failed is followed by another; that of a node that is lost is no failure of it."""
+    may = life.terms.replaces > 0 and life.fetched and life.state is not State.STOPPING
+    return may and (isinstance(event, NodeLost) or life.losses < life.terms.replaces)
+
+
+def _replaced(life: Life, event: Ended | StartFailed | NodeLost, over: Process) -> Life:
+    """Begin a process anew in its place; where its node could not run it, the place is empty until there is another."""
+    stays = isinstance(event, Ended)
+    before = _said(over)
+    fresh = Process(over.node, over.gpus, before=before) if stays else Process("", before=before)
+    counted = replace(life, losses=life.losses + (not isinstance(event, NodeLost)))
+    life = _with(_next_run(counted, event.worker), event.worker, fresh)
+    return _lost(life, event) if all(process.over for process in life.processes) else life
+
+
+def _lacks_workers(life: Life) -> bool:
+    """Tell whether a job that goes on has more to do than its processes did."""
+    return life.first_failure is None and any(not life.terms.services[worker] for worker in missing(life))
+
+
+def _lost(life: Life, event: Ended | StartFailed | NodeLost) -> Life:
+    """Have a job wait for nodes as a whole, of which nothing is left; what failed counts on."""
+    process = life.processes[event.worker]
+    said = process.before if process.is_open else _said(process)
+    again = _again(life, f"none of its processes is left; the last, worker {event.worker}: {said}", event)
+    return replace(again, losses=life.losses)
+
+
+def _next_run(life: Life, worker: int) -> Life:
+    replaced = [*life.replaced, *[0] * (len(life.processes) - len(life.replaced))]
+    replaced[worker] += 1
+    return replace(life, replaced=tuple(replaced))
+
+
+def _process(life: Life, event: OfWorker | Filled | Retired) -> Process:
     if not 0 <= event.worker < len(life.processes):
         raise IllegalEvent(life.state, event, f"it has no worker {event.worker}")
     return life.processes[event.worker]
@@ -175,22 +244,33 @@ def _over(life: Life, process: Process, event: Ended | StartFailed | NodeLost) -
             code, result, failed = NOTHING_RAN, "", State.FAILED
         case NodeLost(text=reason):
             code, result, failed = NOTHING_RAN, "", State.NODE_LOST
-    if life.state is State.STOPPING:
+    if life.state is State.STOPPING or process.retired:
         failed = None
     at_ns = max(event.time_ns, life.changed_at_ns, process.started_at_ns or 0)
-    return replace(process, ended_at_ns=at_ns, code=code, reason=reason, result=result, failed=failed)
+    said = process.reason or reason
+    return replace(process, ended_at_ns=at_ns, code=code, reason=said, result=result, failed=failed)
 
 
 def _after(life: Life, event: Ended | StartFailed | NodeLost, over: Process) -> Life:
     """Decide what the end of one process means while others are there."""
-    said = over.reason or f"exit code {over.code}"
+    said = _said(over)
     if over.failed is not None and life.terms.on_error == "stop":
-        return _stop(life, None, f"worker {event.worker} failed: {said}", event)
+        return _stop(life, None, f"worker {event.worker} failed: {said}{_beyond(life)}", event)
     if workers_are_over(life):
         return _stop(life, None, "all but its services are over", event)
-    if life.terms.end == "any" and not life.terms.services[event.worker]:
+    if life.terms.end == "any" and not life.terms.services[event.worker] and not over.retired:
         return replace(_stop(life, None, f"worker {event.worker} ended: {said}", event), patient=True)
     return life
+
+
+def _said(over: Process) -> str:
+    return over.reason or f"exit code {over.code}"
+
+
+def _beyond(life: Life) -> str:
+    """Say that a failure is one too many, where some are made up for."""
+    limit = life.terms.replaces
+    return f" (failure {life.losses + 1}; at most {limit} {'is' if limit == 1 else 'are'} made up for)" if limit else ""
 
 
 def _with(life: Life, worker: int, process: Process) -> Life:
@@ -251,10 +331,10 @@ def settle(life: Life, event: Event) -> Life:
     failure = life.processes[life.first_failure]
     assert failure.failed is not None
     assert failure.code is not None
-    reason = failure.reason or f"exit code {failure.code}"
+    reason = _said(failure)
     if len(life.processes) > 1:
         reason = f"worker {life.first_failure}: {reason}"
-    return conclude(life, failure.failed, reason, event, failure.code)
+    return conclude(life, failure.failed, f"{reason}{_beyond(life)}", event, failure.code)
 
 
 def _exit_code(life: Life) -> int:
@@ -284,31 +364,9 @@ def _again(life: Life, reason: str, event: Event) -> Life:
         patient=False,
         requeued=False,
         first_failure=None,
+        losses=0,
+        spans=False,
     )
-
-
-# ---- what people change
-
-
-def hold(life: Life, event: Held) -> Life:
-    """Have it wait until it is released; who held it first is kept."""
-    return replace(life, held_by=life.held_by or event.by)
-
-
-def release(life: Life, _event: Released) -> Life:
-    """Let it go on."""
-    return replace(life, held_by="")
-
-
-def prioritise(life: Life, event: PriorityChanged) -> Life:
-    """Give it another priority."""
-    return replace(life, priority=event.priority)
-
-
-def extend(life: Life, event: Extended) -> Life:
-    """Give it more time; one without a limit has none afterwards."""
-    limit_s = life.max_duration_s
-    return replace(life, max_duration_s=None if limit_s is None else limit_s + event.by_s)
 
 
 # ---- arrays

@@ -10,6 +10,7 @@ watchdog    ends what the server starts elsewhere when it has not heard of the n
 docker      one container per task: images, collector, engine, spool
 networks    who reaches whom: ownbridge, wall, nftables
 sandbox     one bubblewrap per task: userland, seccomp, etc, record, supervisor.sh
+gate        what a program waits behind that begins together with others; fellows, until it can find them
 attachments what users have in tasks: execs (containers), entering, keeper, confined (sandboxes), dialing (ports)
 tail, watch, processes   following a file; being told that it grew; processes and signals
 ends, gpus, attrs        how a task ended, in words; the machine's GPUs; what else the machine is

@@ -4,6 +4,7 @@ The connection comes and goes; tasks do not notice. Each time it comes, `node.he
 and the server answers what it has and wants of each.
 """
 
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,6 +16,7 @@ import trio
 
 from jobd.attach import PREFIX
 from jobd.identity import Claim
+from jobd.node import gate
 from jobd.node.attachments import Attachments
 from jobd.node.runtime import Files, Overlays, Runtime, RuntimeAway
 from jobd.node.state import StateDir, boot_id, boottime
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
+GOODBYE_S = 1.0
 ENGINE_TIMEOUT_S = 5.0
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.2, 15.0
 SAY_AGAIN_S = 600.0
@@ -100,6 +103,7 @@ class Daemon:
         self._tell = tell
         self._welcomed = welcomed
         self._tasks: dict[str, Task] = {}
+        self._connection: _Connection | None = None
         self._complaint = ""
         self._complained_s = 0.0
 
@@ -115,10 +119,16 @@ class Daemon:
                     self._take_up(task_id, runtime, None, nursery)
             await self._files.take_up(list(self._tasks))
             self._watchdog.keep_only(self._tasks)
+            gate.keep_only(self._state.path, self._tasks)
             nursery.start_soon(self._gpus.run)
             failure = await self._stay_connected(nursery)
             nursery.cancel_scope.cancel()
         raise failure
+
+    async def leave(self) -> None:
+        """Tell the server that this daemon is about to end, where it is connected."""
+        if self._connection is not None:
+            await self._connection.say_goodbye()
 
     def _take_up(self, task_id: str, runtime: Runtime, assignment: Assignment | None, nursery: trio.Nursery) -> Task:
         task = self._tasks[task_id] = Task(task_id, runtime, self._state, self._watchdog, files=self._files)
@@ -136,7 +146,7 @@ class Daemon:
     async def _stay_connected(self, nursery: trio.Nursery) -> PfsError:
         pause_s = PAUSE_FIRST_S
         while True:
-            connection = _Connection(self, nursery)
+            connection = self._connection = _Connection(self, nursery)
             try:
                 await connection.run()
                 self._say("the server is gone; trying again")
@@ -220,6 +230,13 @@ class _Connection:
                 await channel.closed.wait()
                 nursery.cancel_scope.cancel()
 
+    async def say_goodbye(self) -> None:
+        """Tell the server that the daemon ends, if that can still be told."""
+        if not self.was_welcomed:
+            return
+        with trio.move_on_after(GOODBYE_S), contextlib.suppress(ChannelClosed, PfsError):
+            await self._channel.ask("node.bye", {})
+
     async def _hello(self, channel: Channel) -> Welcome:
         daemon = self._daemon
         self._told_gpus = daemon._gpus.told.gpus
@@ -287,6 +304,8 @@ class _Connection:
                     self._start(decode_assignment(args["assignment"]))
                 case "task.stop":
                     self._task(args).stop(float(args["grace_s"]))
+                case "task.go":
+                    self._task(args).let_go()
                 case "task.signal":
                     await self._task(args).signal(int(args["signal"]))
                 case "task.forget":

@@ -71,7 +71,7 @@ async def dial(pid: int, port: int, *, own: bool) -> trio.SocketStream:
     for address in await trio.to_thread.run_sync(_addresses, pid, port, own):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
-            return await connected(await trio.to_thread.run_sync(_socket_of, pid, family), address, port)
+            return await connected(await trio.to_thread.run_sync(socket_of, pid, family), address, port)
         except PermissionError:
             raise
         except OSError:
@@ -134,21 +134,21 @@ def _sockets_of(folder: str) -> set[int]:
     return found
 
 
-def _socket_of(pid: int, family: int) -> socket.socket:
+def socket_of(pid: int, family: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """Return a socket of the network that a process is in.
 
     Raises:
         OSError
     """
     if not apart(pid) & NETWORK:
-        return socket.socket(family)
+        return socket.socket(family, kind)
     made: list[socket.socket | OSError] = []
 
     def make() -> None:
         try:
             with open(f"/proc/{pid}/ns/net", "rb") as network:
                 enter(network.fileno(), NETWORK)
-            made.append(socket.socket(family))
+            made.append(socket.socket(family, kind))
         except OSError as error:
             made.append(error)
 

@@ -4,6 +4,7 @@
     instance          tells this node's containers from those of another daemon on the same engine
     key               the machine's own key (`jobd.node.ownkey`)
     stops/<task>      a stop that was asked for, and the moment at which patience ends
+    gates/<task>/     what holds its program back until the server lets it begin (`jobd.node.gate`)
     docker/ sandbox/  the runtimes' own
 
 Times are those of CLOCK_BOOTTIME: setting the clock moves no deadline, and no task outlives a restart of the machine.

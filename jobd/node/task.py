@@ -8,9 +8,12 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 
 import trio
 
+from jobd.node.fellows import until_found
+from jobd.node.gate import Gate
 from jobd.node.runtime import Exit, Files, Runtime, RuntimeAway, RuntimeFailure
 from jobd.node.ship import ship
 from jobd.node.state import StateDir, boottime
@@ -54,6 +57,7 @@ class Task:
         self._state = state
         self._watchdog = watchdog
         self._clock = clock
+        self._gate = Gate(state.path, task_id)
         self._life = trio.CancelScope()
         self._start = trio.CancelScope()
         self._began = trio.Event()
@@ -68,16 +72,22 @@ class Task:
         self._shared_image: str | None = None
         self._shares_image = False
         self._stop_asked = trio.Event()
+        self._let_go = trio.Event()
         self._patience = trio.CancelScope()
         self._deadline_s = state.stop_deadline_s(task_id)
 
     async def live(self, assignment: Assignment | None) -> None:
         """Start the task, unless it runs already (no assignment), and stay with it until it is released."""
+        with closing(self._gate):
+            await self._live(assignment)
+
+    async def _live(self, assignment: Assignment | None) -> None:
         if self._deadline_s is not None:
             self._stop_asked.set()
         with self._life:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._stop_when_asked)
+                nursery.start_soon(self._open_when_let_go, assignment)
                 failure = None if assignment is None else await self._begin(assignment)
                 self._ran = failure is None
                 self._began_ns = self._clock()
@@ -90,6 +100,7 @@ class Task:
         # released: nobody asks for the output any more
         await self._runtime.remove(self.task_id)
         await self._files.leave(self.task_id)
+        self._gate.drop()
         if self._stop_asked.is_set():
             self._state.drop_stop(self.task_id)
         self._watchdog.drop(self.task_id)
@@ -99,6 +110,8 @@ class Task:
         with self._start:
             try:
                 launch = self._files.launch(assignment)
+                if assignment.held:
+                    launch = self._gate.before(launch)
                 await self._files.bring(assignment)
                 await self._runtime.start(launch, self._note, self._consent)
             except RuntimeFailure as failure:
@@ -184,6 +197,19 @@ class Task:
                     log.warning("%s: %s; it is stopped when that answers again", self.task_id, said)
             with trio.move_on_after(AGAIN_S):
                 await self._over.wait()
+
+    def let_go(self) -> None:
+        """Let the program begin that is held back; asked again, nothing."""
+        self._let_go.set()
+
+    async def _open_when_let_go(self, assignment: Assignment | None) -> None:
+        await self._let_go.wait()
+        if assignment is not None and assignment.overlay:
+            with suppress(RuntimeAway):
+                pid = await self._runtime.inside(self.task_id)
+                if pid is not None:
+                    await until_found(pid, [name for name, _ in assignment.hosts])
+        self._gate.open()
 
     async def signal(self, number: int) -> None:
         """Send a signal to all processes of the task, once it runs."""

@@ -5,13 +5,13 @@ told of in these words, also one that came in by others: its groups are its trai
 parameter servers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from jobd.job import Job
-from jobd.life.model import Process, State
+from jobd.life.model import Process, State, missing
 from jobd.spec.model import GroupSpec
 
 Json = dict[str, Any]
@@ -37,7 +37,10 @@ class Pod:
 
 
 def pods_of(job: Job) -> list[Pod]:
-    """Return the processes of a job, of its present attempt; an array has none of its own."""
+    """Return the processes of a job, of its present attempt; an array has none of its own.
+
+    A place that is empty, and need not be filled, has none.
+    """
     return [] if job.spec.array is not None else list(_pods(job))
 
 
@@ -46,12 +49,14 @@ def _pods(job: Job) -> Iterator[Pod]:
     for worker, (g, p) in enumerate(job.spec.workers()):
         group = job.spec.groups[g]
         process = placed[worker] if worker < len(placed) else None
+        if process is not None and process.is_open and worker not in missing(job.life):
+            continue
         phase = _phase(job, group, process)
         yield Pod(f"{job.spec.name}-{group.name}-{p}", f"{g}.{p}", group, phase, process)
 
 
 def _phase(job: Job, group: GroupSpec, process: Process | None) -> str:
-    if process is None:
+    if process is None or not process.node:
         return FAILED if job.life.state.over else PENDING
     if not process.over:
         return PENDING if process.started_at_ns is None else RUNNING
@@ -131,28 +136,34 @@ def servers_row(job: Job) -> Json:
     return {"id": job.id, "name": job.spec.name, "ready": phases.count(RUNNING), "total": len(phases)}
 
 
-def worker_rows(job: Job, nodes: dict[str, str]) -> list[Json]:
+def worker_rows(job: Job, nodes: Mapping[str, tuple[str, str]]) -> list[Json]:
     """Return the pods of a job.
 
     Args:
-        nodes: the names of nodes, by id.
+        nodes: the names of nodes, and their addresses, by id.
     """
     return [_worker_row(job, pod, nodes) for pod in pods_of(job)]
 
 
-def _worker_row(job: Job, pod: Pod, nodes: dict[str, str]) -> Json:
+def _worker_row(job: Job, pod: Pod, nodes: Mapping[str, tuple[str, str]]) -> Json:
     process = pod.process
+    node, address = ("", "") if process is None else nodes.get(process.node, (process.node, ""))
     return {
         "name": pod.name,
         "job": job.id,
         "process": pod.number,
         "role": pod.group.name,
         "status": pod.phase,
-        "node": "" if process is None else nodes.get(process.node, process.node),
+        "node": node,
+        "address": address,
         "start": None if process is None else time_of(process.started_at_ns),
         "exit_code": None if process is None else process.code,
-        "msg": "" if process is None else process.reason,
+        "msg": "" if process is None else process.reason or _before(process),
     }
+
+
+def _before(process: Process) -> str:
+    return f"replaces one that failed: {process.before}" if process.before else ""
 
 
 def log_heading(name: str) -> str:

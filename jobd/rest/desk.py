@@ -74,9 +74,14 @@ class Desk:
         """Return a job once it is over."""
         return await self._ledger.wait(job)
 
-    def nodes(self) -> dict[str, str]:
-        """Return the names of nodes, by id."""
-        return self._sources.node_names()
+    def nodes(self) -> dict[str, tuple[str, str]]:
+        """Return the names of nodes, and the addresses that they tell of themselves, by id."""
+        known = self._sources.engine.fleet.standings()
+        return {each.row.id: (each.label, str(each.row.attrs.get("address", ""))) for each in known}
+
+    async def check(self, subject: Subject, text: bytes, name: str) -> None:
+        """Refuse a spec as its submission would, but for its files."""
+        await self._sources.engine.check(subject, text, name)
 
     def check_gpus(self, subject: Subject, asked: int) -> None:
         """Refuse a job that alone wants more GPUs than its owner may have, as QUOTA."""

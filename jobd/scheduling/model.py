@@ -189,6 +189,84 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """An empty place of a running job.
+
+    Attributes:
+        worker: whose it is.
+        need: what a process there needs.
+        must: whether the job has less than it needs while it is empty.
+    """
+
+    worker: int
+    need: Need
+    must: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """A process that a running job can do without: whose it is, and what it has of its node."""
+
+    worker: int
+    use: Use
+
+
+@dataclass(frozen=True, slots=True)
+class Elastic:
+    """What a running job could have beside what it has, and what it could do without.
+
+    Attributes:
+        groups: those its owner is in.
+        cluster: the id of the only one in which it may run; "" for all.
+        openings: those that it must have first.
+        spares: those that are to go first in front; no more than it can do without.
+        leaving: what those have of their nodes that are being stopped, so that others have room.
+        least, now, most: how many processes of the kind that may be more or fewer it needs, has, and may have.
+        nodes: those that it is on.
+        is_gang: its processes have to reach each other.
+        spans: it may come to be on others as well, where its processes can reach each other.
+    """
+
+    job_id: int
+    user: str
+    groups: frozenset[str] = frozenset()
+    cluster: str = ""
+    openings: tuple[Opening, ...] = ()
+    spares: tuple[Spare, ...] = ()
+    leaving: tuple[Use, ...] = ()
+    least: int = 0
+    now: int = 0
+    most: int = 0
+    nodes: tuple[str, ...] = ()
+    is_gang: bool = True
+    spans: bool = False
+
+    @property
+    def fulfilment(self) -> float:
+        """How much it has of what it could do without: from 0 for nothing to 1 for all."""
+        return 1.0 if self.most <= self.least else (self.now - self.least) / (self.most - self.least)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A process of a running job that gets a place now, and what it has of its node by that."""
+
+    job_id: int
+    worker: int
+    place: Place
+    use: Use
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A process of a running job that is to stop, so that the job `for_job` can start."""
+
+    job_id: int
+    worker: int
+    for_job: int
+
+
+@dataclass(frozen=True, slots=True)
 class Why:
     """Why a job waits.
 

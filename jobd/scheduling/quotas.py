@@ -69,7 +69,8 @@ class Obstacle:
         if self.gpus is None:
             return f"{quota_of(self.holder)} lets no job run"
         cure = f"ask for at most {self.limit}" if self.limit else "ask for none"
-        return f"needs {_gpus(self.gpus)}, but {quota_of(self.holder)} is {self.limit} at once; {cure}"
+        limit = f"{self.limit} at once, {self.used} in use"
+        return f"needs {_gpus(self.gpus)}, but {quota_of(self.holder)} is {limit}; {cure}"
 
 
 class Quotas:
@@ -121,13 +122,18 @@ class Quotas:
                 return Obstacle(holder, gpus, use.gpus, limits.gpus)
         return None
 
+    def allows(self, user: str, gpus: int) -> bool:
+        """Tell whether a user's running jobs may have so many more GPUs now."""
+        limits = [(self.used(holder).gpus, each.gpus) for holder, each in self._holders_of(user)]
+        return not gpus or all(most is None or used + gpus <= most for used, most in limits)
+
     def forbids(self, user: str, gpus: int) -> Obstacle | None:
         """Return what keeps a user's job with so many GPUs from starting, even if nothing ran."""
         for holder, limits in self._holders_of(user):
             if limits.running == 0:
                 return Obstacle(holder, None, 0, 0)
             if limits.gpus is not None and gpus > limits.gpus:
-                return Obstacle(holder, gpus, 0, limits.gpus)
+                return Obstacle(holder, gpus, self.used(holder).gpus, limits.gpus)
         return None
 
     def fellows(self, user: str) -> Iterable[str]:

@@ -12,7 +12,7 @@ turn of the other one.
     cluster     nodes and what runs on them                 explain     reasons with their numbers
     shelf       nodes by room, for each kind of process     words       how numbers are said
     room        what is left on one node                    shares      what users had lately, for `usage`
-    quotas      what users and groups may have at once
+    quotas      what users and groups may have at once      elastic     what running jobs get more, and give up
 
 Cost. Jobs that ask for the same are one cohort: `plan` tries each cohort until it fails once, O(cohorts · log cohorts
 + starts · log jobs), and each node that changed is put in its place for every kind of process that waits, O(kinds ·
@@ -22,13 +22,28 @@ log nodes). How many jobs wait and how many nodes there are hardly matters; inte
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 from jobd.scheduling.backfill import Outlook, Reservations
 from jobd.scheduling.cluster import Cluster
+from jobd.scheduling.elastic import Chances, Elastics
 from jobd.scheduling.explain import State, explain
 from jobd.scheduling.feasible import Feasibility
-from jobd.scheduling.model import NodeView, Pending, Place, Plan, Running, Start, Why
+from jobd.scheduling.model import (
+    ANY_IMAGE,
+    Elastic,
+    Fill,
+    Leave,
+    NodeView,
+    Opening,
+    Pending,
+    Place,
+    Plan,
+    Running,
+    Start,
+    Why,
+)
 from jobd.scheduling.order import Cohort, Queue
 from jobd.scheduling.placement import Gang, Placer, gang_of, uses_of
 from jobd.scheduling.quotas import JobLimits, JobUse, gpus_of
@@ -47,6 +62,7 @@ class Scheduler:
         self._own: Counter[str] = Counter()  # how many nodes whose own are
         self._picky: set[str] = set()  # nodes that take only some images
         self._gangs: WeakKeyDictionary[Cohort, Gang] = WeakKeyDictionary()
+        self._elastics = Elastics(self._placer, self._gang_of_opening, self._take)
         self._kept: Reservations | None = None  # until something changes; who reserves does not depend on the time
         self._lacks: dict[Gang, str] = {}  # as long as that is kept
 
@@ -124,6 +140,14 @@ class Scheduler:
         if job is not None:
             self._queue.end(job)
 
+    def elastic(self, job_id: int, found: Elastic | None) -> None:
+        """Set what a running job could have more, or do without; None for nothing of either."""
+        self._kept = None
+        if found is None:
+            self._elastics.jobs.pop(job_id, None)
+        else:
+            self._elastics.jobs[job_id] = found
+
     def plan(self, now_s: float) -> list[Start]:
         """Return what starts now, in order; it counts as started, until `ended` says otherwise."""
         reservations = Reservations(self._outlook)
@@ -132,6 +156,36 @@ class Scheduler:
         self._queue.reserved = [each.job_id for each in reservations.all]
         return starts
 
+    def repair(self) -> list[Fill]:
+        """Return which places of running jobs are filled that these need; to be asked before `plan`."""
+        return self._elastics.repair() if self._elastics.jobs else []
+
+    def adjust(self, now_s: float) -> list[Fill | Leave]:
+        """Return what running jobs get beside what they need, and what they give up; to be asked after `plan`."""
+        if not self._elastics.jobs:
+            return []
+        waiting = [cohort for cohort in self._queue.cohorts.values() if cohort.next() is not None]
+        shelves = {id(shelf): shelf for each in waiting for shelf in self._outlook.shelves(self._gang(each))}
+        chances = Chances(
+            rests=lambda job: self._reservations(now_s).left(self._cluster.running[job.job_id].ends_at_s),
+            wanted=tuple(shelves.values()),
+            allows=lambda job, gpus: self._queue.quotas.allows(job.user, gpus),
+        )
+        changes: list[Fill | Leave] = [*self._elastics.grow(chances)]
+        for each in self._reservations(now_s).all:
+            changes += self._elastics.shrink(each.job_id, self._gang(self._queue.cohort(each.job_id)))
+        return changes
+
+    def _gang_of_opening(self, job: Elastic, opening: Opening) -> Gang:
+        picky = opening.need if self._picky or not opening.need.image else replace(opening.need, image=ANY_IMAGE)
+        owner = job.user if self._own[job.user] > 0 else ""
+        gang = gang_of((picky,), job.groups, self._aliases, owner, job.cluster)
+        return gang if not job.is_gang else replace(gang, reach=frozenset(part.ask.runtime for part in gang.parts))
+
+    def _take(self, fill: Fill) -> None:
+        running = self._cluster.running[fill.job_id]
+        self.started(replace(running, uses=(*running.uses, fill.use)))
+
     def why(self, job_id: int, now_s: float) -> Why:
         """Say why a job waits.
 
@@ -139,12 +193,17 @@ class Scheduler:
             KeyError: it does not wait.
         """
         job = self._queue.jobs[job_id]
+        kept = self._reservations(now_s)
+        gang = self._gang(self._queue.cohort(job_id))
+        state = State(now_s, self._outlook, self._queue, self._feasibility, kept, self._lacks)
+        return explain(job, gang, state)
+
+    def _reservations(self, now_s: float) -> Reservations:
+        """Return what is kept for whom, as things are."""
         if self._kept is None:
             self._kept, self._lacks = Reservations(self._outlook), {}
             self._try_all(now_s, self._kept, start=False)
-        gang = self._gang(self._queue.cohort(job_id))
-        state = State(now_s, self._outlook, self._queue, self._feasibility, self._kept, self._lacks)
-        return explain(job, gang, state)
+        return self._kept
 
     def queue(self, now_s: float) -> list[int]:
         """Return the numbers of all that wait, in the order in which they would start if there were room for each."""

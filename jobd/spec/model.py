@@ -98,10 +98,12 @@ class Paddle:
     Attributes:
         package: the folder in the tree that it runs in, read-write; None without one.
         fields: its fields as text, for the `PADDLE_*` variables: topology, entry, passes, …
+        least: how many trainers it needs to begin, where it may have more; None where it needs all.
     """
 
     package: str | None
     fields: dict[str, str] = field(default_factory=dict)
+    least: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,17 @@ class JobSpec:
     def process_count(self) -> int:
         """How many processes it has, services too."""
         return sum(group.count for group in self.groups)
+
+    @property
+    def least(self) -> int | None:
+        """How many processes that are no services it needs to begin, where it may have more; None for all."""
+        return None if self.paddle is None else self.paddle.least
+
+    @property
+    def replaces(self) -> int:
+        """How many that fail are replaced: as many as there are trainers in PaddleCloud's fault-tolerant mode."""
+        is_tolerant = self.paddle is not None and self.paddle.fields["faulttolerant"] == "true"
+        return sum(group.count for group in self.groups if not group.service) if is_tolerant else 0
 
     def workers(self) -> tuple[tuple[int, int], ...]:
         """Return (group index, process index) of every process, by worker index."""

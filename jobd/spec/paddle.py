@@ -8,6 +8,11 @@
     datacenter passes faulttolerant min_instance max_instance
 
 Clients send every field, empty where nothing was said. A number of 0 parameter servers stands for the default.
+
+`faulttolerant` has trainers and parameter servers replaced that fail, as many as there are trainers. With
+`min_instance` and `max_instance` there are between so many trainers and so many, as there is room: whoever writes a
+range means it, whether failures are tolerated or not. What is left out of the two is `parallelism`. Both 1 is what
+clients send where nothing was said, and as little as nothing: a job of four trainers is not to become one of one.
 All that PaddleCloud did not have (env, mounts, retry, …) goes with its fields; what says the same as one of them does
 not.
 
@@ -29,6 +34,7 @@ TRAINER, PSERVER = "trainer", "pserver"
 _MEMORY_BYTES = 1 << 30
 _PASSES_MAX = 1_000_000
 _CAMEL = {"jobPackage": "job_package", "maxInstance": "max_instance", "minInstance": "min_instance"}
+_INSTANCES = ("min_instance", "max_instance", "minInstance", "maxInstance")
 # what says the same in the words of every other job
 _NATIVE = {
     "resources": "parallelism, cpu, gpu and memory",
@@ -100,17 +106,19 @@ def refuse_unfit(given: Given, report: Report) -> None:
     if given.get("entry", "") == "" and given.get("topology", "") == "" and "command" not in given:
         report.at(given.node, "there is no topology and no entry; write entry: and what the trainers run")
     trainers, pservers = _counts(given)
-    if {"parallelism", "pservers"} & given.keys.keys():
-        refuse_many(given.keys[given.present(("parallelism", "pservers"))[-1]], trainers + pservers, report)
+    if counts := given.present(("parallelism", "pservers", *_INSTANCES)):
+        refuse_many(given.keys[counts[-1]], trainers + pservers, report)
     _refuse_instances(given, report)
     _refuse_datacenter(given, report)
 
 
 def _refuse_instances(given: Given, report: Report) -> None:
     low, high = _field(given, "min_instance"), _field(given, "max_instance")
-    least, most = given.get(low or ""), given.get(high or "")
+    least, most = given.get(low or "") or None, given.get(high or "") or None
     if low is not None and least is not None and most is not None and least > most:
         report.at(given.keys[low], f"{low} is more than {high}; exchange them")
+    elif high is not None and most is not None and _range(given) != (None, None) and most < _parallelism(given):
+        report.at(given.keys[high], f"{high} is less than parallelism; write the most trainers that there may be")
 
 
 def _refuse_datacenter(given: Given, report: Report) -> None:
@@ -126,14 +134,31 @@ def _field(given: Given, snake: str) -> str | None:
     return forms[0] if forms else None
 
 
+def _parallelism(given: Given) -> int:
+    return given.get("parallelism") or 1
+
+
+def _range(given: Given) -> tuple[int | None, int | None]:
+    """Return how many trainers there are at least and at most, as far as that was said."""
+    low, high = (given.get(_field(given, name) or "") or None for name in ("min_instance", "max_instance"))
+    return (None, None) if high == 1 and low in (None, 1) else (low, high)
+
+
+def _trainers(given: Given) -> tuple[int, int]:
+    """Return how many trainers a job needs, and how many it may have."""
+    low, high = _range(given)
+    most = high or max(_parallelism(given), low or 1)
+    return low or min(_parallelism(given), most), most
+
+
 def _counts(given: Given) -> tuple[int, int]:
-    trainers = given.get("parallelism") or 1
-    return trainers, given.get("pservers") or trainers
+    least, most = _trainers(given)
+    return most, given.get("pservers") or max(least, _parallelism(given))
 
 
 def assemble(given: Given) -> tuple[tuple[GroupSpec, ...], Paddle]:
     """Return the groups of a spec in which nothing is wrong, and what is kept of its fields."""
-    trainers, pservers = _counts(given)
+    (least, most), (trainers, pservers) = _trainers(given), _counts(given)
     entry = given.get("entry", "")
     gpus = given.get("gpu", 0)
     common = replace(common_group(given), name=TRAINER, count=trainers, argv=("sh", "-c", entry or _TRAIN))
@@ -154,7 +179,8 @@ def assemble(given: Given) -> tuple[tuple[GroupSpec, ...], Paddle]:
             service=True,
         ),
     )
-    return groups, Paddle(given.get(_field(given, "job_package") or ""), _kept(given))
+    package = given.get(_field(given, "job_package") or "")
+    return groups, Paddle(package, _kept(given), least if least < most else None)
 
 
 def _kept(given: Given) -> dict[str, str]:

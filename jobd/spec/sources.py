@@ -50,14 +50,15 @@ _REF = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\-][^\x00-\x20\x7f~^:?*\[\\]{0,254}")
 def image(node: Node, report: Report) -> str | None:
     """Read the name of a container image: `[host[:port]/]path[:tag][@digest]`."""
     value = text(node, report, "the name of an image such as python:3.11-slim")
-    problem = _image_problem(value) if value is not None else None
+    problem = image_problem(value) if value is not None else None
     if problem is not None:
         report.at(node, problem)
         return None
     return value
 
 
-def _image_problem(value: str) -> str | None:
+def image_problem(value: str) -> str | None:
+    """Say why a text cannot be the name of an image; None where it can."""
     match = _IMAGE.fullmatch(value) if len(value) <= _IMAGE_MAX else None
     if match is not None and len(match["name"]) <= _IMAGE_NAME_MAX and _is_host(match["host"]):
         return None

@@ -204,8 +204,5 @@ def _assemble(given: Given, stem: str) -> JobSpec:
     fields: dict[str, Any] = {field: given.get(key) for key, field in _FIELDS.items() if key in given}
     if not paddle.fields_in(given):
         return JobSpec(name, given.get("title", name), groups.assemble(given), **fields)
-    if given.get("faulttolerant"):
-        # the other trainers go on without one that failed
-        fields.setdefault("on_error", "continue")
     processes, kept = paddle.assemble(given)
     return JobSpec(name, given.get("title", name), processes, paddle=kept, **fields)

@@ -4,7 +4,9 @@ Whoever copies a spec into `jobs/` asks half a dozen times what stands under its
 last stay in memory, until something is written under that name: nobody else writes to these tables.
 """
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import bindparam, select
@@ -22,6 +24,7 @@ from jobd.store.nodes import Nodes
 from jobd.store.recent import Recent
 from jobd.store.sharing import Sharing
 from jobd.store.tables import DraftRow, DraftTable, JobName
+from pfs.errors import Kind
 from pfs.sql import Database
 
 NAMES_MAX = 1024
@@ -45,6 +48,20 @@ class JobStore(Jobs, Drafts, Nodes, Closures, JobQuotas, Sharing):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._recent: Recent[tuple[str, str], Standing] = Recent(NAMES_MAX)
+        self._changes: Counter[str | None] = Counter()
+
+    def version(self, user: str) -> tuple[int, int]:
+        """Return what is other numbers after each change of a user's texts, of their errors or of the names of jobs."""
+        return self._changes[user], self._changes[None]
+
+    @contextmanager
+    def _changing(self, user: str | None, names: Collection[str] = ()) -> Iterator[None]:
+        """Know nothing more of what stands under these names, or of all for no user, once the change is done."""
+        try:
+            with self._recent.changing(None if user is None else [(user, name) for name in names]):
+                yield
+        finally:
+            self._changes[user] += 1
 
     async def standing(self, user: str, name: str) -> DraftRow | int | None:
         """Return what a user has under a name in `jobs/`: a text, else the number of the newest job of that name."""
@@ -57,7 +74,7 @@ class JobStore(Jobs, Drafts, Nodes, Closures, JobQuotas, Sharing):
             job_id: int | None = session.connection().execute(_JOB, asked).scalar()
             return job_id
 
-        found = await self._recent.get((user, name), lambda: self._database.read(work), _is_small)
+        found = await self._recent.get((user, name), lambda: self._database.look(work), _is_small)
         return DraftRow(**found) if isinstance(found, dict) else found
 
     async def submit(
@@ -72,32 +89,38 @@ class JobStore(Jobs, Drafts, Nodes, Closures, JobQuotas, Sharing):
         tasks: Sequence[NewTask] = (),
     ) -> tuple[list[Job], bool]:
         """Make a job of a text, as `Jobs.submit`."""
-        with self._recent.changing(_keys(draft.user, (draft.name, *names))):
+        with self._changing(draft.user, (draft.name, *names)):
             return await super().submit(draft, names, spec=spec, events=events, life=life, key=key, tasks=tasks)
 
     async def save_draft(self, draft: DraftRow) -> None:
         """Keep a text, as `Drafts.save_draft`."""
-        with self._recent.changing(_keys(draft.user, (draft.name,))):
+        with self._changing(draft.user, (draft.name,)):
             await super().save_draft(draft)
 
     async def rename_draft(self, user: str, source: str, target: str) -> None:
         """Give a text another name, as `Drafts.rename_draft`."""
-        with self._recent.changing(_keys(user, (source, target))):
+        with self._changing(user, (source, target)):
             await super().rename_draft(user, source, target)
 
     async def delete_draft(self, user: str, name: str) -> None:
         """Forget a text, as `Drafts.delete_draft`."""
-        with self._recent.changing(_keys(user, (name,))):
+        with self._changing(user, (name,)):
             await super().delete_draft(user, name)
 
     async def sweep_drafts(self, before_ns: int) -> None:
         """Forget old scratch, as `Drafts.sweep_drafts`."""
-        with self._recent.changing(None):
+        with self._changing(None):
             await super().sweep_drafts(before_ns)
 
+    async def set_error(self, user: str, name: str, text: str, time_ns: int, kind: Kind = Kind.INVALID) -> None:
+        """Say why a drop was refused, as `Drafts.set_error`."""
+        with self._changing(user):
+            await super().set_error(user, name, text, time_ns, kind)
 
-def _keys(user: str, names: Collection[str]) -> list[tuple[str, str]]:
-    return [(user, name) for name in names]
+    async def clear_error(self, user: str, name: str) -> None:
+        """Forget why a drop was refused, as `Drafts.clear_error`."""
+        with self._changing(user):
+            await super().clear_error(user, name)
 
 
 def _is_small(found: Standing) -> bool:

@@ -183,7 +183,7 @@ class Jobs:
             spec = JobSpec.from_json(row.spec)
             return _job(row, spec if row.array_id is None else task_spec(spec))
 
-        return await self._database.read(work)
+        return await self._database.look(work)
 
     async def jobs(self, job_ids: Collection[int]) -> dict[int, Job]:
         """Return those of the jobs that are there, by number."""
@@ -251,7 +251,7 @@ class Jobs:
         def work(session: Session) -> dict[int, list[str]]:
             parts = (query.where(col(JobRow.id).in_(part)) for part in _parts(job_ids))
             rows = [row for part in parts for row in _rows(session, part)]
-            return {row.id: [process["node"] for process in row.processes] for row in rows}
+            return {row.id: [process["node"] for process in row.processes if process["node"]] for row in rows}
 
         return await self._database.read(work)
 

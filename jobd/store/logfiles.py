@@ -180,20 +180,29 @@ class LogFiles:
         _write(self.path(None), self.size_bytes, b"".join(merged))
         self._commit(records)
 
-    def add_end(self) -> None:
-        """Put everything on the disk for good; the job is over.
+    def save(self) -> None:
+        """Put what there is on the disk for good: the index tells nothing more once the job is over, the rest is read.
 
         Raises:
             OSError: it may not be there after a failure of power.
         """
-        self._commit([Record(RecordKind.END)])
         self._cut()
         for name in [*os.listdir(self.directory), "."]:
+            if name == _INDEX:
+                continue
             fd = os.open(os.path.join(self.directory, name), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+    def add_end(self) -> None:
+        """Note that the job is over.
+
+        Raises:
+            OSError: nothing was noted.
+        """
+        self._commit([Record(RecordKind.END)])
 
     def _commit(self, records: list[Record]) -> None:
         """Write records and make them count: all that they tell of is written."""

@@ -47,14 +47,16 @@ class JobLog:
     Attributes:
         files: on the disk.
         lock: held by whoever changes them.
+        saved_bytes: how much of the index tells of what is on the disk for good; None for nothing.
     """
 
-    __slots__ = ("_waited_for", "files", "is_known", "lock")
+    __slots__ = ("_waited_for", "files", "is_known", "lock", "saved_bytes")
 
     def __init__(self, files: LogFiles) -> None:
         self.files = files
         self.is_known = False
         self.lock = trio.Lock()
+        self.saved_bytes: int | None = None
         self._waited_for: dict[int | None, trio.Event] = {}
 
     @property
@@ -195,6 +197,16 @@ class LogStore:
                 await self._do(lambda: log.files.add_notes(new), long=False)
                 log.tell_readers(None)
 
+    async def save(self, job_id: int) -> None:
+        """Put a log on disk for good as far as it has come: `end` need not wait for that then.
+
+        Raises:
+            PfsError: what the disk refuses with.
+        """
+        log = await self.open(job_id)
+        async with log.lock:
+            await self._save(log)
+
     async def end(self, job_id: int) -> None:
         """Put the log on disk for good; readers come to its end.
 
@@ -204,9 +216,15 @@ class LogStore:
         log = await self.open(job_id)
         async with log.lock:
             if not log.over:
-                await self._do(log.files.add_end, long=True)
+                await self._save(log)
+                await self._do(log.files.add_end, long=False)
             log.tell_readers()
             self._live.pop(job_id, None)
+
+    async def _save(self, log: JobLog) -> None:
+        if log.saved_bytes != log.files.index_bytes:
+            await self._do(log.files.save, long=True)
+            log.saved_bytes = log.files.index_bytes
 
     async def read(self, log: JobLog, worker: int | None, offset: int, size: int) -> bytes:
         """Return up to `size` bytes of what there is of a process; of the job, for None.

@@ -10,6 +10,7 @@ from sqlmodel import Session, col, delete, select
 from jobd.identity import Cluster, check_cluster_name
 from jobd.scheduling.quotas import JobLimits
 from jobd.scheduling.shares import Usage
+from jobd.spec.defaultimages import DefaultImages
 from jobd.store.decisions import Groups, aliasing, drop_rows, remove_machines, reserving
 from jobd.store.limits import job_limits
 from jobd.store.tables import (
@@ -28,6 +29,7 @@ from pfs.audit.record import DONE
 from pfs.errors import Kind, PfsError
 from pfs.sql import Database
 
+_IMAGE, _GPU_IMAGE = "image", "gpu_image"
 _FIRST_USAGE = insert(UsageRow)
 _ADD_USAGE = (
     update(UsageRow)
@@ -46,6 +48,7 @@ class Policy:
         aliases: the model for which an alias stands.
         members: the groups that a user is in.
         quotas: what jobs may have at once, by holder (`jobd.scheduling.quotas`).
+        images: those of jobs that name none.
     """
 
     node_groups: Mapping[str, Groups] = field(default_factory=dict)
@@ -53,6 +56,7 @@ class Policy:
     aliases: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, Groups] = field(default_factory=dict)
     quotas: Mapping[str, JobLimits] = field(default_factory=dict)
+    images: DefaultImages = field(default_factory=DefaultImages)
 
 
 class Nodes:
@@ -215,12 +219,7 @@ class Nodes:
 
     def setting_now(self, name: str) -> str | None:
         """Return a setting of `jobd init`."""
-
-        def work(session: Session) -> str | None:
-            row = session.get(Setting, name)
-            return None if row is None else row.value
-
-        return self._database.read_now(work)
+        return self._database.read_now(lambda session: _setting(session, name))
 
     def set_now(self, name: str, value: str, *, shown: str = "") -> None:
         """Keep a setting.
@@ -233,6 +232,10 @@ class Nodes:
             session.merge(Setting(name=name, value=value))
 
         self._database.write_now(audited("setting.set", f"settings/{name}", work, value=shown))
+
+    def set_default_image_now(self, name: str, *, gpu: bool) -> None:
+        """Say which image jobs have that name none, or of these those with GPUs; "" is none."""
+        self.set_now(_GPU_IMAGE if gpu else _IMAGE, name, shown=name or "none")
 
 
 def drop_machines(session: Session, owner: str) -> None:
@@ -250,6 +253,11 @@ def add_usage(session: Session, usage: Usage) -> None:
     told = {"owner": usage.user, "amount": usage.amount, "at_ns": usage.time_ns}
     if connection.execute(_ADD_USAGE, told).rowcount == 0:
         connection.execute(_FIRST_USAGE, {"user": usage.user, "value": usage.amount, "time_ns": usage.time_ns})
+
+
+def _setting(session: Session, name: str) -> str | None:
+    row = session.get(Setting, name)
+    return None if row is None else row.value
 
 
 def _nodes(session: Session) -> list[NodeRow]:
@@ -311,7 +319,11 @@ def _policy(session: Session) -> Policy:
     for membership in session.exec(select(Membership)):
         members.setdefault(membership.user, set()).add(membership.group)
     aliases = {row.name: row.model for row in session.exec(select(AliasRow))}
-    return Policy(_frozen(nodes), _frozen(gpus), aliases, _frozen(members), job_limits(session))
+    return Policy(_frozen(nodes), _frozen(gpus), aliases, _frozen(members), job_limits(session), _images(session))
+
+
+def _images(session: Session) -> DefaultImages:
+    return DefaultImages(_setting(session, _IMAGE) or "", _setting(session, _GPU_IMAGE) or "")
 
 
 def _frozen(groups: dict[str, set[str]]) -> dict[str, Groups]:

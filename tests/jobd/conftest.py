@@ -17,6 +17,7 @@ from jobd.engine.assign import Place
 from jobd.engine.engine import Engine
 from jobd.engine.workshop import DiskWorkshop
 from jobd.files.cluster import tree
+from jobd.files.dated import Dates
 from jobd.files.events import Recorder, line_of
 from jobd.files.sources import Sources
 from jobd.identity import FIRST_CLUSTER, Cluster
@@ -48,6 +49,7 @@ class Link:
     started: list[Assignment] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     signals: list[tuple[str, int]] = field(default_factory=list)
+    let_go_tasks: list[str] = field(default_factory=list)
     networks: list[tuple[str, str]] = field(default_factory=list)
     heard: trio.Event = field(default_factory=trio.Event)
 
@@ -57,6 +59,10 @@ class Link:
 
     async def stop(self, task_id: str, grace_s: float) -> None:
         self.stopped.append(task_id)
+        self._hear()
+
+    async def let_go(self, task_id: str) -> None:
+        self.let_go_tasks.append(task_id)
         self._hear()
 
     async def signal(self, task_id: str, number: int) -> None:
@@ -102,6 +108,7 @@ class Service:
         self.store = JobStore(self.database)
         self.secrets = Secrets(self.database, str(root / "server"))
         self.history = History(str(root / "server/events"), line_of, lambda: self.now_ns)
+        self.dates = Dates(lambda: self.now_ns)
         self.place = Place("dc1")
         self.trees = TreeStore(self.disk, lambda: (), lambda: self.now_ns / SECOND_NS)
         self.workshop = DiskWorkshop(
@@ -158,7 +165,7 @@ class Service:
 
     def sources(self, engine: Engine) -> Sources:
         kept = self.store, self.disk, self.workshop, self.secrets, self.audit, self.history
-        return Sources(engine, *kept)
+        return Sources(engine, *kept, self.dates)
 
     def files(self, engine: Engine, subject: Subject) -> TreeFileSystem:
         nodes = {

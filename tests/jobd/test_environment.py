@@ -177,14 +177,21 @@ def test_a_trainer_of_paddlecloud_knows_its_place_and_the_parameter_servers() ->
         "PADDLE_TRAINERS": "2",
         "PADDLE_PSERVERS": "3",
         "PADDLE_TRAINING_ROLE": "TRAINER",
+        "PADDLE_PORT": "7164",
+        "PADDLE_TRAINERS_NUM": "2",
+        "PADDLE_TRAINER_ENDPOINTS": "t0:7164,t1:7164",
+        "PADDLE_PSERVERS_IP_PORT_LIST": "p0:7164,p1:7164,p2:7164",
+        "PADDLE_CURRENT_ENDPOINT": "t1:7164",
     }
+    assert (values["TRAINING_ROLE"], values["POD_IP"]) == ("TRAINER", "t1")
     assert (values["TRAINERS"], values["PSERVERS"], values["NAMESPACE"]) == ("2", "3", "ann-b-example-org")
     assert (values["ENTRY"], values["TOPOLOGY"]) == ("python train.py", "")
 
 
 def test_a_parameter_server_is_no_trainer() -> None:
     values = environment(replace(PADDLE, group_index=1))
-    assert values["PADDLE_TRAINING_ROLE"] == "PSERVER"
+    assert values["PADDLE_TRAINING_ROLE"] == values["TRAINING_ROLE"] == "PSERVER"
+    assert values["PADDLE_CURRENT_ENDPOINT"] == f"{values['POD_IP']}:7164" == "p1:7164"
     assert not {"PADDLE_TRAINER_ID", "PADDLE_INIT_TRAINER_ID"} & values.keys()
 
 
@@ -205,7 +212,8 @@ def test_a_trainer_counts_its_gpus_or_else_its_cpus(cpu: str, gpu: str, count: s
 def test_a_package_of_paddlecloud_is_used_in_place(package: str | None, folder: str) -> None:
     facts = replace(PADDLE, user="ann", paddle=Paddle(package, FIELDS))
     values = environment(facts)
-    assert {work_dir(facts), values["SRC_DIR"], values["WORK_DIR"], values["TRAINER_PACKAGE"]} == {folder}
+    names = ("SRC_DIR", "WORK_DIR", "TRAINER_PACKAGE", "PYTHONPATH")
+    assert {work_dir(facts), *(values[name] for name in names)} == {folder}
 
 
 def test_gpus_are_named_by_uuid_and_void_says_that_there_are_none() -> None:

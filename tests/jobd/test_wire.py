@@ -55,6 +55,7 @@ FULL = replace(
     secrets={"wandb": b"\x00\xff\n"},
     pinned=f"docker.io/library/python@sha256:{'a' * 64}",
     shares_image=True,
+    held=True,
     watchdog_s=60.0,
 )
 

@@ -3,7 +3,7 @@
 import pytest
 
 from jobd.engine.assign import Machine
-from jobd.engine.fleet import SUSPECT_AFTER_S, UNKNOWN_AFTER_S
+from jobd.engine.fleet import OFFLINE_AFTER_S, SUSPECT_AFTER_S, UNKNOWN_AFTER_S
 from jobd.nodestate import Closed, NodeState
 from jobd.store.nodes import Policy
 from tests.jobd.conftest import Link
@@ -22,13 +22,25 @@ def clock() -> Clock:
         (SUSPECT_AFTER_S, NodeState.SUSPECT),
         (UNKNOWN_AFTER_S - 1, NodeState.SUSPECT),
         (UNKNOWN_AFTER_S, NodeState.UNKNOWN),
+        (OFFLINE_AFTER_S - 1, NodeState.UNKNOWN),
+        (OFFLINE_AFTER_S, NodeState.OFFLINE),
     ],
 )
-def test_a_silent_node_is_suspect_and_then_unknown(clock, silence_s, state):
+def test_a_silent_node_is_suspect_then_unknown_and_after_a_day_offline(clock, silence_s, state):
     fleet = fleet_of(clock, machine())
     clock.now_s += silence_s
     assert fleet.state("cmn0") is state
     assert fleet.view("cmn0").online == (state is NodeState.ONLINE)
+
+
+def test_a_node_that_says_goodbye_is_offline_until_it_registers_again(clock):
+    fleet = fleet_of(clock, machine())
+    fleet.leaves("cmn0")
+    assert (fleet.state("cmn0"), fleet.view("cmn0").online) == (NodeState.OFFLINE, False)
+    fleet.heard("cmn0")  # what it had said before
+    assert fleet.state("cmn0") is NodeState.OFFLINE
+    fleet.register(machine())
+    assert fleet.state("cmn0") is NodeState.ONLINE
 
 
 def test_a_node_that_is_heard_again_is_online_which_is_told_once(clock):

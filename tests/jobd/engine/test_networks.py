@@ -1,6 +1,9 @@
 """Networks of gangs that span machines: there before a task starts, gone afterwards, whatever happens between."""
 
+import trio
+
 from jobd.life.life import State
+from pfs.protocol.channel import ChannelClosed
 from tests.jobd.engine.drive import driving
 
 GANG = "image: busybox\ngroups: [{name: a, nodes: [n0], command: x}, {name: b, nodes: [n1], command: y}]\n"
@@ -51,6 +54,32 @@ def test_no_task_starts_while_no_manager_is_there_to_make_the_network(service, r
             await first.starts()
             await second.starts()
             assert [what for what, _ in manager.link.networks] == ["make"]
+
+    run(main)
+
+
+def test_a_network_is_asked_for_again_where_its_manager_came_back_while_it_was_asked(service, run):
+    async def main():
+        async with driving(service) as drive:
+            first = await drive.attach("n0", runtimes=["docker"], attrs=WORKER)
+            second = await drive.attach("n1", runtimes=["docker"], attrs=WORKER)
+            old = await drive.attach("n2", runtimes=["docker"], attrs=MANAGER)
+            asked, gone = trio.Event(), trio.Event()
+
+            async def make_network(network):
+                asked.set()
+                await gone.wait()
+                raise ChannelClosed
+
+            old.link.make_network = make_network
+            await drive.submit(GANG)
+            await asked.wait()
+            new = await drive.attach("n2", runtimes=["docker"], attrs=MANAGER)
+            await drive.quiet()
+            gone.set()
+            await first.starts()
+            await second.starts()
+            assert [what for what, _ in new.link.networks] == ["make"]
 
     run(main)
 

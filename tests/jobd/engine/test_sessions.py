@@ -231,6 +231,24 @@ def test_a_node_whose_connection_ends_gets_no_new_work(sessions):
     sessions(main)
 
 
+def test_a_node_that_says_goodbye_gets_no_new_work_and_is_offline(sessions):
+    async def main(drive, connect):
+        async with connect() as peer:
+            await peer.hello()
+            assert await peer.ask("node.bye") == {}
+            await drive.submit()
+            await drive.quiet()
+            assert peer.channel.asked == []
+            assert drive.engine.fleet.named("n0").state is NodeState.OFFLINE
+        assert drive.engine.fleet.named("n0").state is NodeState.OFFLINE
+        async with connect() as peer:
+            await peer.hello()
+            assert drive.engine.fleet.named("n0").state is NodeState.ONLINE
+            await peer.channel.asks("task.start")
+
+    sessions(main)
+
+
 def test_a_connection_that_never_said_hello_ends_without_a_word(sessions):
     async def main(drive, connect):
         async with connect():

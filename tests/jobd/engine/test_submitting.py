@@ -7,6 +7,7 @@ from trio.testing import wait_all_tasks_blocked
 from jobd.engine.engine import Had
 from jobd.life.life import State
 from jobd.scheduling.quotas import JobLimits
+from jobd.spec.defaultimages import DefaultImages
 from jobd.store.nodes import Policy
 from jobd.wire import Credential, parse_task_id
 from pfs.audit.record import record_in
@@ -162,11 +163,15 @@ def test_a_job_alone_above_a_quota_is_refused_with_the_request_and_the_limit(ser
             await drive.attach(gpus=EIGHT)
             await drive.engine.set_policy(at_most(service, ann=JobLimits(gpus=2), groups_ml=JobLimits(gpus=4)))
             for text, user, says in (
-                (GPUS.format(3), service.ann, "needs 3 GPUs, but ann's quota is 2 at once; ask for at most 2"),
+                (
+                    GPUS.format(3),
+                    service.ann,
+                    "needs 3 GPUs, but ann's quota is 2 at once, 0 in use; ask for at most 2",
+                ),
                 (
                     GPUS.format(5),
                     service.bob,
-                    "needs 5 GPUs, but the quota of group ml is 4 at once; ask for at most 4",
+                    "needs 5 GPUs, but the quota of group ml is 4 at once, 0 in use; ask for at most 4",
                 ),
             ):
                 with pytest.raises(PfsError, match=says) as caught:
@@ -290,5 +295,24 @@ def test_an_administrator_whose_job_takes_of_what_is_anothers_stands_in_the_audi
             await drive.submit("command: x\nsrc: /pfs/dc1/home/bob/data\n", user=service.admin)
             await drive.submit("command: x\nmounts: ['/pfs/dc1/home/ann:/data:ro']\n", user=service.admin)
             assert [on for on, *_ in reaches(service)] == ["jobs/1", "home/bob", "home/ann"]
+
+    run(main)
+
+
+def test_a_job_in_paddleclouds_fields_without_an_image_has_the_datacenters_as_it_is_then(service, run):
+    async def main():
+        async with driving(service) as drive:
+            text = 'entry: x\nimage: ""\n'
+            with pytest.raises(PfsError, match="jobd image NAME"):
+                await drive.submit(text)
+            images = []
+            for image in ("paddle:1", "paddle:2"):
+                await drive.engine.set_policy(Policy(images=DefaultImages(image)))
+                images.append(await drive.submit(text))
+            node = await drive.attach(runtimes=["docker"])
+            assert {(task.image, parse_task_id(task.task_id)[0]) for task in await node.starts(2)} == {
+                ("paddle:1", images[0]),
+                ("paddle:2", images[1]),
+            }
 
     run(main)

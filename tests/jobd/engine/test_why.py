@@ -14,6 +14,7 @@ import pytest
 
 from jobd.engine.dependencies import never
 from jobd.job import Job
+from jobd.life.events import StartFailed
 from jobd.life.life import State
 from jobd.spec.model import AFTER_ANY, Dependency
 from jobd.wire import OUT_OF_MEMORY, NodeGpu, encode_gpus
@@ -42,6 +43,7 @@ SENTENCES = {
     "the engine of its node is silent": "on its node n0 the container engine has not answered for 20 s",
     "its GPU is not well": "a GPU that it has on n0 is not well: it is lost",
     "fetches its image": "n0: pulling python: 1 of 2",
+    "lacks a process": "worker 1 waits for another place: no such image: foo",
     "stops": "it is being stopped",
     "stops by a kill": "killed by ann",
     "succeeded": "it succeeded: all of its processes ended with exit code 0",
@@ -320,6 +322,19 @@ async def _(drive: Drive) -> int:
     drive.service.now_ns += 70 * SECOND_NS
     await drive.quiet()
     await drive.engine.give_up(drive.service.admin, job)
+    return job
+
+
+@situation("lacks a process")
+async def _(drive: Drive) -> int:
+    job = await drive.submit("entry: x\nimage: paddle\nparallelism: 2\npservers: 1\nfaulttolerant: true\n")
+    node = await drive.attach(runtimes=["docker"])
+    await node.heard(lambda link: link.started)
+    await node.runs(f"{job}.1.1.0")
+    await node.starts(3)
+    await drive.engine.drain(drive.service.admin, [node.id], "")
+    failed = StartFailed(time_ns=drive.service.now_ns, worker=1, text="no such image: foo")
+    await drive.engine._flow.apply(drive.engine.ledger.get(job), failed)
     return job
 
 

@@ -116,6 +116,7 @@ KINDS = (
     Kind("jobs/<id>/processes/<g>.<p>/log.txt", How.GROWS, "the same so far"),
     Kind("jobs/<id>/processes/<g>.<p>/exit_code", How.TEXT, "there once it is over"),
     Kind("jobs/<id>/processes/<g>.<p>/result", How.TEXT, "what it wrote into its $RESULT_FILE; there once it is over"),
+    Kind("jobs/<id>/processes/<g>.<p>/before", How.TEXT, "how the one ended that it replaces; there where it does"),
     Kind("jobs/<id>/tasks/", How.FOLDER, "of an array: a folder for each task, by its number in the array"),
     Kind("jobs/<id>/tasks/<k>/", How.FOLDER, "a task: all that a job has"),
     # machines

@@ -45,6 +45,25 @@ def test_the_life_of_a_job_is_told_to_everybody_with_what_the_queue_shows_of_it(
     tree(main)
 
 
+def test_a_job_is_told_of_anew_when_its_processes_change(tree):  # noqa: F811
+    async def main(drive: Drive, fs: TreeFileSystem) -> None:
+        node = await drive.attach(gpus=GPUS, runtimes=["docker"])
+        fields = "min_instance: 1\nmax_instance: 2\npservers: 1\ngpu: 1\nfaulttolerant: true"
+        job = await drive.submit(f"entry: x\nimage: paddle\n{fields}\n")
+        for task in (f"{job}.1.1.0", f"{job}.1.0.0", f"{job}.1.0.1"):
+            await node.heard(lambda link, task=task: task in {each.task_id for each in link.started})
+            await node.runs(task)
+        await node.ends(f"{job}.1.0.1", code=1)
+        lines = [line for line in await told(fs) if f"job={job} " in line and " on=" in line]
+        states = [line.partition(" ")[0] for line in lines]
+        assert states.count("RUNNING") + states.count("STARTING") == 4
+        assert re.search(r"on=n0\[cuda \d\] ", lines[0])
+        assert re.search(r"^RUNNING .* on=n0\[cuda 0-1\] ", lines[-2])
+        assert lines[-1] == lines[-2], "the one that failed is replaced in its place"
+
+    tree(main)
+
+
 def test_the_tasks_of_an_array_are_told_of_from_their_places_on(tree):  # noqa: F811
     async def main(drive: Drive, fs: TreeFileSystem) -> None:
         array = await drive.submit("command: x\ntitle: Many\narray: 3,5\n")

@@ -49,7 +49,7 @@ async def furnish(drive: Drive) -> None:
     make_home_now(service.disk, service.ann)
     service.store.alias_now("gtx", "GTX 1070")
     await drive.engine.take_up_policy()
-    node = await drive.attach(gpus=GPUS)
+    node = await drive.attach(gpus=GPUS, runtimes=["docker", "sandbox"])
     gang = await drive.submit(GANG, name="gang")
     over = await drive.submit("command: x\n", name="over")
     await drive.submit("command: x\narray: 0-1\n", name="sweep")
@@ -60,6 +60,11 @@ async def furnish(drive: Drive) -> None:
     await node.ends(f"{gang}.1.0.1", code=7)
     await node.ends(f"{over}.1.0.0")
     await drive.until(over, State.SUCCEEDED)
+    tolerant = await drive.submit("entry: x\nimage: paddle\nfaulttolerant: true\n", name="tolerant")
+    for task in (f"{tolerant}.1.1.0", f"{tolerant}.1.0.0"):
+        await node.heard(lambda link, task=task: task in {each.task_id for each in link.started})
+        await node.runs(task)
+    await node.ends(f"{tolerant}.1.0.0", code=1)
     for path, text in TEXTS.items():
         await write(whole(drive, service.ann), path, text)
 
@@ -114,6 +119,10 @@ async def _text() -> bytes:
 def test_the_reference_names_every_file_of_a_live_tree(live: dict[str, tuple[Attr, Kind | None]]) -> None:
     assert len(live) > 250
     assert [path for path, (_, kind) in live.items() if kind is None] == []
+
+
+def test_everything_of_a_live_tree_has_a_time(live: dict[str, tuple[Attr, Kind | None]]) -> None:
+    assert {path for path, (attr, _) in live.items() if attr.mtime_ns == 0 or attr.ctime_ns == 0} == set()
 
 
 def test_every_kind_of_the_reference_is_in_a_live_tree(live: dict[str, tuple[Attr, Kind | None]]) -> None:

@@ -478,7 +478,7 @@ def test_a_node_without_gpus_has_no_directory_of_them(tree):
     tree(main)
 
 
-def test_a_node_is_online_then_suspect_then_unknown(tree, service):
+def test_a_node_is_online_then_suspect_then_unknown_and_offline_at_last(tree, service):
     async def main(drive, fs):
         node = await drive.attach()
         assert (await said(fs, "nodes/n0/state"), "heard" in await facts(fs, "nodes/n0/status")) == ("ONLINE\n", False)
@@ -487,6 +487,8 @@ def test_a_node_is_online_then_suspect_then_unknown(tree, service):
         service.now_ns += 61 * 10**9
         assert await said(fs, "nodes/n0/state") == "UNKNOWN\n"
         assert (await facts(fs, "nodes/n0/status"))["heard"] == "2023-11-14T22:13:20Z"
+        service.now_ns += 24 * 3600 * 10**9
+        assert await said(fs, "nodes/n0/state") == "OFFLINE\n"
 
     tree(main)
 

@@ -24,7 +24,10 @@ terms = st.builds(
     retry_on=st.sets(st.sampled_from(("node", "error"))).map(tuple),
     max_duration_s=st.none() | st.floats(1, 100),
     fetches=st.booleans(),
+    together=st.booleans(),
     is_array=st.sampled_from((False, False, False, True)),
+    replaces=st.integers(0, 2),
+    least=st.none() | st.integers(1, 2),
 )
 submissions = st.builds(Submitted, time_ns=times, terms=terms, held_by=st.sampled_from(("", "ann")))
 later_events: st.SearchStrategy[Event] = st.one_of(
@@ -33,6 +36,8 @@ later_events: st.SearchStrategy[Event] = st.one_of(
     st.builds(happened.PreparationFailed, time_ns=times, text=texts),
     st.builds(happened.Dismissed, time_ns=times, text=texts),
     st.builds(happened.Placed, time_ns=times, places=places),
+    st.builds(happened.Filled, time_ns=times, worker=workers, place=st.builds(Place, st.sampled_from(NODES))),
+    st.builds(happened.Retired, time_ns=times, worker=workers, text=texts),
     st.builds(happened.Fetched, time_ns=times, attempt=attempts),
     st.builds(happened.FetchFailed, time_ns=times, attempt=attempts, text=texts),
     st.builds(happened.ImageFound, time_ns=times, attempt=attempts, worker=workers, image=texts),

@@ -5,6 +5,7 @@ half of it, loses connections and machines, and people interfere; afterwards all
 """
 
 import random
+from contextlib import suppress
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,14 +18,16 @@ from jobd.life.actions import (
     EndTime,
     Facts,
     GiveUp,
+    LetGo,
     Prepare,
     Queue,
     StartTask,
     StopTask,
     actions,
+    begins_together,
 )
 from jobd.life.events import Event, Place, Submitted, Terms
-from jobd.life.life import ON_NODES, IllegalEvent, Life, State, told, update
+from jobd.life.life import ON_NODES, IllegalEvent, Life, State, missing, told, update
 from tests.jobd.life.histories import NODES, terms
 
 TROUBLE_STEPS, PEACE_STEPS = 60, 3000
@@ -41,6 +44,7 @@ class World:
         # node → worker → its code, or None while it runs; of the present attempt
         self.tasks: dict[str, dict[int, int | None]] = {node: {} for node in NODES}
         self.known: set[int] = set()
+        self.begun: set[int] = set()
         self.runs: list[tuple[int, int]] = []
 
     def happens(self, event: Event) -> None:
@@ -51,6 +55,14 @@ class World:
             assert left == set(), "the next attempt begins while processes of this one run"
             self.tasks = {node: {} for node in NODES}
             self.known = set()
+            self.begun = set()
+        for worker in range(len(self.life.processes)):
+            if self.life.run(worker) != before.run(worker) and self.life.attempt == before.attempt:
+                assert all(tasks.get(worker, 0) is not None for tasks in self.tasks.values()), "two in one place"
+                for tasks in self.tasks.values():
+                    tasks.pop(worker, None)
+                self.known.discard(worker)
+                self.begun.discard(worker)
 
     def node_of(self, worker: int) -> str:
         return self.life.processes[0 if worker == FETCH else worker].node
@@ -62,7 +74,7 @@ class World:
             for worker in workers
             if self.node_of(worker) in self.connected and worker not in self.tasks[self.node_of(worker)]
         }
-        return Facts(frozenset(self.connected), frozenset(self.known), frozenset(denied))
+        return Facts(frozenset(self.connected), frozenset(self.known), frozenset(denied), frozenset(self.begun))
 
     def do(self, action: Action) -> None:
         dice = self.dice
@@ -74,6 +86,9 @@ class World:
                 )
             case Queue():
                 places = tuple(Place(dice.choice(NODES)) for _ in self.life.terms.services)
+                least = self.life.terms.least
+                if least is not None and not any(self.life.terms.services):
+                    places = (*places[:least], *[Place("")] * len(places[least:]))
                 self.happens(happened.Placed(time_ns=0, places=places))
             case StartTask(worker=worker, node=node):
                 assert not told(self.life, worker if worker != FETCH else 0)
@@ -83,6 +98,10 @@ class World:
                     self.failed(worker)
                 elif self.tasks[node][worker] is None:
                     self.tasks[node][worker] = 143
+            case LetGo(worker=worker, node=node):
+                assert all(p.started_at_ns is not None or p.over for p in self.life.processes)
+                if worker in self.tasks[node]:
+                    self.begun.add(worker)
             case GiveUp(worker=worker):
                 self.happens(happened.NodeLost(time_ns=0, worker=worker, text="not there"))
             case EndPatience():
@@ -124,7 +143,10 @@ class World:
     def work(self) -> None:
         """Let some process go on: those that are no services come to their end by themselves."""
         running = [
-            (node, worker) for node, tasks in self.tasks.items() for worker, code in tasks.items() if code is None
+            (node, worker)
+            for node, tasks in self.tasks.items()
+            for worker, code in tasks.items()
+            if code is None and (worker == FETCH or not begins_together(self.life, worker) or worker in self.begun)
         ]
         if running:
             node, worker = self.dice.choice(running)
@@ -141,11 +163,30 @@ class World:
         wanted = actions(self.life, self.facts())
         if wanted:
             self.do(self.dice.choice(wanted))
+        if self.life.fetched and (lacking := missing(self.life)):
+            self.fill(self.dice.choice(lacking))
+
+    def fill(self, worker: int) -> None:
+        self.happens(happened.Filled(time_ns=0, worker=worker, place=Place(self.dice.choice(NODES))))
+
+    def stretch(self) -> None:
+        """Have the job get what it can do without, or give it up."""
+        there = [(n, each) for n, each in enumerate(self.life.processes)]
+        if self.life.state in (State.STARTING, State.RUNNING) and self.life.fetched:
+            if open_ones := [n for n, each in there if each.is_open]:
+                self.fill(self.dice.choice(open_ones))
+        elif there and self.life.state in ON_NODES:
+            return
+        with suppress(IllegalEvent):
+            worker = self.dice.choice(there)[0] if there else 0
+            self.happens(happened.Retired(time_ns=0, worker=worker, text="for others"))
 
     def disturb(self) -> None:
         dice = self.dice
         node = dice.choice(NODES)
-        match dice.randrange(6):
+        match dice.randrange(8):
+            case 4:
+                self.stretch()
             case 0:
                 self.connected.discard(node)
             case 1:
@@ -163,10 +204,10 @@ class World:
         """Have a machine go for good, with all that runs on it."""
         self.tasks[node].clear()
         self.known = {w for w in self.known if self.life.processes and self.node_of(w) != node}
-        attempt = self.life.attempt
+        runs = [self.life.run(worker) for worker in range(len(self.life.processes))]
         for worker, process in enumerate(self.life.processes):
             if process.node == node and self.life.state in ON_NODES:
-                self.happens(happened.NodeLost(time_ns=0, worker=worker, attempt=attempt, text="lost"))
+                self.happens(happened.NodeLost(time_ns=0, worker=worker, attempt=runs[worker], text="lost"))
 
     def interfere(self) -> None:
         wishes = [

@@ -9,7 +9,9 @@ from jobd.life.events import (
     EVENTS,
     Ended,
     Event,
+    Filled,
     OfAttempt,
+    OfWorker,
     Place,
     Placed,
     Submitted,
@@ -22,8 +24,9 @@ from tests.jobd.life.histories import events
 
 
 def test_every_event_has_a_name() -> None:
-    kinds = {kind.__name__ for kind in (*Event.__subclasses__(), *OfAttempt.__subclasses__())}
-    assert {kind.__name__ for kind in EVENTS.values()} == kinds - {OfAttempt.__name__}
+    parents = (Event, OfAttempt, OfWorker)
+    kinds = {kind.__name__ for parent in parents for kind in parent.__subclasses__()}
+    assert {kind.__name__ for kind in EVENTS.values()} == kinds - {parent.__name__ for parent in parents}
     assert event_name(Ended) == event_name(Ended(time_ns=5, code=1)) == "ended"
 
 
@@ -49,6 +52,7 @@ def test_what_holds_other_things_comes_back_as_it_was() -> None:
     for event in (
         Submitted(time_ns=1, terms=Terms(services=(True, False), retry_on=("node",)), held_by="ann"),
         Placed(time_ns=1, places=(Place("n0", ("GPU-1", "GPU-2")), Place("n1"))),
+        Filled(time_ns=1, worker=1, place=Place("n0", ("GPU-1", "GPU-2"))),
     ):
         assert decode_event(json.loads(json.dumps(encode_event(event)))) == event
 

@@ -15,14 +15,17 @@ from jobd.life.events import (
     Ended,
     Event,
     Fetched,
+    Filled,
     KillRequested,
     NodeLost,
     OfAttempt,
+    OfWorker,
     Place,
     Placed,
     PreparationStarted,
     Prepared,
     RequeueRequested,
+    Retired,
     Started,
     StartFailed,
     Submitted,
@@ -87,6 +90,7 @@ class Lives(RuleBasedStateMachine):
         self.taken: list[Event] = []
         self.killed = False
         self.requeues = 0
+        self.left = 0
 
     @initialize(event=submissions)
     def submit(self, event: Submitted) -> None:
@@ -104,11 +108,17 @@ class Lives(RuleBasedStateMachine):
         self.taken.append(event)
         self.killed = self.killed or (isinstance(event, KillRequested) and not before.state.over)
         self.requeues += isinstance(event, RequeueRequested)
+        if self.life.attempt > before.attempt and self.life.failures == before.failures and not before.requeued:
+            assert before.terms.replaces
+            self.left += 1
         assert self.life == before or self.life.state in rules[type(event)].to
         assert not before.state.over or self.life is before
         assert self.life.changed_at_ns >= before.changed_at_ns
-        if isinstance(event, OfAttempt) and event.attempt not in (0, before.attempt):
-            assert self.life is before
+        if isinstance(event, OfAttempt):
+            present = before.run(event.worker) if isinstance(event, OfWorker) else before.attempt
+            assert event.attempt in (0, present) or self.life is before
+        for worker in range(len(self.life.processes)):
+            assert self.life.run(worker) >= before.run(worker)
 
     @precondition(lambda self: not self.life.terms.is_array)
     @rule(event=st.one_of(st.builds(Prepared, time_ns=st.just(1)), st.builds(Fetched, time_ns=st.just(1))))
@@ -128,6 +138,15 @@ class Lives(RuleBasedStateMachine):
         self.happens(
             Started(time_ns=1, worker=worker) if kind is Started else Ended(time_ns=1, worker=worker, code=code)
         )
+
+    @precondition(lambda self: self.life.processes and self.life.state in ON_NODES)
+    @rule(data=st.data(), node=st.sampled_from(NODES))
+    def a_place_is_filled_or_given_up(self, data: st.DataObject, node: str) -> None:
+        worker = data.draw(st.integers(0, len(self.life.processes) - 1))
+        if self.life.processes[worker].is_open:
+            self.happens(Filled(time_ns=1, worker=worker, place=Place(node)))
+        else:
+            self.happens(Retired(time_ns=1, worker=worker, text="for others"))
 
     @precondition(lambda self: not self.life.state.over)
     @rule(kind=st.sampled_from(WAYS_TO_END))
@@ -169,7 +188,8 @@ class Lives(RuleBasedStateMachine):
     def no_more_attempts_than_the_terms_allow(self) -> None:
         if self.taken:
             assert self.life.failures <= self.life.terms.retries
-            assert self.life.attempt <= 1 + self.life.failures + self.requeues
+            assert self.life.attempt <= 1 + self.life.failures + self.requeues + self.left
+            assert self.life.losses <= self.life.terms.replaces
 
     @invariant()
     def what_is_told_to_stop_never_fails_a_job(self) -> None:
@@ -184,6 +204,12 @@ class Lives(RuleBasedStateMachine):
             assert (count > 0) >= (self.life.state in ON_NODES)
             assert count == 0 or self.life.state not in BEFORE_PLACED
             assert (self.life.placed_at_ns is not None) == (count > 0)
+
+    @invariant()
+    def a_job_that_goes_on_has_something_that_does(self) -> None:
+        if self.taken and self.life.state in ON_NODES and not self.life.terms.is_array:
+            assert not all(process.over for process in self.life.processes)
+            assert not any(process.retired for process in self.life.processes) or self.life.terms.least is not None
 
     @invariant()
     def times_follow_one_another(self) -> None:
@@ -235,12 +261,14 @@ def _some_terms(dice: random.Random) -> Terms:
         retry_on=dice.choice((("node",), ("error",), ("node", "error"))),
         max_duration_s=1.0,
         fetches=dice.random() < 0.3,
+        replaces=dice.randint(0, 1),
+        least=dice.choice((None, None, 1)),
     )
 
 
 def _some_event(dice: random.Random, life: Life) -> Event:
     kinds = list(RULES[life.state])
-    likely = (Prepared, Placed, Fetched, Started, StartFailed, Ended, NodeLost)
+    likely = (Prepared, Placed, Filled, Fetched, Started, StartFailed, Ended, NodeLost)
     [kind] = dice.choices(kinds, [15 if kind in likely else 1 for kind in kinds])
     value: dict[str, object] = {"event": {kind: name for name, kind in EVENTS.items()}[kind], "time_ns": 1}
     fields = kind.__dataclass_fields__
@@ -250,6 +278,7 @@ def _some_event(dice: random.Random, life: Life) -> Event:
     value |= (
         {"places": [{"node": dice.choice(NODES), "gpus": ()} for _ in life.terms.services]} if kind is Placed else {}
     )
+    value |= {"place": {"node": "n0", "gpus": ()}} if kind is Filled else {}
     value |= {"code": dice.choice((0, 1)), "out_of_memory": dice.random() < 0.5} if kind is Ended else {}
     value |= {"priority": 1} if "priority" in fields else {"by_s": 1.0} if "by_s" in fields else {}
     return decode_event(value)
@@ -307,3 +336,16 @@ def test_what_a_node_tells_of_another_attempt_changes_nothing() -> None:
 def test_what_a_process_wrote_is_kept() -> None:
     life = update(LIVES[State.RUNNING], Ended(time_ns=9, code=0, result="loss 0.1"))
     assert life.processes[0].result == "loss 0.1"
+
+
+def test_a_life_of_before_processes_were_replaced_is_read_as_it_was() -> None:
+    places = (Place("n0"), Place("n1"))
+    life = fold([*straight(State.WAITING, Terms(services=(False,) * 2)), Placed(time_ns=5, places=places)])
+    value = json.loads(json.dumps(encode_life(life)))
+    for fields, new in ((value, ("losses", "replaced", "spans")), (value["terms"], ("replaces", "least"))):
+        for name in new:
+            del fields[name]
+    for process in value["processes"]:
+        del process["before"], process["retired"]
+    assert decode_life(value) == life
+    assert life.spans

@@ -50,6 +50,7 @@ class Server:
         self.tasks: dict[str, Seen] = {}
         self.hellos: list[Json] = []
         self.beats = 0
+        self.goodbyes = 0
         self.troubles: Json = {}
         self.gpus: list[Json] = []
         self.wanted: dict[str, Wanted] = {}
@@ -129,6 +130,8 @@ class Server:
                 self.troubles = args["troubles"]
                 if self.deaf:
                     await trio.sleep_forever()
+            case "node.bye":
+                self.goodbyes += 1
             case "node.gpus":
                 self.gpus.append(args)
             case "task.news":

@@ -1,6 +1,7 @@
 """The daemon: whatever connection, server and daemon do, each task runs once and is told completely and once."""
 
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -255,6 +256,23 @@ def test_an_answer_that_was_lost_doubles_nothing(run: Run, tmp_path: Path, op: s
             await eventually(lambda: not world.machine.tasks)
         assert bytes(seen.output) == numbers(10)
         assert {(end["code"], end["offset"]) for end in seen.ends} == {(0, 21)}
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_daemon_that_ends_says_goodbye_where_it_is_connected(run: Run, tmp_path: Path) -> None:
+    async def test(world: World) -> None:
+        async with world.daemon() as daemon:
+            await world.server.greeted(1)
+            await world.server.until(lambda: world.server.gpus or world.server.beats)
+            await daemon.leave()
+            assert world.server.goodbyes == 1
+            world.server.refuse.add("node.bye")  # as one does that is older
+            await daemon.leave()
+            await world.server.cut()
+            await daemon.leave()
+        await world.make().leave()
+        assert world.server.goodbyes == 1
 
     in_world(run, tmp_path, test)
 
@@ -737,6 +755,36 @@ def test_a_task_has_the_image_that_the_server_says_and_waits_for_its_word(run: R
             alone = world.server.seen("18.1.0.0")
             await world.server.until(lambda: alone.running)
             assert (alone.image, alone.found) == ("x", [])
+
+    in_world(run, tmp_path, test)
+
+
+def test_a_task_that_is_held_begins_by_the_servers_word_and_again_by_that_of_the_next_connection(
+    run: Run, tmp_path: Path
+) -> None:
+    gate = tmp_path / "state/gates" / TASK / "begin"
+
+    def is_open() -> bool:
+        with open(gate, "rb", buffering=0, opener=lambda path, _: os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as file:
+            return file.read() is None  # nothing yet, and not the end
+
+    async def test(world: World) -> None:
+        async with world.daemon():
+            await world.server.start(replace(ASSIGNMENT, held=True))
+            await world.server.until(lambda: world.server.seen(TASK).running)
+            [task] = world.machine.tasks.values()
+            assert task.process.launch.argv == ("sh", "-c", ': <"$0" && exec "$@"', "/run/pfs/begin", *ASSIGNMENT.argv)
+            assert not is_open()
+            await world.server.ask("task.go", task=TASK)
+            assert is_open()
+        async with world.daemon():
+            await world.server.until(lambda: world.server.seen(TASK).running > 1)
+            assert not is_open()
+            await world.server.ask("task.go", task=TASK)
+            assert is_open()
+            await world.counter.exit(0)
+            await world.server.ended(TASK)
+            await eventually(lambda: not gate.parent.exists())
 
     in_world(run, tmp_path, test)
 

@@ -142,7 +142,7 @@ def test_an_array_has_no_pods_of_its_own() -> None:
 
 def test_workers_are_told_with_exit_code_and_reason() -> None:
     lost = replace(OVER, node="cm1", code=139, reason="killed by SIGSEGV", failed=State.FAILED)
-    rows = worker_rows(job(PADDLE, State.STOPPING, lost, Process("cm2")), {"cm1": "n1"})
+    rows = worker_rows(job(PADDLE, State.STOPPING, lost, Process("cm2")), {"cm1": ("n1", "10.1.9.3")})
     assert rows[0] == {
         "name": "emb-trainer-0",
         "job": 17,
@@ -150,6 +150,7 @@ def test_workers_are_told_with_exit_code_and_reason() -> None:
         "role": "trainer",
         "status": FAILED,
         "node": "n1",
+        "address": "10.1.9.3",
         "start": "2017-05-15T05:44:19Z",
         "exit_code": 139,
         "msg": "killed by SIGSEGV",

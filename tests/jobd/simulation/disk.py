@@ -271,6 +271,9 @@ class Logs:
     async def notes(self, job_id: int, notes: Sequence[Note]) -> None:
         await self._wait()
 
+    async def save(self, job_id: int) -> None:
+        await self._wait()
+
     async def end(self, job_id: int) -> None:
         await self._wait()
 

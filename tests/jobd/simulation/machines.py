@@ -88,6 +88,7 @@ class Task:
         self.began = Signal()
         self.ended = Signal()
         self.stop_asked = Signal()
+        self.let_go = Signal()
         self.grace_s = 0.0
         self.ran = True
         self.code, self.reason = 0, ""
@@ -109,6 +110,8 @@ class Task:
             if world.trouble and dice.random() < 0.05:
                 return self._end(125, "no such image: foo", ran=False)
             self.began.set()
+            if self.assignment.held:
+                await until(inf, self.let_go, self.stop_asked)
             word = self.assignment.argv[-1]
             await self._until_stopped({"serve": 1e9, "long": 1e9}.get(word, dice.random() * 10.0))
             if not self.stop_asked.is_set():
@@ -236,6 +239,8 @@ class Machine:
                 self._start(decode_assignment(args["assignment"]))
             case "task.stop":
                 self._task(args).stop(float(args["grace_s"]))
+            case "task.go":
+                self._task(args).let_go.set()
             case "task.signal":
                 self._task(args)
             case "task.forget":

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from jobd.job import Job
-from jobd.life.events import Event, Placed, RequeueRequested, TimeLimitReached
+from jobd.life.events import Event, Filled, Placed, RequeueRequested, TimeLimitReached
 from jobd.life.life import ON_NODES, Life, State
-from jobd.spec.model import AFTER_ANY, AFTER_OK, Dependency
+from jobd.spec.model import AFTER_ANY, AFTER_OK, Dependency, JobSpec
+from jobd.wire import parse_task_id
 from tests.jobd.simulation.disk import Disk
 
 # what was decided so long ago is known to whoever decides: no call of the disk takes as long
@@ -49,6 +50,8 @@ class Rules:
             for event in events:
                 if isinstance(event, Placed):
                     self._may_start(before, after)
+                elif isinstance(event, Filled):
+                    self._may_use(before, event.place.node)
                 elif isinstance(event, TimeLimitReached):
                     self._is_late(before, event)
             self._may_go_on(before.life, after)
@@ -62,9 +65,11 @@ class Rules:
         """Whoever was about to start did not."""
         self._overtaken.clear()
 
-    def asked(self, task_id: str, attempt: int, known: Life | None) -> None:
+    def asked(self, task_id: str, known: Life | None) -> None:
         """Look at a task that a server asks a machine to start, and what it knows of the job."""
-        if known is None or known.state not in (State.STARTING, State.RUNNING) or known.attempt != attempt:
+        job_id, attempt, group, process = parse_task_id(task_id)
+        is_on = known is not None and known.state in (State.STARTING, State.RUNNING)
+        if known is None or not is_on or attempt_of(self._disk.jobs[job_id].spec, known, group, process) != attempt:
             self._fail(f"{task_id} is to start, and the server knows better: {known}")
 
     # ---- may it start?
@@ -108,7 +113,7 @@ class Rules:
                 each for each in self._disk.jobs.values() if each.user in (holder, *users) and each.life.processes
             ]
             running = [each for each in running if each.life.state in ON_NODES]
-            gpus = {each.id: sum(len(process.gpus) for process in each.life.processes) for each in running}
+            gpus = {each.id: sum(len(p.gpus) for p in each.life.processes if not p.is_open) for each in running}
             if most.running is not None and len(running) > most.running:
                 self._fail(f"job {job.id} is placed: more jobs of {holder} run than may at once")
             if most.gpus is not None and gpus[job.id] and sum(gpus.values()) > most.gpus:
@@ -159,13 +164,19 @@ class Rules:
         if before.kill_requested is not None:
             self._fail(f"job {after.id} was killed, and begins anew")
         asked = sum(isinstance(event, RequeueRequested) for event in self._disk.histories[after.id])
-        if life.attempt - 1 > life.terms.retries + asked:
+        # one that replaces what fails begins anew as well when nothing is left of it
+        if life.attempt - 1 > life.terms.retries + asked and not life.terms.replaces:
             self._fail(f"job {after.id} begins attempt {life.attempt}, with {life.terms.retries} retries")
 
     def _did_succeed(self, job: Job) -> None:
         """A job whose only process ends by itself does as well as that."""
         if job.spec.process_count == 1 and job.spec.array is None and (code := self._code_of(job, 0)) != 0:
             self._fail(f"job {job.id} succeeded, and its process ended with {code}")
+
+
+def attempt_of(spec: JobSpec, life: Life, group: int, process: int) -> int:
+    """Return the attempt of a task that is the present one: of the task that brings files, that of the job."""
+    return life.attempt if group == len(spec.groups) else life.run(spec.workers().index((group, process)))
 
 
 def _is_met(dependency: Dependency, life: Life) -> bool:

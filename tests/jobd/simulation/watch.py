@@ -9,7 +9,7 @@ from jobd.life.life import ON_NODES, Life, update
 from pfs.errors import PfsError
 from tests.jobd.simulation.disk import Disk
 from tests.jobd.simulation.machines import Machine, Task
-from tests.jobd.simulation.rules import Rules
+from tests.jobd.simulation.rules import Rules, attempt_of
 
 # in what is told of a node that an administrator gave up: whatever runs there counts no more
 GIVEN_UP = "will not come back"
@@ -111,11 +111,11 @@ class Watch:
     def _task_id(self, job: Job, life: Life, event: OfAttempt) -> str:
         assert isinstance(event, Started | Ended | StartFailed | NodeLost)
         group, process = job.spec.workers()[event.worker]
-        return f"{job.id}.{event.attempt or life.attempt}.{group}.{process}"
+        return f"{job.id}.{event.attempt or life.run(event.worker)}.{group}.{process}"
 
     def _code(self, job: Job, worker: int) -> int | None:
         group, process = job.spec.workers()[worker]
-        task = self._tasks.get(f"{job.id}.{job.life.attempt}.{group}.{process}")
+        task = self._tasks.get(f"{job.id}.{job.life.run(worker)}.{group}.{process}")
         return None if task is None or task.alive else task.code
 
     # ---- what happens on machines
@@ -130,13 +130,13 @@ class Watch:
         for task in machine.running():
             self.written_off.discard(task)
             job = self._seen.disk.jobs[task.job_id]
-            if job.life.state not in ON_NODES or job.life.attempt != task.attempt:
+            if job.life.state not in ON_NODES or not self._is_present(job, task):
                 self._fail(f"{task.id} runs on {machine.name}, which is back, and nobody wants it")
 
     def began(self, machine: Machine, task: Task) -> None:
         """Look at a task that is being started."""
         job = self._seen.disk.jobs.get(task.job_id)
-        if job is None or job.life.state not in ON_NODES or job.life.attempt != task.attempt:
+        if job is None or job.life.state not in ON_NODES or not self._is_present(job, task):
             return self._fail(f"{task.id} starts on {machine.name}, but the job is {job and job.life}")
         if task.group < len(job.spec.groups):
             self._is_its_turn(job, task)
@@ -148,8 +148,11 @@ class Watch:
             self._fail(f"{task.id} starts on {machine.name}, which does not have {task.assignment.gpus}")
         if len(others) >= machine.places:
             self._fail(f"{task.id} starts on {machine.name}, which is full")
-        if older := [other.id for other in self._alive(task.job_id) if other.attempt != task.attempt]:
+        if older := [other.id for other in self._alive(task.job_id) if not self._is_present(job, other)]:
             self._fail(f"{task.id} starts while {older} run")
+
+    def _is_present(self, job: Job, task: Task) -> bool:
+        return attempt_of(job.spec, job.life, task.group, task.process) == task.attempt
 
     def _is_its_turn(self, job: Job, task: Task) -> None:
         life, services = job.life, job.life.terms.services
@@ -160,7 +163,7 @@ class Watch:
         if not life.fetched:
             self._fail(f"{task.id} starts before its files are there")
         first = [process for process, service in zip(life.processes, services, strict=True) if service]
-        if not services[worker] and any(not p.over and p.started_at_ns is None for p in first):
+        if not services[worker] and any(not p.over and p.started_at_ns is None and not p.before for p in first):
             self._fail(f"{task.id} starts before the services of its job")
 
     def _alive(self, job_id: int) -> Iterable[Task]:

@@ -207,8 +207,7 @@ class World:
 
     def asked(self, server: Server, task_id: str) -> None:
         """A server asks for the start of a task."""
-        job_id, attempt, _, _ = parse_task_id(task_id)
-        self.watch.rules.asked(task_id, attempt, server.knows(job_id))
+        self.watch.rules.asked(task_id, server.knows(parse_task_id(task_id)[0]))
 
     def welcomed(self, machine: Machine) -> None:
         """A machine did what it was told when it came."""

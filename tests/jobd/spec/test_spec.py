@@ -92,7 +92,7 @@ PADDLE: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "minInstance": st.just(1),
         "image": st.sampled_from(["", "a:b"]),
         "registry": st.just(""),
-        "max_instance": st.just(3),
+        "max_instance": st.just(9),
     },
 )
 SPECS = NATIVE | PADDLE

@@ -1,5 +1,6 @@
 """The store of logs: what is taken, what is read, and who is woken."""
 
+import os
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -293,6 +294,35 @@ def test_what_comes_after_the_end_counts_as_taken_and_is_not_kept(tmp_path: Path
     run(main)
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_a_log_that_was_saved_waits_for_the_disk_at_its_end_only_where_more_came_since(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, more: bool
+) -> None:
+    saved: list[str] = []
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        saved.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        real(fd)
+
+    monkeypatch.setattr("jobd.store.logfiles.os.fsync", fsync)
+
+    async def main() -> None:
+        store = LogStore(str(tmp_path))
+        await add(store, b"a\n")
+        for _ in range(2):
+            await store.save(1)
+            assert sorted(saved) == ["job.log", "logs", "worker-0.log"]
+        saved.clear()
+        if more:
+            await add(store, b"b\n", offset=2)
+        await store.end(1)
+        assert sorted(saved) == (["job.log", "logs", "worker-0.log"] if more else [])
+        assert (await LogStore(str(tmp_path)).open(1)).over
+
+    run(main)
+
+
 def test_two_who_open_a_log_at_once_get_the_same_one(tmp_path: Path, run: Run) -> None:
     async def main() -> None:
         await add(LogStore(str(tmp_path)), b"abc\n")
@@ -371,8 +401,10 @@ def test_what_is_short_is_done_at_once_where_it_may_be_and_what_waits_for_the_di
         short = len(done)
         await add(store, b"x" * SHORT_BYTES_MAX + b"\n", offset=4)
         assert len(await store.read(await store.open(1), 0, 0, 1 << 20)) == SHORT_BYTES_MAX + 5
-        await store.end(1)
+        await store.save(1)
         assert short == len(done) == 4
+        await store.end(1)
+        assert len(done) == 5, "what was saved is only noted to be over"
         assert await whole(LogStore(str(tmp_path)), 0) == b"abc\n" + b"x" * SHORT_BYTES_MAX + b"\n"
 
     run(main)
