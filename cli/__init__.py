@@ -5,4 +5,5 @@ paddle          for users: mount, submit, get, logs   paddle.py  entering.py  cl
 mount.fuse.pfs  for mount(8), /etc/fstab and systemd  mount/fuse.py
 pit             for users who come from Snakepit      pit.py  snakepit/  submit/
 gradient-node   the node daemon                       gradient_node.py  node/
+Python programs the services that commands use        sdk/
 """

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHELLS = ("bash", "zsh", "fish")
 LIMIT_S = 1.0
+ROOT = "/pfs/"
 Connect = Callable[[click.Context], "WebClient | None"]
 
 
@@ -47,24 +48,35 @@ def paddle_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) ->
     return begun(names(_of_paddle, ctx, "jobs"), incomplete)
 
 
+def paths(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[str] | list[CompletionItem[str]]":
+    """Return what is in the directory of a datacenter that is being typed; else let the shell complete a file."""
+    if not incomplete.startswith(ROOT):
+        return files(ctx, param, incomplete)
+    name, slash, path = incomplete.removeprefix(ROOT).partition("/")
+    if not slash:
+        return [f"{ROOT}{each}/" for each in datacenters(ctx, param, name)]
+    ctx.params["dc"] = name
+    folder = path.rpartition("/")[0]
+    found = names(_of_paddle, ctx, folder)
+    return begun([f"{ROOT}{name}/{f'{folder}/' if folder else ''}{each}" for each in found], incomplete)
+
+
 def datacenters(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of the datacenters that the configuration knows."""
     from cli import config
 
     try:
         return begun(list(config.load().datacenters), incomplete)
-    except (click.ClickException, OSError):
+    except (PfsError, OSError):
         return []
 
 
 def _of_paddle(ctx: click.Context) -> "WebClient | None":
-    from cli import config, reaching
-    from pfs.client.web import WebClient
+    from cli import config
+    from cli.sdk import reaching
 
     where = reaching.as_known(config.datacenter(ctx.params.get("dc")))
-    if where is None:
-        return None
-    return WebClient(where.endpoint, where.token, where.ca, own=config.lasting(where.own))
+    return None if where is None else reaching.opened(where)
 
 
 def command_for(paddle: click.Group) -> click.Command:
@@ -128,7 +140,7 @@ def names(connect: Connect, ctx: click.Context, folder: str) -> list[str]:
             return []
         with client, _within(LIMIT_S):
             names = [str(entry["name"]) for entry in client.list(folder)]
-    except (_LateError, PfsError, click.ClickException, OSError):
+    except (_LateError, PfsError, OSError):
         return []
     return [name for name in names if name.isdigit() or folder != "jobs"]
 

@@ -35,8 +35,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-import click
-
 from pfs.errors import Kind, PfsError
 from pfs.keys import Pair
 from pfs.path import check_name
@@ -51,10 +49,11 @@ NO_TOKEN = "; get one with: paddle login"
 _SECTION = re.compile(r"\s*([#;].*\n\s*)*\[[^\[\],]+\]\s*([#;].*)?$", re.MULTILINE)
 
 
-class ConfigError(click.ClickException):
+class ConfigError(PfsError):
     """A configuration that cannot be used; says which file, where, and what to do."""
 
-    exit_code = 2
+    def __init__(self, message: str) -> None:
+        super().__init__(Kind.INVALID, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +124,27 @@ def parse(text: str, path: str, *, needs_token: bool = True) -> Config:
     if not isinstance(value, dict) or not value:
         raise ConfigError(f"{path} names no datacenter; write `<name>:` and below it username, token and endpoint")
     found, current = _entries(value, path)
-    datacenters = {name: _datacenter(name, entry, path, needs_token) for name, entry in found}
+    datacenters = {}
+    for name, entry in found:
+        try:
+            datacenters[name] = _datacenter(name, entry, path, needs_token)
+        except ConfigError:
+            _datacenter(name, entry, _place(text, name, path), needs_token)  # now with its line
+            raise
     if current is None:
         active = [name for name, entry in found if isinstance(entry, dict) and entry.get("active") is True]
         current = active[0] if active else next(iter(datacenters))
     if current not in datacenters:
         raise ConfigError(f"{path}: current-datacenter is {current!r}, but there are only: {', '.join(datacenters)}")
     return Config(datacenters, current, path)
+
+
+def _place(text: str, name: str, path: str) -> str:
+    """Return where in a file a datacenter begins, as far as that can be told."""
+    word = rf"['\"]?{re.escape(name)}['\"]?"
+    begins = re.compile(rf"\s*\[{word}\]|\s*{word}\s*:|.*\bname['\"]?\s*:\s*{word}\s*([,}}#]|$)")
+    line = next((at for at, line in enumerate(text.splitlines(), 1) if begins.match(line)), None)
+    return path if line is None else f"{path}, line {line}"
 
 
 def is_ini(text: str) -> bool:

@@ -1,6 +1,7 @@
 """How commands of `paddle` are spelled and listed: long options with one dash or two, and a help in sections.
 
-PaddleCloud's client was written in Go, where a long option begins with one dash. So every option here does with either.
+PaddleCloud's client was written in Go, where a long option begins with one dash, and any may have its value behind a
+`=`: `-n=3`, `-rm=true`. So every option here does as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 ONE_LETTER = 3  # as long as `--x` is
+TRUTHS = {word: word[0] in "1t" for word in ("1", "0", "t", "f", "true", "false")}
 
 
 class DashCommand(click.Command):
@@ -23,7 +25,7 @@ class DashCommand(click.Command):
         """Read its words."""
         given = list(args)
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, _without_truths(args, self.get_params(ctx)))
         except click.NoSuchOption as error:
             # click takes a word with one dash for letters, of which it names the first that there is not
             words = (word.partition("=")[0] for word in given if word.startswith(error.option_name))
@@ -73,7 +75,26 @@ def _with_one_dash(parser: Any, params: Sequence[click.Parameter], ctx: click.Co
         twin.opts, twin.secondary_opts = _shortened(param.opts), _shortened(param.secondary_opts)
         if isinstance(param, click.Option) and twin.opts:
             twin.add_to_parser(parser, ctx)
+    # a letter is looked up as a word, too, which may have its value behind a `=`
+    parser._long_opt.update(parser._short_opt)
     return parser
+
+
+def _without_truths(args: Sequence[str], params: Sequence[click.Parameter]) -> list[str]:
+    """Return the words without what is behind flags: one that is false is as if it were not there."""
+    flags = {option for param in params if getattr(param, "is_flag", False) for option in param.opts}
+    flags |= {option[1:] for option in flags if option.startswith("--")}
+    words: list[str] = []
+    for at, word in enumerate(args):
+        if word == "--":
+            return [*words, *args[at:]]
+        option, _, value = word.partition("=")
+        is_told = option in flags and value.lower() in TRUTHS
+        if not is_told:
+            words.append(word)
+        elif TRUTHS[value.lower()]:
+            words.append(option)
+    return words
 
 
 def _shortened(options: Sequence[str]) -> list[str]:

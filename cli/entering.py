@@ -4,7 +4,6 @@ Passwords are asked for on the terminal, sent once, and kept nowhere. They are s
 machine; to none else.
 """
 
-import ipaddress
 import json
 import os
 import socket
@@ -18,13 +17,13 @@ import click
 
 from cli.config import ConfigError, Datacenter, config_path, endpoint_of, lasting, load
 from cli.configfile import rewrite
-from cli.reaching import as_known, datacenter, forget
+from cli.reaching import datacenter
+from cli.sdk.reaching import LOGIN_URL, as_known, check_private, forget
 from pfs.client.web import WebClient
 from pfs.errors import Kind, PfsError
-from pfs.keys import address_of, url_of_key
+from pfs.keys import url_of_key
 from pfs.path import check_name
 
-LOGIN_URL = "/api/v1/login"
 REGISTER_URL = "/api/v1/register"
 PASSWORD_URL = "/api/v1/password"
 TOKENS_URL = "/api/v1/tokens"
@@ -109,21 +108,6 @@ def make_token(dc: str | None, label: str, scopes: list[str], days: int | None) 
     """Return a new token, for a script."""
     with _client(datacenter(dc)) as client:
         return str(client.call("POST", TOKENS_URL, _body({"label": label, "scopes": scopes, "days": days}))["token"])
-
-
-def check_private(endpoint: str) -> None:
-    """Refuse to send a password where others on the way can read it.
-
-    Raises:
-        PfsError: INVALID.
-    """
-    address = address_of(endpoint)
-    if address.secure or address.host == "localhost":
-        return
-    with suppress(ValueError):
-        if ipaddress.ip_address(address.host).is_loopback:
-            return
-    raise PfsError(Kind.INVALID, f"{endpoint} has no TLS: a password sent there can be read on its way; use https://")
 
 
 class _Unknown(PfsError):

@@ -3,8 +3,9 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 import click
 
@@ -13,6 +14,9 @@ from pfs.errors import Kind, PfsError
 DEFECT = 70
 # 2: what was asked for is wrong. 1: it was right, and could not be done
 STATUS_OF_KIND = {Kind.INVALID: 2, Kind.UNAUTHENTICATED: 2, Kind.NAME_TOO_LONG: 2}
+OF_ALL = frozenset({Kind.UNREACHABLE, Kind.TIMED_OUT, Kind.UNAUTHENTICATED})  # what goes wrong with each the same
+
+Thing = TypeVar("Thing")
 
 
 def only_error(error: BaseException) -> BaseException:
@@ -52,6 +56,28 @@ def status_of(program: str, work: Callable[[], object], say: Callable[[str], Non
     except BaseException as error:
         return _told(say, only_error(error))
     return result if isinstance(result, int) else 0
+
+
+def going_on(things: Iterable[Thing], act: Callable[[Thing], object]) -> int:
+    """Do something with each of several things, also behind one with which it could not be done, which is told.
+
+    Returns:
+        The exit status of the first that could not be done, and 0 where there is none.
+
+    Raises:
+        PfsError: none of them can be done: nobody answers, or nobody knows who asks.
+    """
+    program = click.get_current_context().find_root().info_name or ""
+    status = 0
+    for thing in things:
+        try:
+            act(thing)
+        except PfsError as error:
+            if error.kind in OF_ALL:
+                raise
+            told = _told(partial(_say, program), error)
+            status = status or told
+    return status
 
 
 def _say(program: str, text: str) -> None:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jobd.node.telemetry import GpuWatch
     from jobd.wire import Welcome
 
+Farewell = Callable[[], Awaitable[None]]
 END_TIMEOUT_S = 2.0
 ENGINE_PAUSE_S = 2.0
 JOIN_PAUSE_S, JOIN_PAUSE_MAX_S = 1.0, 60.0
@@ -85,9 +86,10 @@ async def _run(settings: Settings) -> int:
     _set_up_log(settings)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(_end_when_asked, nursery.cancel_scope)
+        farewells: list[Farewell] = []
+        await nursery.start(_end_when_asked, nursery.cancel_scope, farewells)
         try:
-            await _serve(settings)
+            await _serve(settings, farewells)
         except* PfsError as group:
             failure = only_error(group)
         nursery.cancel_scope.cancel()
@@ -96,7 +98,7 @@ async def _run(settings: Settings) -> int:
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, farewells: list[Farewell]) -> None:
     with loading():
         from cli.node.files import check_files, open_files
         from cli.node.rules import read_rules
@@ -137,6 +139,7 @@ async def _serve(settings: Settings) -> None:
                 tell=_say,
                 welcomed=_Greeting(settings.name, told, words),
             )
+            farewells.append(daemon.leave)
             await daemon.run()
 
 
@@ -284,7 +287,9 @@ def _set_up_log(settings: Settings) -> None:
         logging.getLogger(package).setLevel(logging.DEBUG if settings.debug else logging.WARNING)
 
 
-async def _end_when_asked(everything: "trio.CancelScope", task_status: "trio.TaskStatus[None]") -> None:
+async def _end_when_asked(
+    everything: "trio.CancelScope", farewells: list[Farewell], task_status: "trio.TaskStatus[None]"
+) -> None:
     """On TERM or INT end the daemon, and only it."""
     import trio
 
@@ -295,4 +300,6 @@ async def _end_when_asked(everything: "trio.CancelScope", task_status: "trio.Tas
             last = threading.Timer(END_TIMEOUT_S, os._exit, (0,))
             last.daemon = True
             last.start()
+            for farewell in farewells:
+                await farewell()
             everything.cancel()

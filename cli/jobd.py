@@ -10,7 +10,7 @@ import click
 from cli.errors import run_command, status_of
 from cli.loading import loading
 from cli.loglines import FORMATS, FORMATTERS, JSON, TEXT, log_lines
-from cli.server import accounts, address, administration, audits, clusters, quotas
+from cli.server import accounts, address, administration, audits, clusters, images, quotas
 from cli.server.administration import data_root_option, database_option
 from pfs.audit.origin import SERVICE, acting
 
@@ -181,7 +181,7 @@ def node(arguments: tuple[str, ...]) -> None:
     gradient_node()
 
 
-for module in (administration, clusters, accounts, address, quotas, audits):
+for module in (administration, clusters, accounts, address, quotas, images, audits):
     for command in module.COMMANDS:
         jobd.add_command(command)
 

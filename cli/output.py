@@ -32,6 +32,12 @@ def read_tables(text: str) -> dict[str, list[dict[str, str]]]:
     return found
 
 
+def as_objects(text: str) -> list[dict[str, str]]:
+    """Return the rows of a table of the tree, which is all of a text, with keys as programs want them."""
+    rows = read_tables(f"table\n{text}")["table"]
+    return [{key.lower().replace(" ", "_"): value for key, value in row.items()} for row in rows]
+
+
 def printable(text: str) -> str:
     """Take away what would move a terminal's cursor or colours: text of jobs is anybody's."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -4,25 +4,18 @@ Everything but the mount is a thin wrapper: it does what the files do (`cp` a sp
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from cli import completion, reaching
+from cli import completion
 from cli.attach import commands as attach
 from cli.cloud import account, files, getting
 from cli.cloud import commands as jobs
 from cli.cloud.options import dc_option
+from cli.cloud.submit import submit
 from cli.dashes import DashCommand, SectionGroup
 from cli.errors import run_command
-
-INTERRUPTED = 130
-# the fields of PaddleCloud's client, and the letters that stand for some of them
-PADDLECLOUD = {
-    **dict.fromkeys(("gpu", "pservers", "pscpu", "psmemory", "passes", "min_instance", "max_instance", "registry")),
-    **{"parallelism": "-p", "cpu": "-c", "memory": "-m", "topology": "-t"},
-}
 
 
 @click.group(cls=SectionGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -98,49 +91,6 @@ def umount(mountpoint: str, lazy: bool) -> int:
     return umount_command(mountpoint, lazy=lazy)
 
 
-def paddlecloud_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of PaddleCloud's client, which begin with one dash."""
-    for name, letter in PADDLECLOUD.items():
-        spellings = [f"--{name}"] if letter is None else [letter, f"--{name}"]
-        command = click.option(*spellings, name, hidden=True)(command)
-    return command
-
-
-@click.command(cls=DashCommand)
-@click.argument("what", metavar="SPEC|FOLDER", shell_complete=completion.files)
-@click.option("--name", "--jobname", "name", metavar="NAME", help="What the job is called. Default: as SPEC or FOLDER.")
-@click.option("-e", "--entry", metavar="COMMAND", help="With a folder: what runs in it. Default: bash .compute")
-@click.option("--image", metavar="IMAGE", help="With a folder: the container image.")
-@click.option("--resources", metavar="REQUEST", help="With a folder: a cluster request, such as 2:[8:gtx1070].")
-@paddlecloud_options
-@click.option("--wait", is_flag=True, help="Wait until the job is over, and end with its exit code.")
-@click.option("--log", is_flag=True, help="Print the job's log until it is over, and end with its exit code.")
-@dc_option
-def submit(what: str, *, name: str | None, wait: bool, log: bool, dc: str | None, **given: str | None) -> int:
-    """Submit the job in the file SPEC, as `cp SPEC <dc>/jobs/` does, or the folder FOLDER as a job.
-
-    Where `src` of SPEC is a folder of this machine, it is shipped with the job. Of a FOLDER everything is shipped that
-    .gitignore and .pitignore leave; its job.yaml is the spec, or else the options here make one. PaddleCloud's options
-    (-parallelism or -p, -cpu or -c, -gpu, -memory or -m, -pservers, -pscpu, -psmemory, -topology or -t, -passes,
-    -min_instance, -max_instance, -registry) make one of its kind; there FOLDER may also be one of the datacenter,
-    /pfs/…, in which the job then runs.
-    """
-    import uuid
-
-    from cli.submit.following import exit_code, follow
-    from cli.submit.following import submit as hand_in
-    from cli.submit.packages import package
-
-    with reaching.connected(dc) as client:
-        stem, text = package(client, Path(what), name, given)
-        job = hand_in(client, f"{stem}.yaml", text, str(uuid.uuid4()))
-        number = job.removeprefix("jobs/")
-        click.echo(f"Job {number}", err=log)
-        if log and not follow(client, job, f"paddle logs -f {number} shows it, paddle kill {number} ends it"):
-            return INTERRUPTED
-        return exit_code(client, job) if wait or log else 0
-
-
 COMMANDS: dict[str, dict[str, click.Command]] = {
     "Jobs": {
         "submit": submit,
@@ -162,6 +112,8 @@ COMMANDS: dict[str, dict[str, click.Command]] = {
         "umount": umount,
         **{name: files.pfs.commands[name] for name in files.ALSO_AT_TOP},
         "pfs": files.pfs,
+        "file": files.file,
+        "publish": files.publish,
     },
     "What there is": {"get": getting.get, "registry": getting.registry, "delete": getting.delete},
     "Who you are": {

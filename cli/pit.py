@@ -139,8 +139,8 @@ def run(
     request: str | None,
 ) -> int:
     """Submit the current directory as a job."""
+    from cli.following import follow
     from cli.snakepit import running
-    from cli.submit.following import follow
 
     wish = running.Wish(title, request, direct, continued, private, archive)
     resources = running.check(wish)

@@ -7,7 +7,6 @@ import click
 from cli import completion
 from cli.attach.options import tty_option
 from cli.dashes import DashCommand
-from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     from cli.attach.line import Server, Target
@@ -62,12 +61,10 @@ def _inside(dc: str | None, job: str, process: str | None) -> "tuple[Server, Tar
 
 
 def _number_of(server: "Server", name: str) -> int:
-    from pfs.client.web import WebClient, facts
+    from cli.sdk import operations
+    from cli.sdk.way import Straight
+    from pfs.client.immediate import now
+    from pfs.client.web import WebClient
 
-    try:
-        with WebClient(server.endpoint, server.token, server.ca, own=server.own) as client:
-            return int(facts(client.read(f"jobs/{name}/status").decode())["id"])
-    except PfsError as error:
-        if error.kind not in (Kind.NOT_FOUND, Kind.NOT_DIR):
-            raise
-        raise PfsError(Kind.NOT_FOUND, f"there is no job {name!r}") from None
+    with WebClient(server.endpoint, server.token, server.ca, own=server.own) as client:
+        return now(operations.number_of(Straight(client), name))

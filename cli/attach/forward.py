@@ -2,6 +2,9 @@
 
 Each connection here is one there, to the process's own loopback; many at once, each half of it closed for itself. Only
 this machine is let in. Nothing is forwarded before all ports are there and the process can be entered.
+
+When the connection to the server is lost, so are those that went by it; the ports stay. Who connects meanwhile waits
+until the server is back, for half a minute at most.
 """
 
 import errno
@@ -21,6 +24,10 @@ from pfs.errors import Kind, PfsError
 
 HERE = "127.0.0.1"
 PORT_MAX = 65535
+AWAY_S = 30.0  # as the tree has it
+RETRY_FIRST_S, RETRY_MOST_S = 0.2, 5.0
+LOST = "the connection to the server was lost, and what went by it is closed; trying again"
+BACK = "the server is back"
 _PORTS = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?", re.ASCII)
 
 
@@ -61,8 +68,8 @@ def forward_ports(server: Server, target: Target, pairs: Sequence[Pair]) -> int:
     """Forward ports until Ctrl-C.
 
     Raises:
-        PfsError: a port is in use, or the process cannot be entered; then nothing was forwarded.
-        Lost: the connection is gone.
+        PfsError: a port is in use, or the process cannot be entered; then nothing was forwarded. Later on, that the
+            server does not let us in any more.
     """
     return run(_forward, server, target, pairs)
 
@@ -70,29 +77,21 @@ def forward_ports(server: Server, target: Target, pairs: Sequence[Pair]) -> int:
 async def _forward(server: Server, target: Target, pairs: Sequence[Pair]) -> int:
     async with AsyncExitStack() as stack:
         listeners = [await stack.enter_async_context(await _listener(pair.local)) for pair in pairs]
-        line = await stack.enter_async_context(Line.to(server))
-        await line.check(target)
-        lost = True
+        first = await stack.enter_async_context(Line.to(server))
+        await first.check(target)
         with trio.open_signal_receiver(signal.SIGINT) as interrupts:
             async with trio.open_nursery() as nursery:
                 told = _Told()
+                way = _Way(server, told)
+                nursery.start_soon(way.keep, first)
                 for pair, listener in zip(pairs, listeners, strict=True):
-                    serve = partial(_Connection.serve, line, target, pair.remote, told)
+                    serve = partial(_Connection.serve, way, target, pair.remote, told)
                     nursery.start_soon(partial(trio.serve_listeners, serve, [listener]))
                     here = listener.socket.getsockname()[1]
                     told(f"{HERE}:{here} is port {pair.remote} of job {target.job}; Ctrl-C ends that")
-
-                async def interrupted() -> None:
-                    nonlocal lost
-                    async for _ in interrupts:
-                        lost = False
-                        nursery.cancel_scope.cancel()
-
-                nursery.start_soon(interrupted)
-                await line.closed()
+                async for _ in interrupts:
+                    break
                 nursery.cancel_scope.cancel()
-        if lost:
-            raise Lost
     return 0
 
 
@@ -116,6 +115,50 @@ class _Told:
             click.echo(text, err=True)
 
 
+class _Way:
+    """The present line to the server; another one when it is lost."""
+
+    def __init__(self, server: Server, told: _Told) -> None:
+        self._server = server
+        self._told = told
+        self._line: Line | None = None
+        self._there = trio.Event()
+
+    async def line(self) -> Line | None:
+        """Return the line, waiting for it; None when that takes too long."""
+        with trio.move_on_after(AWAY_S):
+            while self._line is None:
+                await self._there.wait()
+        return self._line
+
+    async def keep(self, first: Line) -> None:
+        """Be there by this line, and by others after it, until cancelled.
+
+        Raises:
+            PfsError: the server is there, and does not let us in.
+        """
+        await self._by(first)
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                async with Line.to(self._server) as line:
+                    self._told(BACK)
+                    pause_s = RETRY_FIRST_S
+                    await self._by(line)
+            except PfsError as error:
+                if error.kind is not Kind.UNREACHABLE:
+                    raise
+            await trio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RETRY_MOST_S)
+
+    async def _by(self, line: Line) -> None:
+        self._line = line
+        self._there.set()
+        await line.closed()
+        self._line, self._there = None, trio.Event()
+        self._told(LOST)
+
+
 class _Connection:
     """One connection, here and there."""
 
@@ -126,9 +169,12 @@ class _Connection:
         self._reason = ""
 
     @classmethod
-    async def serve(cls, line: Line, target: Target, port: int, told: _Told, stream: trio.SocketStream) -> None:
+    async def serve(cls, way: _Way, target: Target, port: int, told: _Told, stream: trio.SocketStream) -> None:
         """Carry a connection until both ends of it are done."""
         connection = cls(stream)
+        line = await way.line()
+        if line is None:
+            return
         try:
             session = await line.start(target, Port(port), connection)
         except PfsError as error:
@@ -139,6 +185,7 @@ class _Connection:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection._send, session)
+                nursery.start_soon(connection._end_with, line)
                 await connection._over.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -154,6 +201,10 @@ class _Connection:
                     return
         except (trio.BrokenResourceError, Lost, PfsError):
             self._over.set()
+
+    async def _end_with(self, line: Line) -> None:
+        await line.closed()
+        self._over.set()
 
     async def came(self, stream: int, data: bytes) -> None:
         """Hand on what came from there."""

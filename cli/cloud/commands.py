@@ -3,12 +3,12 @@
 import json
 import time
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import completion, reaching
 from cli.cloud.options import (
-    as_objects,
     dc_option,
     job_argument,
     jobs_argument,
@@ -17,7 +17,11 @@ from cli.cloud.options import (
     shown,
 )
 from cli.dashes import DashCommand
-from cli.output import age, printable
+from cli.errors import going_on
+from cli.output import age, as_objects, printable
+
+if TYPE_CHECKING:
+    from pfs.client.web import WebClient
 
 LINES = 10  # of each process
 
@@ -26,13 +30,12 @@ LINES = 10  # of each process
 @click.option("-rm", "--rm", "removes", is_flag=True, help="Remove it from the history, too, once it is over.")
 @jobs_argument
 @dc_option
-def kill(jobs: tuple[str, ...], *, removes: bool, dc: str | None) -> None:
+def kill(jobs: tuple[str, ...], *, removes: bool, dc: str | None) -> int:
     """End JOBs, names or numbers, as `echo kill > <dc>/jobs/JOB/ctl` does."""
     from cli.cloud.jobs import end
 
     with reaching.connected(dc) as client:
-        for job in jobs:
-            end(client, job, removes=removes)
+        return going_on(jobs, lambda job: end(client, job, removes=removes))
 
 
 @click.command(cls=DashCommand)
@@ -66,19 +69,19 @@ def _tell(dc: str | None, job: str, words: str) -> None:
 def wait(jobs: tuple[str, ...], dc: str | None) -> int:
     """Wait until JOBs are over, and end with the exit code of the first that failed; 0 where none did."""
     from cli.cloud.jobs import number_of
-    from cli.submit.following import exit_code
+    from cli.following import exit_code
 
+    numbers: list[str] = []
     with reaching.connected(dc) as client:
-        numbers = [number_of(client, job) for job in jobs]
+        unknown = going_on(jobs, lambda job: numbers.append(number_of(client, job)))
         codes = [exit_code(client, f"jobs/{number}") for number in numbers]
-    return next((code for code in codes if code), 0)
+    return unknown or next((code for code in codes if code), 0)
 
 
 @click.command(cls=DashCommand)
-@json_option
 @job_argument
-@dc_option
-def why(job: str, *, as_json: bool, dc: str | None) -> None:
+@shown
+def why(job: str, *, as_json: bool, quiet: bool, dc: str | None) -> None:
     """Tell why JOB waits, or failed, and what would help."""
     from cli.cloud.jobs import status_of
 
@@ -87,6 +90,8 @@ def why(job: str, *, as_json: bool, dc: str | None) -> None:
         text = client.read(f"jobs/{status['id']}/why").decode()
     if as_json:
         click.echo(json.dumps({"id": int(status["id"]), "state": status["state"], "why": text.strip()}, indent=2))
+    elif quiet:
+        click.echo(status["id"])
     else:
         click.echo("".join(f"{printable(line)}\n" for line in text.splitlines()), nl=False)
 
@@ -153,17 +158,36 @@ def pods(job: str | None, *, as_json: bool, quiet: bool, dc: str | None) -> None
 )
 @click.option("-f", "--follow", is_flag=True, help="All, and go on until the job is over, as `cat <dc>/jobs/JOB/log`.")
 @click.argument("job", required=False, shell_complete=completion.paddle_jobs)
+@json_option
+@click.option("-q", "--quiet", is_flag=True, help="Print what they wrote alone, without headings.")
 @dc_option
-def logs(*, job: str | None, lines: int, worker: str | None, everything: bool, follow: bool, dc: str | None) -> None:
+def logs(
+    *,
+    job: str | None,
+    lines: int,
+    worker: str | None,
+    everything: bool,
+    follow: bool,
+    as_json: bool,
+    quiet: bool,
+    dc: str | None,
+) -> None:
     """Print the last lines of each process of JOB, a name or a number, over or not; without JOB, of your newest."""
     from cli.cloud import jobs as asking
     from cli.cloud.tables import pod_list
-    from cli.submit.following import copy_stream
+    from cli.following import copy_stream
 
+    if as_json and (follow or everything):
+        raise click.UsageError("--json goes with -n, and not with -a or -f")
     with reaching.connected(dc) as client:
         number = asking.newest(client) if job is None else asking.number_of(client, job)
-        if job is None:
+        if job is None and not (as_json or quiet):
             click.echo(pod_list(asking.told(client, "workers", jobname=number)))
+        if (as_json or quiet) and not (follow or everything):
+            found = _last_lines(client, number, worker, lines)
+            texts = [each["log"] for each in found if each["log"]]
+            click.echo(json.dumps(found, indent=2) if as_json else "\n".join(texts), nl=as_json or bool(texts))
+            return
         if follow or everything:
             place = f"jobs/{number}" if worker is None else asking.process_of(client, number, worker)
             copy_stream(client, f"{place}/{'log' if follow else 'log.txt'}")
@@ -171,3 +195,14 @@ def logs(*, job: str | None, lines: int, worker: str | None, everything: bool, f
         asked = {"jobname": number, "n": str(lines), **({} if worker is None else {"w": worker})}
         text = asking.told(client, "logs", **asked)
     click.echo(text, nl=bool(text))
+
+
+def _last_lines(client: "WebClient", number: str, worker: str | None, lines: int) -> list[dict[str, Any]]:
+    """Return the processes of a job, or one of them, each with the last lines of its log."""
+    from cli.cloud.jobs import process_of, told
+
+    found = told(client, "workers", jobname=number)
+    if worker is not None:
+        folder = process_of(client, number, worker).rpartition("/")[2]
+        found = [each for each in found if each["process"] == folder]
+    return [{**each, "log": told(client, "logs", jobname=number, n=str(lines), w=each["name"])} for each in found]

@@ -1,13 +1,27 @@
-"""`paddle pfs`, whose commands `paddle` has without the `pfs`, too: files of a datacenter without a mount."""
+"""`paddle pfs`, whose commands `paddle` has without the `pfs`, too: files of a datacenter without a mount.
+
+`file` and `publish` are PaddleCloud's; what they do is here as there.
+"""
+
+import json
 
 import click
 
 from cli import completion, reaching
-from cli.cloud.options import json_option, quiet_option
-from cli.dashes import DashGroup
+from cli.cloud.options import dc_option, json_option, quiet_option, show_rows
+from cli.dashes import DashCommand, DashGroup
 
-paths_argument = click.argument("paths", metavar="PATH…", nargs=-1, required=True)
-ALSO_AT_TOP = ("cp", "ls", "rm", "mkdir")
+PUBLISH_URL = "/api/v1/publish"
+CHUNK_KIB_MIN, CHUNK_KIB_MAX = 4, 32 * 1024
+paths_argument = click.argument("paths", metavar="PATH…", nargs=-1, required=True, shell_complete=completion.paths)
+sources_argument = click.argument(
+    "sources", metavar="SOURCE…", nargs=-1, required=True, shell_complete=completion.paths
+)
+target_argument = click.argument("target", shell_complete=completion.paths)
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print a line for each file.")
+force_option = click.option("-f", "--force", is_flag=True, help="Copy also files that seem unchanged.")
+keep_option = click.option("-n", "--no-clobber", "keeps", is_flag=True, help="Replace nothing that is there.")
+ALSO_AT_TOP = ("cp", "ls", "rm", "mkdir", "sync")
 
 
 @click.group(cls=DashGroup)
@@ -18,63 +32,207 @@ def pfs() -> None:
       paddle pfs cp job.yaml /pfs/dc1/jobs/           submits a job
       paddle pfs cp /pfs/dc1/jobs/job/log -           shows its log until it is over
       echo kill | paddle pfs cp - /pfs/dc1/jobs/job/ctl
+      paddle pfs cp -r data /pfs/dc1/home/ann/        copies a folder; run it again when it was cut
+      paddle pfs sync data /pfs/dc1/home/ann/data     copies what is new or changed
     """
 
 
 @pfs.command()
-@click.argument("sources", metavar="SOURCE…", nargs=-1, required=True, shell_complete=completion.files)
-@click.argument("target")
-def cp(sources: tuple[str, ...], target: str) -> None:
-    """Copy files from here to there, or from there to here; - is stdin or stdout."""
-    from cli import treefiles
+@sources_argument
+@target_argument
+@click.option("-r", "-R", "--recursive", "deep", is_flag=True, help="Folders, too, with all that is in them.")
+@force_option
+@keep_option
+@verbose_option
+@click.option(
+    "--preserve-links",
+    "--preserve--links",
+    "links",
+    is_flag=True,
+    help="Copy symbolic links as such. Default: the files that they lead to.",
+)
+@click.option("--chunksize", type=int, metavar="KIB", hidden=True, help="As PaddleCloud has it; nothing depends on it.")
+def cp(
+    sources: tuple[str, ...],
+    target: str,
+    *,
+    deep: bool,
+    force: bool,
+    keeps: bool,
+    verbose: bool,
+    links: bool,
+    chunksize: int | None,
+) -> int:
+    """Copy files from here to there, or from there to here; - is stdin or stdout.
 
-    treefiles.copy_all(reaching.connected, sources, target)
+    Times and the right to run are kept, and what is there unchanged is not copied again: where a copy was cut, the same
+    command goes on.
+    """
+    from cli.files import copying
+    from cli.files.copied import How
+
+    if force and keeps:
+        raise click.UsageError("one of -f and -n")
+    if chunksize is not None and not CHUNK_KIB_MIN <= chunksize <= CHUNK_KIB_MAX:
+        raise click.UsageError(f"chunksize error: {CHUNK_KIB_MIN} to {CHUNK_KIB_MAX} KiB")
+    how = How(links=links, always=force, keeps=keeps)
+    way = copying.Way(how, deep=deep, verbose=verbose)
+    return copying.stopped(lambda: copying.copy_all(reaching.connected, sources, target, way))
 
 
 @pfs.command()
-@paths_argument
+@click.argument("source", shell_complete=completion.paths)
+@target_argument
+@click.option("--delete", is_flag=True, help="Remove from TARGET what is not in SOURCE.")
+@force_option
+@verbose_option
 @json_option
 @quiet_option
-def ls(paths: tuple[str, ...], *, as_json: bool, quiet: bool) -> None:
+def sync(source: str, target: str, *, delete: bool, force: bool, verbose: bool, as_json: bool, quiet: bool) -> int:
+    """Let the folder TARGET have all that the folder SOURCE has; one of them is /pfs/<dc>/…, which says which way.
+
+    What is there unchanged, by size and time, is not copied again. Nothing is removed without --delete.
+    """
+    from cli.files import copying
+    from cli.files.copied import How
+
+    def work() -> int:
+        way = copying.Way(How(deletes=delete, always=force), deep=True, verbose=verbose)
+        done = copying.sync(reaching.connected, source, target, way)
+        copying.show_synced(done, as_json=as_json, quiet=quiet)
+        copying.check(done)
+        return 0
+
+    return copying.stopped(work)
+
+
+@pfs.command()
+@paths_argument
+@click.option("-r", "-R", "--recursive", "deep", is_flag=True, help="Also what is in the directories below.")
+@json_option
+@quiet_option
+def ls(paths: tuple[str, ...], *, deep: bool, as_json: bool, quiet: bool) -> int:
     """List directories."""
-    from cli import treefiles
+    from cli.files import looking
 
-    treefiles.list_all(reaching.connected, paths, as_json=as_json, quiet=quiet)
+    return looking.list_all(reaching.connected, paths, deep=deep, as_json=as_json, quiet=quiet)
 
 
 @pfs.command()
-@click.argument("source")
-@click.argument("target")
-def mv(source: str, target: str) -> None:
-    """Give a file or directory another name, or put it into a directory."""
-    from cli import treefiles
+@sources_argument
+@target_argument
+@click.option("-f", "--force", is_flag=True, help="Replace what has the name already; so it is without a word.")
+@keep_option
+@verbose_option
+def mv(sources: tuple[str, ...], target: str, *, force: bool, keeps: bool, verbose: bool) -> int:
+    """Give a file or directory another name, or put several into a directory."""
+    from cli.files import looking
 
-    treefiles.move(reaching.connected, source, target)
+    if force and keeps:
+        raise click.UsageError("one of -f and -n")
+    return looking.move_all(reaching.connected, sources, target, keeps=keeps, verbose=verbose)
 
 
 @pfs.command()
 @paths_argument
-def rm(paths: tuple[str, ...]) -> None:
+@click.option("-r", "-R", "--recursive", "deep", is_flag=True, help="Directories, too, with all that is in them.")
+@verbose_option
+def rm(paths: tuple[str, ...], *, deep: bool, verbose: bool) -> int:
     """Remove files."""
-    from cli import treefiles
+    from cli.files import looking
 
-    treefiles.remove_all(reaching.connected, paths, directories=False)
+    return looking.remove_all(reaching.connected, paths, deep=deep, verbose=verbose)
 
 
 @pfs.command()
 @paths_argument
-def rmdir(paths: tuple[str, ...]) -> None:
+def rmdir(paths: tuple[str, ...]) -> int:
     """Remove empty directories, and jobs that are over."""
-    from cli import treefiles
+    from cli.files import looking
 
-    treefiles.remove_all(reaching.connected, paths, directories=True)
+    return looking.remove_folders(reaching.connected, paths)
 
 
 @pfs.command()
 @paths_argument
-@click.option("-p", "--parents", is_flag=True, help="Also those above them; it is fine if they are there.")
-def mkdir(paths: tuple[str, ...], *, parents: bool) -> None:
-    """Make directories."""
-    from cli import treefiles
+@click.option("-p", "--parents", is_flag=True, hidden=True, help="So it is without a word.")
+def mkdir(paths: tuple[str, ...], *, parents: bool) -> int:
+    """Make directories, with those above them; one that is there stays."""
+    from cli.files import looking
 
-    treefiles.make_all(reaching.connected, paths, parents=parents)
+    return looking.make_all(reaching.connected, paths)
+
+
+# ---- as PaddleCloud has them
+
+
+@click.group(cls=DashGroup)
+def file() -> None:
+    """Copy files as PaddleCloud's `file` does; cp and sync do more."""
+
+
+@file.command()
+@click.argument("source", shell_complete=completion.files)
+@target_argument
+def put(source: str, target: str) -> int:
+    """Upload SOURCE; a folder into TARGET, and with a slash at its end only what is in it."""
+    from cli.files import copying
+
+    def work() -> int:
+        copying.put_file(reaching.connected, source, target)
+        return 0
+
+    return copying.stopped(work)
+
+
+@file.command()
+@click.argument("source", shell_complete=completion.paths)
+@click.argument("target", shell_complete=completion.files)
+def get(source: str, target: str) -> int:
+    """Download SOURCE to TARGET, which is not there yet."""
+    from cli.files import copying
+
+    def work() -> int:
+        copying.get_file(reaching.connected, source, target)
+        return 0
+
+    return copying.stopped(work)
+
+
+@file.command("ls")
+@paths_argument
+@json_option
+def list_names(paths: tuple[str, ...], *, as_json: bool) -> int:
+    """List names."""
+    from cli.files import looking
+
+    return looking.list_all(reaching.connected, paths, as_json=as_json, quiet=True)
+
+
+@click.command(cls=DashCommand)
+@click.argument("path", required=False, shell_complete=completion.paths)
+@click.option("--remove", is_flag=True, help="The link of PATH leads nowhere any more.")
+@json_option
+@quiet_option
+@dc_option
+def publish(path: str | None, *, remove: bool, as_json: bool, quiet: bool, dc: str | None) -> int:
+    """Print a link by which everybody can download PATH, a file of your home; without PATH, your links."""
+    from cli.files.naming import place
+
+    if remove and path is None:
+        raise click.UsageError("which file is not to be published any more?")
+    with reaching.connected(dc if path is None else place(path)[0]) as client:
+        if path is None:
+            told = client.call("GET", PUBLISH_URL, b"")
+            rows = sorted(zip(told["files"], told["urls"], strict=True))
+            objects = [{"file": name, "url": url} for name, url in rows]
+            show_rows(("URL", "FILE"), [(url, name) for name, url in rows], objects, [url for _, url in rows],
+                      as_json=as_json, quiet=quiet)  # fmt: skip
+            return 0
+        body = json.dumps({"path": path}).encode()
+        if remove:
+            client.call("DELETE", PUBLISH_URL, body)
+            return 0
+        url = str(client.call("POST", PUBLISH_URL, body)["url"])
+    click.echo(json.dumps({"file": path, "url": url}, indent=2) if as_json else url)
+    return 0

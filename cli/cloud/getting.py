@@ -6,8 +6,9 @@ import click
 
 from cli import reaching
 from cli.cloud.commands import age_of
-from cli.cloud.options import as_objects, dc_option, job_argument, json_option, show_rows, shown
+from cli.cloud.options import dc_option, job_argument, show_rows, shown
 from cli.dashes import DashCommand, DashGroup
+from cli.output import as_objects
 
 WIDE = ("ID", "NAME", "USER", "STATE", "REQUEST", "PLACE", "AGE")
 NODES = {
@@ -59,12 +60,11 @@ def _own_jobs(dc: str | None, *, everything: bool, as_json: bool, quiet: bool) -
 
 
 def _all_jobs(dc: str | None, *, everything: bool, as_json: bool, quiet: bool) -> None:
+    from cli.cloud.jobs import everybodys
     from cli.cloud.tables import OVER
-    from pfs.client.web import facts
 
     with reaching.connected(dc) as client:
-        read = [facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each")]
-    found = sorted((job for job in read if everything or job["state"] not in OVER), key=lambda job: int(job["id"]))
+        found = [job for job in everybodys(client) if everything or job["state"] not in OVER]
     rows = [
         [
             *(job[key] for key in ("id", "name", "user", "state", "request")),
@@ -94,23 +94,24 @@ def workers(*, job: str, as_json: bool, quiet: bool, dc: str | None) -> None:
 @shown
 def nodes(*, as_json: bool, quiet: bool, dc: str | None) -> None:
     """List the machines that run jobs."""
-    from pfs.client.web import facts
+    from cli.cloud.jobs import machines
 
     with reaching.connected(dc) as client:
-        found = [facts(entry["each"]) for entry in client.list("nodes", each="status") if entry.get("each")]
+        found = machines(client)
     rows = [[node[fact] for fact in NODES] for node in found]
     show_rows(tuple(NODES.values()), rows, found, [node["name"] for node in found], as_json=as_json, quiet=quiet)
 
 
 @get.command()
-@json_option
-@dc_option
-def quota(*, as_json: bool, dc: str | None) -> None:
+@shown
+def quota(*, as_json: bool, quiet: bool, dc: str | None) -> None:
     """Show what you and your groups have and may have: bytes and files, jobs, GPUs."""
     with reaching.connected(dc) as client:
         text = client.read("quota").decode()
-    if as_json:
-        click.echo(json.dumps(as_objects(text), indent=2))
+    if as_json or quiet:
+        rows = as_objects(text)
+        names = [f"{row['of']} {row['what']}" for row in rows]
+        show_rows((), (), rows, names, as_json=as_json, quiet=quiet)
     else:
         click.echo(text, nl=False)
 

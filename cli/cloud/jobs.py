@@ -1,52 +1,43 @@
-"""How jobs are asked for by name or number, ended, removed, and waited for."""
+"""How the commands about jobs ask for them by name or number, and end and remove them: as all programs do."""
 
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
-from cli.cloud.tables import OVER
-from cli.submit.following import exit_code
-from pfs.errors import Kind, PfsError
+from cli.sdk import operations
+from cli.sdk.way import Straight
+from pfs.client.immediate import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from pfs.client.web import WebClient
-
-API = "/api/v1/"
 
 
 def told(client: "WebClient", what: str, **asked: str) -> Any:
     """Return what a door of REST v1 tells."""
-    query = f"?{urlencode(asked)}" if asked else ""
-    return client.call("GET", f"{API}{what}{query}", b"")["msg"]
+    return now(operations.told(Straight(client), what, **asked))
 
 
-def status_of(client: "WebClient", job: str) -> "Mapping[str, str]":
+def status_of(client: "WebClient", job: str) -> Mapping[str, str]:
     """Return the facts of a job, by its name or number.
 
     Raises:
         PfsError: NOT_FOUND for none.
     """
-    from pfs.client.web import facts
-
-    with _of(job):
-        return facts(client.read(f"jobs/{job}/status").decode())
-
-
-@contextmanager
-def _of(job: str) -> "Iterator[None]":
-    try:
-        yield
-    except PfsError as error:
-        if error.kind not in (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.NAME_TOO_LONG):
-            raise
-        raise PfsError(Kind.NOT_FOUND, f"there is no job {job!r}; see: paddle get jobs -a") from None
+    return now(operations.job(Straight(client), job))
 
 
 def number_of(client: "WebClient", job: str) -> str:
     """Return the number of a job, by its name or number."""
-    return status_of(client, job)["id"]
+    return str(now(operations.number_of(Straight(client), job)))
+
+
+def everybodys(client: "WebClient") -> list[Mapping[str, str]]:
+    """Return the facts of all jobs that one may read."""
+    return now(operations.everybodys_jobs(Straight(client)))
+
+
+def machines(client: "WebClient") -> list[Mapping[str, str]]:
+    """Return the facts of the machines that run jobs."""
+    return now(operations.nodes(Straight(client)))
 
 
 def process_of(client: "WebClient", number: str, worker: str) -> str:
@@ -55,10 +46,7 @@ def process_of(client: "WebClient", number: str, worker: str) -> str:
     Raises:
         PfsError: NOT_FOUND for none.
     """
-    for each in told(client, "workers", jobname=number):
-        if worker in (each["name"], each["process"]):
-            return f"jobs/{number}/processes/{each['process']}"
-    raise PfsError(Kind.NOT_FOUND, f"job {number} has no worker {worker}; see: paddle get workers {number}")
+    return now(operations.process_of(Straight(client), number, worker))
 
 
 def newest(client: "WebClient") -> str:
@@ -67,16 +55,12 @@ def newest(client: "WebClient") -> str:
     Raises:
         PfsError: NOT_FOUND for somebody without a job.
     """
-    found = told(client, "jobs")
-    if not found:
-        raise PfsError(Kind.NOT_FOUND, "you have no job; submit one with: paddle submit")
-    return str(found[0]["id"])
+    return str(now(operations.newest(Straight(client))))
 
 
 def command(client: "WebClient", job: str, words: str) -> None:
     """Tell a job something, as who writes to its ctl does."""
-    with _of(job):
-        client.write(f"jobs/{job}/ctl", f"{words}\n".encode())
+    now(operations.command(Straight(client), job, words))
 
 
 def end(client: "WebClient", job: str, *, removes: bool) -> None:
@@ -85,12 +69,5 @@ def end(client: "WebClient", job: str, *, removes: bool) -> None:
     Args:
         removes: throw it away when it is over; one that is over already is no mistake then.
     """
-    if not removes:
-        command(client, job, "kill")
-        return
-    status = status_of(client, job)
-    number = status["id"]
-    if status["state"] not in OVER:
-        command(client, number, "kill")
-        exit_code(client, f"jobs/{number}")
-    client.remove(f"jobs/{number}")
+    way = Straight(client)
+    now(operations.remove_job(way, job) if removes else operations.command(way, job, "kill"))

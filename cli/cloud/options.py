@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from cli import completion
-from cli.output import read_tables, table
+from cli.output import table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -47,9 +47,3 @@ def show_rows(
         click.echo("".join(f"{name}\n" for name in names), nl=False)
     else:
         click.echo(table(header, rows, gap))
-
-
-def as_objects(text: str) -> list[dict[str, str]]:
-    """Return the rows of a table of the tree, which is all of a text, for JSON."""
-    rows = read_tables(f"table\n{text}")["table"]
-    return [{key.lower().replace(" ", "_"): value for key, value in row.items()} for row in rows]

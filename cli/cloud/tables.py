@@ -72,7 +72,7 @@ def reason(worker: Row) -> str:
 
 def pod_list(workers: Sequence[Row]) -> str:
     """Return the line that stands above the log of a job that nobody named."""
-    pods = [(str(worker["status"]), str(worker["node"])) for worker in workers]
+    pods = [(str(worker["status"]), str(worker["address"] or worker["node"])) for worker in workers]
     return f"running pod list:  {pods}"
 
 

@@ -99,6 +99,8 @@ def mount_command(
                 return 0
             log_file = Path(options.log_file) if options.log_file else state_file(point, "log")
             _in_background(what, log_file)
+    except config.ConfigError:
+        raise
     except PfsError as error:
         raise click.ClickException(str(error)) from None
     if not quiet:

@@ -1,5 +1,6 @@
 """`paddle umount`: the end of a mount, after everything that was written through it has reached its server."""
 
+import errno
 import time
 
 import click
@@ -10,7 +11,9 @@ from fuseclient import mountpoints
 from fuseclient.status import Status
 from pfs.errors import Kind, PfsError
 
-END_S = 10.0
+END_S = 60.0  # on a machine that does much else; what is still to be sent has been sent before
+ASKED_MAX = 6  # times that it may not answer in time before it is taken away all the same
+GLANCE_S = 2.0  # for which somebody may look at the mount point, as `df` does, and nobody can say who it was
 LOOK_EVERY_S = 0.2
 TELL_EVERY_S = 10.0
 
@@ -51,11 +54,15 @@ def _wait_for_writes(point: str) -> bool:
     Returns:
         False when the process behind the mount is gone.
     """
-    tell_s = 0.0
+    tell_s, unanswered = 0.0, 0
     while True:
         try:
             status = Status.decode(ask(point))
         except OSError as error:
+            unanswered += error.errno == errno.ETIMEDOUT
+            if error.errno == errno.ETIMEDOUT and unanswered < ASKED_MAX:
+                click.echo(f"{point}: the mount does not answer; asking again; Ctrl-C leaves it mounted", err=True)
+                continue
             return error.errno not in DEAD
         except PfsError:  # of another version
             return True
@@ -74,22 +81,32 @@ def _wait_for_writes(point: str) -> bool:
 
 
 def _unmount(point: str, *, lazy: bool) -> None:
-    try:
-        mountpoints.unmount(point, lazy=lazy)
-    except PfsError as error:
-        if error.kind is not Kind.BUSY:
-            raise
-        users = "; ".join(mountpoints.users(point)) or "a program that this user cannot see uses it"
-        hint = "end that first, or use --lazy"
-        raise PfsError(Kind.BUSY, f"{point} is in use: {users}. {hint}") from None
+    busy_s = time.monotonic()
+    while True:
+        try:
+            mountpoints.unmount(point, lazy=lazy)
+            return
+        except PfsError as error:
+            if error.kind is not Kind.BUSY:
+                raise
+        users = "; ".join(mountpoints.users(point))
+        if users or time.monotonic() >= busy_s + GLANCE_S:
+            users = users or "a program that this user cannot see uses it"
+            hint = "end that first, or use --lazy"
+            raise PfsError(Kind.BUSY, f"{point} is in use: {users}. {hint}")
+        time.sleep(LOOK_EVERY_S)
 
 
 def _wait_for_end(point: str) -> bool:
-    end = time.monotonic() + END_S
-    while time.monotonic() < end:
+    begun_s = time.monotonic()
+    tell_s = begun_s + TELL_EVERY_S
+    while time.monotonic() < begun_s + END_S:
         lock = take_lock(point)
         if lock is not None:
             lock.close()
             return True
+        if time.monotonic() >= tell_s:
+            tell_s = time.monotonic() + TELL_EVERY_S
+            click.echo(f"{point}: unmounted; its process is about to end", err=True)
         time.sleep(0.02)
     return False

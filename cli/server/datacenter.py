@@ -101,6 +101,8 @@ class Store:
             raise PfsError(Kind.INVALID, text) from None
         self.database = Database(self.url)
         self.disk = Disk(data_root)
+        if database is None:  # it lies in the data root
+            self.database.run = self.disk.run
         self.accounts = Accounts(self.database, numbered=os.geteuid() == 0)
         self.enrolment = Enrolment(self.database)
         self.jobs = JobStore(self.database)

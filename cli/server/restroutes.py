@@ -5,6 +5,7 @@
     DELETE /api/v1/jobs             {"jobname", "rm"}: kill it; `rm`: remove it, once it is over
     DELETE /api/v1/jobs/<name>      the same
            /api/v1/trainingjobs     the same
+    POST   /api/v1/specs/<name>     a spec: what it would be refused for, but for its files; nothing is submitted
     GET    /api/v1/pservers         how many parameter servers of one's jobs there are, and run
     GET    /api/v1/workers?jobname=…        the processes of a job, or of all that are not over
     GET    /api/v1/logs?jobname=…&n=…&w=…   the last lines of each process, or of one; without a name of the newest job
@@ -48,7 +49,7 @@ from pfs.errors import Kind, PfsError
 from pfs.leasing.filesystem import LeasedTree
 from pfs.path import from_absolute
 from pfs.perm import Subject
-from pfs.server.bodies import text_in, whole_object
+from pfs.server.bodies import text_in, whole_body, whole_object
 from pfs.server.doors import NOTHING, Asks, Body, Door, Tells, an_object
 from pfs.server.pfsfiles import PfsFiles
 from pfs.server.published import Published
@@ -59,6 +60,7 @@ from pfs.server.simplefiles import SimpleFiles
 
 JOBS_PATH = "/api/v1/jobs"
 TRAINING_PATH = "/api/v1/trainingjobs"
+SPECS_PATH = "/api/v1/specs"
 SERVERS_PATH = "/api/v1/pservers"
 WORKERS_PATH = "/api/v1/workers"
 LOGS_PATH = "/api/v1/logs"
@@ -109,6 +111,7 @@ class RestRoutes:
         named, kept = an_object({"name": TEXT}), tells(an_array(an_object({"id": NUMBER, "name": TEXT, "data": TEXT})))
         return [
             *(each for path in (JOBS_PATH, TRAINING_PATH) for each in self._of_jobs(path)),
+            door("POST", SPECS_PATH + "/{name}", self._check, "check a spec", tells=tells(), body=Body(TEXT_BYTES_MAX)),
             door("GET", SERVERS_PATH, self._servers, "parameter servers", tells=tells(_OBJECTS)),
             door("GET", WORKERS_PATH, self._workers, "processes", tells=tells(_OBJECTS), asks=Asks(jobname)),
             door("GET", LOGS_PATH, self._logs, "the ends of logs", tells=tells(), asks=logs),
@@ -164,6 +167,10 @@ class RestRoutes:
             raise PfsError(error.kind, posted.plainly(error.message)) from None
         assert made is not None
         return done(id=int(made.removeprefix("jobs/")), name=posted.name)
+
+    async def _check(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
+        await self._desk.check(subject, await whole_body(request, TEXT_BYTES_MAX), request.path_params["name"])
+        return done()
 
     async def _check_package(self, tree: LeasedTree, posted: Posted) -> None:
         if not posted.package:

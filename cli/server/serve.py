@@ -47,17 +47,19 @@ from pfs.errors import PfsError
 from pfs.leasing.hub import LeaseHub
 from pfs.leasing.promises import Promises
 from pfs.perm import Subject
-from pfs.protocol.wire import AUTHORITY_PATH, CHANNEL_PATH, OPEN_PATH
+from pfs.protocol.wire import AUTHORITY_PATH, CHANNEL_PATH, OPEN_PATH, RANGES_PATH
 from pfs.quota import Limits
 from pfs.server import localfd
 from pfs.server.administering import Administering
 from pfs.server.doors import JSON, NOTHING, TEXT, Door, Tells, application, json_response
 from pfs.server.entrance import Entrance
+from pfs.server.folders import Folders
 from pfs.server.guard import Tls
 from pfs.server.guard import serve as serve_guarded
 from pfs.server.joining import Joining
 from pfs.server.mounts import Mounts
 from pfs.server.openapi import OPENAPI_PATH, document
+from pfs.server.ranges import Ranges
 from pfs.server.routes import Gate
 from pfs.server.takeover import Taker
 from pfs.server.visits import Visits
@@ -191,6 +193,8 @@ def routes(store: Store, gate: Gate, trees: TreeStore, desk: Desk) -> list[Door]
     """Return everything that is asked for with HTTP; tests/cli/doors.txt tells who may."""
     doors = [
         *gate.routes(),
+        *Folders(gate).routes(),
+        *Ranges(gate).routes(),
         *_entrances(store, gate),
         *_joining(store, gate).routes(),
         *tree_routes(gate, trees),
@@ -214,7 +218,8 @@ def _described(gate: Gate, doors: list[Door]) -> Door:
 
 def takers(gate: Gate, mounts: Mounts) -> dict[str, Taker]:
     """Return who takes connections whole, by how the paths begin that are asked for."""
-    return {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": mounts.bulk.taker(gate.identity, gate.visits.during)}
+    opened = mounts.bulk.taker(gate.identity, gate.visits.during)
+    return {CHANNEL_PATH: gate.channel, f"{OPEN_PATH}/": opened, f"{RANGES_PATH}/": Ranges(gate)}
 
 
 def _entrances(store: Store, gate: Gate) -> list[Door]:

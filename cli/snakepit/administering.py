@@ -270,7 +270,7 @@ def _ask_own() -> str:
 
 
 def _check_private(client: "Pit") -> None:
-    from cli.entering import check_private
+    from cli.sdk.reaching import check_private
 
     check_private(client.where.endpoint)
 

@@ -222,7 +222,7 @@ def first_use(where: Where) -> Who:
 
 def log_in(where: Where, name: str) -> str:
     """Ask for a password; return a token for it."""
-    from cli.entering import LOGIN_URL, check_private
+    from cli.sdk.reaching import LOGIN_URL, check_private
 
     check_private(where.endpoint)
     asked = {"user": name, "password": ask("Please enter password: ", hidden=True)}
@@ -238,7 +238,8 @@ def log_in(where: Where, name: str) -> str:
 
 
 def _register(where: Where, name: str) -> str:
-    from cli.entering import REGISTER_URL, check_private
+    from cli.entering import REGISTER_URL
+    from cli.sdk.reaching import check_private
 
     check_private(where.endpoint)
     asked = {"user": name, "fullname": ask("Full name: ").strip()}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cli.progress import Transfer
 from cli.snakepit.asking import ask
-from cli.snakepit.files import NO_COPIES, entry_of, place
+from cli.snakepit.files import NO_COPIES, about, entry_of, place
 from cli.snakepit.transfer import copy, send
 from pfs.errors import Kind, PfsError
 
@@ -38,16 +38,17 @@ def pull(client: "Pit", entity: str, path: str, local: str | None, manner: Manne
         raise PfsError(Kind.IS_DIR, "At the moment only file copying is supported.")
     source, size = f"{folder}/{below}", _size(entry)
     if local is None:
-        _pour(client, source, size, sys.stdout.buffer)
+        with about(path):
+            _pour(client, source, size, sys.stdout.buffer)
         return
     target = _target(local, str(entry["name"]))
     if os.path.exists(target) and not os.path.isfile(target):  # a terminal, a pipe
-        with open(target, "wb", buffering=0) as out:
+        with open(target, "wb", buffering=0) as out, about(path):
             _pour(client, source, size, out)
         return
     start = _start(target, size, manner)
     if start is not None:
-        with open(target, "ab" if start else "wb") as out, Transfer(target, size, start) as transfer:
+        with open(target, "ab" if start else "wb") as out, about(path), Transfer(target, size, start) as transfer:
             copy(client, source, out, transfer)
 
 
@@ -108,8 +109,17 @@ def push(client: "Pit", entity: str, path: str, local: str | None, manner: Manne
         _push_from(client, remote, source, size, manner)
 
 
-def _remote(client: "Pit", entity: str, path: str, name: str) -> tuple[str, int]:
-    """Return the file that is meant, and how many bytes it has: in a directory, it keeps its name."""
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """A file of the pit: the folder of its entity, its path below that, and how many bytes it has."""
+
+    folder: str
+    below: str
+    size: int
+
+
+def _remote(client: "Pit", entity: str, path: str, name: str) -> _Remote:
+    """Return the file that is meant: in a directory, it keeps its name."""
     folder, below = place(entity, path)
     entry = entry_of(client, entity, path)
     if entry is not None and entry["type"] == "directory":
@@ -119,11 +129,11 @@ def _remote(client: "Pit", entity: str, path: str, name: str) -> tuple[str, int]
         entry = entry_of(client, entity, below)
     if entry is not None and entry["type"] == "directory":
         raise PfsError(Kind.IS_DIR, f"{below} is a directory")
-    return f"{folder}/{below}", 0 if entry is None else int(entry["size"])
+    return _Remote(folder, below, 0 if entry is None else int(entry["size"]))
 
 
-def _push_from(client: "Pit", remote: tuple[str, int], source: BinaryIO, size: int | None, manner: Manner) -> None:
-    target, there = remote
+def _push_from(client: "Pit", remote: _Remote, source: BinaryIO, size: int | None, manner: Manner) -> None:
+    target, there = f"{remote.folder}/{remote.below}", remote.size
     start = 0
     if there and size is not None and not manner.force:
         if there > size:
@@ -133,5 +143,5 @@ def _push_from(client: "Pit", remote: tuple[str, int], source: BinaryIO, size: i
         question = "Local file larger than remote one. Continue interrupted upload (yN)? "
         start = _going_on(there, manner, question, "It is there already; -f uploads it again, -c the rest of it")
         source.seek(start)
-    with Transfer(target, size, start) as transfer:
+    with about(remote.below), Transfer(target, size, start) as transfer:
         send(client, target, source, transfer)

@@ -8,7 +8,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cli.snakepit.connection import Pit
 
 NO_COPIES = ("stream", "commits")  # what such a file tells has no end, or what is written to it is a command
+OF_THE_PIT = (Kind.UNREACHABLE, Kind.UNAUTHENTICATED)  # such errors are about no file
 
 
 def place(entity: str, path: str) -> tuple[str, str]:
@@ -39,6 +40,17 @@ def place(entity: str, path: str) -> tuple[str, str]:
     return folder_of(entity), "/".join(parts)
 
 
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """Have what the server refuses in the block name the path that was typed."""
+    try:
+        yield
+    except PfsError as error:
+        if error.kind in OF_THE_PIT:
+            raise
+        raise PfsError(error.kind, f"{path}: {error.message}") from None
+
+
 def entry_of(client: "Pit", entity: str, path: str) -> dict[str, Any] | None:
     """Return the entry of what stands at a path of an entity, of the folder itself only its type; None for nothing.
 
@@ -48,7 +60,8 @@ def entry_of(client: "Pit", entity: str, path: str) -> dict[str, Any] | None:
     folder, below = place(entity, path)
     parent, _, name = below.rpartition("/")
     try:
-        entries = client.list(f"{folder}/{parent}".rstrip("/"))
+        with about(path or entity):
+            entries = client.list(f"{folder}/{parent}".rstrip("/"))
     except PfsError as error:
         if error.kind not in (Kind.NOT_FOUND, Kind.NOT_DIR):
             raise
@@ -64,9 +77,10 @@ def print_folder(client: "Pit", entity: str, path: str, *, as_json: bool) -> Non
     """Print what is in a directory, first its directories; or that a file is there."""
     folder, below = place(entity, path)
     entry = _there(entry_of(client, entity, path), path)
-    entries = (
-        client.list(f"{folder}/{below}".rstrip("/")) if entry["type"] == "directory" else [entry | {"name": below}]
-    )
+    entries = [entry | {"name": below}]
+    if entry["type"] == "directory":
+        with about(path or entity):
+            entries = client.list(f"{folder}/{below}".rstrip("/"))
     dirs = [str(each["name"]) for each in entries if each["type"] == "directory"]
     files = [str(each["name"]) for each in entries if each["type"] != "directory"]
     if as_json:
@@ -90,12 +104,13 @@ def make_folder(client: "Pit", entity: str, path: str) -> None:
     parts = below.split("/")
     for count in range(1, len(parts) + 1):
         try:
-            client.mkdir(f"{folder}/{'/'.join(parts[:count])}")
+            with about(path):
+                client.mkdir(f"{folder}/{'/'.join(parts[:count])}")
         except PfsError as error:
             if error.kind is Kind.NOT_FOUND and count == 1:
                 raise missing(parse(entity).kind) from None
             if error.kind is not Kind.EXISTS or count == len(parts):
-                raise PfsError(error.kind, f"{path}: {error.message}") from None
+                raise
 
 
 def delete(client: "Pit", entity: str, path: str) -> None:
@@ -104,10 +119,8 @@ def delete(client: "Pit", entity: str, path: str) -> None:
     if not below:
         raise PfsError(Kind.INVALID, "only what is below the folder of an entity can be deleted")
     entry = _there(entry_of(client, entity, path), path)
-    try:
+    with about(path):
         _delete(client, f"{folder}/{below}", str(entry["type"]))
-    except PfsError as error:
-        raise PfsError(error.kind, f"{path}: {error.message}") from None
 
 
 def _delete(client: "Pit", path: str, kind: str) -> None:

@@ -63,7 +63,7 @@ def print_jobs(client: "Pit", words: Sequence[str], *, as_json: bool) -> None:
 
 def print_log(client: "Pit", text: str) -> bool:
     """Print the log of a job until it is over; tells whether it was seen to its end."""
-    from cli.submit.following import follow
+    from cli.following import follow
 
     number = job_number(text)
     try:

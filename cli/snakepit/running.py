@@ -50,8 +50,9 @@ def check(wish: Wish) -> str:
 
 def run(client: "Pit", wish: Wish, resources: str) -> str:
     """Submit the current directory as a job, print what it is, and return its number."""
-    from cli.submit.following import submit
-    from cli.submit.packages import check_script, shipped
+    from cli.following import submit
+    from cli.submit.packages import check_script
+    from cli.submit.shipping import shipped
     from cli.submit.spectext import name_of, written
 
     done = shipped(client, Path(), asks_git=not wish.archive)

@@ -118,7 +118,7 @@ def _node(tree: Tree, entity: Entity) -> Object:
         gpus = [gpu for gpu in gpus if gpu["index"] == entity.index]
         if not gpus:
             raise missing("resource")
-    is_online = status["state"] != "UNKNOWN"
+    is_online = status["state"] not in ("UNKNOWN", "OFFLINE")
     return {
         "id": entity.name,
         "online": is_online,

@@ -3,65 +3,74 @@
 a folder   all of it is shipped. The spec is its job.yaml; `src` in that is a folder in it, or is put there
 a spec     where `src` is a folder of this machine, that is shipped; all else is the server's to understand: a path
            below /pfs, or in one's home there
-/pfs/…     a folder of the datacenter, in which the job runs as PaddleCloud's jobs do
+/pfs/…     a folder of the datacenter, of which the job gets a copy
+
+Jobs of PaddleCloud's kind are in `cli.submit.paddlecloud`. Nothing is printed here.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import click
-
-from cli.progress import Transfer
-from cli.submit.ship import Server, Shipped, ship
+from cli.submit.ship import Shipped
 from cli.submit.spectext import name_of, src_of, with_src, written
 from jobd.manifest import TREE
-from jobd.spec.units import format_size
 from pfs.errors import Kind, PfsError
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SPECS = tuple(f"job{suffix}" for suffix in SUFFIXES)
 SCRIPT = ".compute"
 REMOTE = "/pfs/"
-OWN = ("entry", "resources", "image")
+
+Bring = Callable[[Path], Shipped]  # sees to it that the server has a folder
 
 
-def package(server: Server, what: Path, name: str | None, given: Mapping[str, str | None]) -> tuple[str, bytes]:
+def package(what: Path, name: str | None, given: Mapping[str, str | None], bring: Bring) -> tuple[str, bytes]:
     """Ship what belongs to a job; return the stem of its file in `jobs/`, and its text.
 
     Args:
-        given: `OWN` options and fields of PaddleCloud, for a folder without a spec in it.
+        given: for a folder without a spec in it: keys of one, such as `command`, `resources`, `image`.
 
     Raises:
         PfsError: something cannot be shipped, or says two things at once.
     """
     if not what.exists():
-        if not str(what).startswith(REMOTE):
+        if not is_remote(what):
             raise PfsError(Kind.INVALID, f"there is no {what} here; name a spec, a folder, or a folder below /pfs")
-        return name or name_of(what.name), _spec({"job_package": str(what)}, given, paddlecloud=True)
-    folder = what if what.is_dir() else what.parent
-    found = [each for each in SPECS if (folder / each).is_file()] if what.is_dir() else [what.name]
-    if not found:
-        return _folder(server, folder, name, given)
-    if options := [key for key, value in given.items() if value is not None]:
-        raise PfsError(Kind.INVALID, f"{folder / found[0]} says what runs; leave out --{options[0]}, or write it there")
-    spec = folder / found[0]
+        return name or name_of(what.name), written({"src": str(what), **given})
+    spec = spec_in(what)
+    if spec is None:
+        return _folder(what, name, given, bring)
+    check_alone(spec, given)
     text = spec.read_bytes()
-    stem = name or (name_of(folder.resolve().name) if what.is_dir() else _stem(spec))
-    source = _local(folder, src_of(text))
-    if source is None and what.is_dir() and src_of(text) is None:
-        source = folder
-    return stem, text if source is None else with_src(text, shipped(server, source).src)
+    stem = name or (name_of(what.resolve().name) if what.is_dir() else _stem(spec))
+    if what.is_dir() and src_of(text) is None:
+        return stem, with_src(text, bring(what).src)
+    return stem, completed(text, spec.parent, bring)
 
 
-def shipped(server: Server, folder: Path, *, asks_git: bool = True) -> Shipped:
-    """Ship a folder, and say how much of it was sent."""
-    with Transfer(folder.resolve().name, None) as transfer:
-        done = ship(server, folder, asks_git=asks_git, progress=transfer.reach)
-    if done.sent_bytes:
-        what = f"{done.files:,} files, {format_size(done.size_bytes)}"
-        click.echo(f"Shipped {folder}: {what}; {format_size(done.sent_bytes)} were sent", err=True)
-    return done
+def completed(text: bytes, base: Path, bring: Bring) -> bytes:
+    """Return a spec whose `src`, where that is a folder of this machine, seen from `base`, is shipped."""
+    source = _local(base, src_of(text))
+    return text if source is None else with_src(text, bring(source).src)
+
+
+def is_remote(what: Path) -> bool:
+    """Tell whether a path is one of a datacenter."""
+    return str(what).startswith(REMOTE)
+
+
+def spec_in(what: Path) -> Path | None:
+    """Return the spec that is meant by a file, or by a folder that has one; None for a folder without."""
+    if not what.is_dir():
+        return what
+    return next((what / each for each in SPECS if (what / each).is_file()), None)
+
+
+def check_alone(spec: Path, given: Mapping[str, object]) -> None:
+    """Refuse options beside a spec, which says all of it."""
+    if options := [key for key, value in given.items() if value is not None]:
+        raise PfsError(Kind.INVALID, f"{spec} says what runs; leave out --{options[0]}, or write it there")
 
 
 def check_script(done: Shipped, folder: Path, cure: str) -> None:
@@ -71,28 +80,11 @@ def check_script(done: Shipped, folder: Path, cure: str) -> None:
         raise PfsError(Kind.INVALID, f"nothing says what runs: {folder / SCRIPT} {there}; write it, or give {cure}")
 
 
-def _folder(server: Server, folder: Path, name: str | None, given: Mapping[str, str | None]) -> tuple[str, bytes]:
-    paddlecloud = any(value is not None for key, value in given.items() if key not in OWN)
-    done = shipped(server, folder)
-    if given.get("entry") is None and not paddlecloud:
-        check_script(done, folder, "--entry COMMAND")
-    return name or name_of(folder.resolve().name), _spec({"src": done.src}, given, paddlecloud=paddlecloud)
-
-
-def _spec(files: Mapping[str, str], given: Mapping[str, str | None], *, paddlecloud: bool) -> bytes:
-    """Return the spec that options make, in PaddleCloud's words or in ours."""
-    words = {key: _number_or_text(value) for key, value in given.items() if key not in OWN}
-    command = {"entry" if paddlecloud else "command": given.get("entry")}
-    return written({**files, **command, "resources": given.get("resources"), "image": given.get("image"), **words})
-
-
-def _number_or_text(value: str | None) -> float | str | None:
-    if value is None:
-        return None
-    try:
-        return int(value) if value.isdigit() else float(value)
-    except ValueError:
-        return value
+def _folder(folder: Path, name: str | None, given: Mapping[str, str | None], bring: Bring) -> tuple[str, bytes]:
+    done = bring(folder)
+    if given.get("command") is None:
+        check_script(done, folder, "--command COMMAND, or --entry COMMAND as PaddleCloud has it")
+    return name or name_of(folder.resolve().name), written({"src": done.src, **given})
 
 
 def _stem(spec: Path) -> str:

@@ -80,17 +80,19 @@ def ship(
     raise changing
 
 
-class _Load:
-    """A folder as it was found, on its way."""
+def unsent(folder: Path, *, asks_git: bool = True) -> Shipped:
+    """Return what `ship` would bring of a folder, without bringing it.
 
-    def __init__(
-        self, server: Server, folder: Path, sleep: Callable[[float], None], progress: Progress, *, asks_git: bool
-    ) -> None:
-        self.sent_bytes = 0
-        self._progress = progress
-        self._done = self._size = 0  # of what the server did not have
-        self._server = server
-        self._sleep = sleep
+    Raises:
+        PfsError: something in the folder cannot be shipped.
+    """
+    return _Found(folder, asks_git=asks_git).shipped(0)
+
+
+class _Found:
+    """A folder as it was found."""
+
+    def __init__(self, folder: Path, *, asks_git: bool) -> None:
         scanned = scan(folder, asks_git=asks_git)
         self._contents: dict[str, Content | bytes] = dict(scanned.contents)
         self._manifest = Manifest(scanned.entries, self._origin(folder) if asks_git else None)
@@ -109,6 +111,20 @@ class _Load:
         names = frozenset(entry.path for entry in self._manifest.entries)
         size_bytes = self._manifest.size_bytes()
         return Shipped(f"{TREE}{self._id}", self._manifest.origin, names, len(names), size_bytes, sent_bytes)
+
+
+class _Load(_Found):
+    """A folder on its way."""
+
+    def __init__(
+        self, server: Server, folder: Path, sleep: Callable[[float], None], progress: Progress, *, asks_git: bool
+    ) -> None:
+        super().__init__(folder, asks_git=asks_git)
+        self.sent_bytes = 0
+        self._progress = progress
+        self._done = self._size = 0  # of what the server did not have
+        self._server = server
+        self._sleep = sleep
 
     def deliver(self) -> None:
         """Send until nothing is missing; a cut connection, or a server that is being restarted, only takes longer."""

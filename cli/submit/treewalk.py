@@ -1,8 +1,9 @@
 """Which files of a folder a job gets, and what they hold at the moment.
 
 In a git work tree: what is tracked, and what is new and not ignored, with what the work tree holds now; submodules and
-other work trees inside it likewise. Elsewhere: everything that .gitignore files leave. What the folder's .pitignore
-names is left out of both, and so are `.git` and files with somebody's token, always.
+other work trees inside it likewise. Elsewhere: everything that .gitignore files leave. And where all of a folder is
+meant, everything. What the folder's .pitignore names is left out of each, and so are `.git` and files with somebody's
+token, always.
 """
 
 import hashlib
@@ -144,6 +145,11 @@ def listed(folder: Path, *, asks_git: bool = True) -> Iterator[str]:
             yield path
 
 
+def everything(folder: Path) -> Iterator[str]:
+    """Yield the same of a folder of which all counts but what its .pitignore names."""
+    yield from _of_disk(str(folder), "", Rules().below("", _texts(str(folder), (".pitignore",))), ignores=())
+
+
 def _is_in_work_tree(folder: Path) -> bool:
     """Tell whether git knows what of the folder counts; of a folder that it ignores as a whole it does not."""
     try:
@@ -184,9 +190,14 @@ def _of_git(folder: Path, base: str) -> Iterator[str]:
             yield f"{base}{path}"
 
 
-def _of_disk(folder: str, base: str, rules: Rules) -> Iterator[str]:
-    """Walk a directory; `base` is its path in the whole, "" or ending in a slash."""
-    rules = rules.below(base.rstrip("/"), _texts(folder, (".gitignore",)))
+def _of_disk(folder: str, base: str, rules: Rules, ignores: tuple[str, ...] = (".gitignore",)) -> Iterator[str]:
+    """Walk a directory.
+
+    Args:
+        base: its path in the whole, "" or ending in a slash.
+        ignores: the names of files with rules of what is left out.
+    """
+    rules = rules.below(base.rstrip("/"), _texts(folder, ignores))
     empty = True
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -199,7 +210,7 @@ def _of_disk(folder: str, base: str, rules: Rules) -> Iterator[str]:
         if entry.name in NEVER or rules.leave_out(path, directory=is_directory):
             continue
         if is_directory:
-            yield from _of_disk(entry.path, f"{path}/", rules)
+            yield from _of_disk(entry.path, f"{path}/", rules, ignores)
         else:
             yield path
     if empty and base:

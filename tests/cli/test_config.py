@@ -65,6 +65,29 @@ def test_a_wrong_file_is_told_with_its_place_and_cure(text, says):
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("# mine\n\ndc1: {username: ann}\n", 3),
+        ("dc0: {username: a, token: t, endpoint: x}\n'dc1':\n  username: ann\n", 2),
+        ("datacenters:\n- {name: dc10, username: a, token: t, endpoint: x}\n- username: ann\n  name: dc1\n", 4),
+        ("datacenters:\n- {username: ann, name: 'dc1', token: t}\n", 2),
+        ('{"datacenters": [\n{"name": "dc1", "username": "ann"}]}', 2),
+        ("; mine\n[dc10]\nusername=a\ntoken=t\nendpoint=x\n[dc1]\nusername=ann\n", 6),
+    ],
+)
+def test_a_datacenter_that_lacks_something_is_told_with_its_line(text, line):
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, "f")
+    assert caught.value.message.startswith(f"f, line {line}: dc1 has no ")
+
+
+def test_in_the_form_of_the_client_one_may_be_said_to_be_active():
+    active = CLIENT.replace("current-datacenter: dc2", "").replace('8470"}', '8470", active: true}')
+    assert config.parse(active, "f").current == "dc2"
+    assert config.parse(active.replace("active: true", "active: false"), "f").current == "dc1"
+
+
 def test_a_file_that_is_no_text_is_told(tmp_path):
     (tmp_path / "config").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="it is no text in UTF-8"):

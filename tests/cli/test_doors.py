@@ -57,14 +57,18 @@ ASKED = {
     "/api/v1/groups/{name}/members/{user}": ["ml/members/zed"],
     "/api/v1/jobs/{name}": ["x"],
     "/api/v1/trainingjobs/{name}": ["x"],
+    "/api/v1/specs/{name}": ["x"],
     "/api/v1/file": [f"?path=/pfs/dc1/{domain}/x" for domain in ("home/ann", "home/mel", "groups/ml", "shared")],
     "/api/v1/pfs/storage/chunks": ["?path=/pfs/dc1/home/ann/x&offset=0&chunksize=1"],
     "/api/v1/pfs/chunks": ["?method=GetChunkMeta&path=/pfs/dc1/home/ann/x&offset=0&chunksize=1"],
     "/api/v1/pfs/files": ["?method=stat&path=/pfs/dc1/home/ann/x"],
     "/api/v1/filelist": ["?path=/pfs/dc1/home/ann"],
+    "/api/v1/below/{path:path}": ["home/ann", "home/mel", "groups/ml", "server"],
+    "/api/v1/contents/{path:path}": ["home/ann", "home/mel"],
+    "/api/v1/sums/{path:path}": ["home/ann/x?offset=0&size=1&chunk=1", "home/mel/x?offset=0&size=1&chunk=1"],
 }
 NOT_ASKED = {("DELETE", "/api/v1/accounts/ann"), ("DELETE", "/api/v1/groups/ml")}  # who is asked for is needed
-TAKEN = ["/api/v1/channel", "/api/v1/open/0123/1"]
+TAKEN = ["/api/v1/channel", "/api/v1/open/0123/1", "/api/v1/ranges/home/ann/x", "/api/v1/ranges/home/mel/x"]
 ANYBODY = {"/health", "/api/v1/authority", "/api/v1/login", "/api/v1/register", "/api/v1/users/{name}"}
 ANYBODY |= {"/api-token-auth", "/healthz", "/filepub"}
 REST_TAKES = ("jobs", "trainingjobs", "registry", "publish")
@@ -83,10 +87,13 @@ TAKES = {
     ("POST", "/api/v1/trees/contents"),
     ("PUT", "/api/v1/trees/{id}"),
     ("POST", "/api-token-auth"),
+    ("POST", "/api/v1/specs/{name}"),
     *((method, f"/api/v1/{what}") for method in ("POST", "DELETE") for what in REST_TAKES),
     *((method, "/api/v1/pfs/files") for method in ("POST", "DELETE")),
     ("POST", "/api/v1/pfs/storage/chunks"),
     ("POST", "/api/v1/file"),
+    ("POST", "/api/v1/below/{path:path}"),
+    ("POST", "/api/v1/contents/{path:path}"),
 }
 KINDS = (KeyKind.USER, KeyKind.NODE, KeyKind.JOB)  # of those who talk over channels
 STRANGERS = ("nobody", "revoked")

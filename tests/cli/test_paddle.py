@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from cli import config, paddle, reaching
+from cli.files.copied import Done, How
+from pfs.errors import Kind, PfsError
 from tests.cli.cloud.clouds import Cloud
 from tests.cli.typed import typed
 from tests.golden import Step, check
@@ -33,9 +35,15 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
 
     @contextmanager
     def connected(dc: str | None) -> Iterator[Cloud]:
-        config.datacenter(dc)
+        made.name = config.datacenter(dc).name
         yield made
 
+    def upload(_client: Cloud, folder: Path, path: str, how: How, *, names: list[str], **_more: object) -> Done:
+        assert how == How(recorded=True, links=False)
+        made.done.append(f"{path} <- {' '.join(names)} of {folder}")
+        return Done(failed=made.failed, left_out=made.left_out)
+
+    monkeypatch.setattr("cli.files.upload.upload", upload)
     monkeypatch.setattr(reaching, "connected", connected)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     monkeypatch.setattr(time, "time", lambda: NOW_S)
@@ -66,6 +74,10 @@ def test_commands_answer_as_the_scripts_say(script: Path, cloud: Cloud, request:
             return ""
         if words == ["cat", "config"]:
             return Path("config").read_text()
+        if words[:2] == ["there", "is"]:
+            Path(words[2]).parent.mkdir(exist_ok=True)
+            Path(words[2]).write_text(step.text)
+            return ""
         cloud.done.clear()
         sys.stdin = io.TextIOWrapper(io.BytesIO(step.text.encode()))
         at = words.index("paddle")
@@ -87,10 +99,58 @@ def test_the_help_has_every_command_once() -> None:
     assert len(set(names)) == len(names)
 
 
+def paths_of(command: click.Command, path: str) -> Iterator[str]:
+    yield path
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from paths_of(each, f"{path} {name}")
+
+
+def test_the_help_of_every_command_is_in_the_script() -> None:
+    [script] = [each.read_text() for each in SCRIPTS if each.stem == "help"]
+    there = [line.removesuffix(" --help") for line in script.splitlines() if line.endswith(" --help")]
+    assert sorted(there) == sorted(paths_of(paddle.paddle, "paddle"))
+
+
 def test_who_has_no_job_is_told_so_where_the_newest_is_meant(cloud: Cloud) -> None:
     cloud.jobs = []
     assert type_paddle("logs") == (1, "", "paddle: you have no job; submit one with: paddle submit\n")
     assert type_paddle("jobs")[:2] == (0, "NAMESPACE   NAME   DESIRED   SUCCESSFUL   AGE\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("/pfs/dc2/home/ann/package",), "dc2"),
+        (("/pfs/dc1/home/ann/package", "--dc", "dc2"), "dc2"),
+        (("/pfs/called-otherwise-here/home/ann/package",), "dc1"),
+    ],
+)
+def test_a_package_in_the_cloud_is_submitted_to_its_datacenter(cloud: Cloud, words: list[str], name: str) -> None:
+    assert type_paddle("submit", "-entry", "x", *words)[0] == 0
+    assert cloud.name == name
+
+
+def test_a_job_whose_package_is_not_whole_is_not_started(cloud: Cloud) -> None:
+    Path("package").mkdir()
+    cloud.failed = [PfsError(Kind.EXISTS, "a folder stands there", "data"), PfsError(Kind.DENIED, "not yours", "b")]
+    status, out, err = type_paddle("submit", "-jobname", "emb", "-entry", "x", "package")
+    assert (status, out) == (1, "Collecting package ... Done\n")
+    assert err == "paddle: the package is not whole in jobs/emb: data: a folder stands there; b: not yours\n"
+    assert not any("posted" in line for line in cloud.done)
+
+
+def test_the_list_of_pods_has_the_addresses_of_their_nodes_or_else_their_names(cloud: Cloud) -> None:
+    cloud.jobs = [each for each in cloud.jobs if each["id"] == 17]
+    first = type_paddle("logs")[1].splitlines()[0]
+    assert first == "running pod list:  [('Running', '10.1.9.3'), ('Succeeded', 'n1'), ('Running', 'n1')]"
+
+
+def test_what_of_a_package_is_not_brought_is_told(cloud: Cloud) -> None:
+    Path("package").mkdir()
+    cloud.left_out = (("data", "a symbolic link, but not to a file; links are copied with --preserve-links"),)
+    status, out, err = type_paddle("submit", "-jobname", "emb", "-entry", "x", "package", "-q")
+    assert (status, out, err) == (0, "20\n", "data is left out: a symbolic link, but not to a file\n")
 
 
 def test_a_password_for_a_registry_that_nobody_typed_is_asked_for(cloud: Cloud) -> None:

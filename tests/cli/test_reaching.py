@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli import config, reaching
+from cli.sdk import reaching as stored
 from pfs.errors import Kind, PfsError
 from tests.cli.snakepit.doorkeeper import PASSWORD, Server, doorkeeper
 
@@ -61,7 +62,7 @@ def test_another_user_and_another_server_have_tokens_of_their_own(home: Path, se
     configure(home, server.url)
     reaching.datacenter(None)
     configure(home, server.url, "bob's", "bob")
-    assert reaching.as_known(config.datacenter(None)) is None
+    assert stored.as_known(config.datacenter(None)) is None
     reaching.datacenter(None)
     with doorkeeper() as other:
         other.good = "pfs1.a.other"
@@ -110,6 +111,6 @@ def test_a_password_goes_nowhere_without_tls(home: Path) -> None:
 def test_a_token_that_is_given_back_is_forgotten(home: Path, server: Server) -> None:
     configure(home, server.url)
     where = reaching.datacenter(None)
-    reaching.forget(where)
-    assert reaching.as_known(config.datacenter(None)) is None
-    reaching.forget(where)
+    stored.forget(where)
+    assert stored.as_known(config.datacenter(None)) is None
+    stored.forget(where)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import trio
 
@@ -12,7 +13,7 @@ from jobd.attach import STDERR, STDOUT
 from pfs.accounts.store import Identity
 from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel, ChannelClosed, Handler
-from tests.pfs.served import datacenter
+from tests.pfs import served
 from tests.pfs.world import World
 
 TOKEN = "ann-token"
@@ -76,10 +77,23 @@ class Fake:
         """Lose the connection of a session."""
         trio.from_thread.run(session.channel.close, trio_token=self._token)
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Be gone for the block, with all connections."""
+        trio.from_thread.run(self._machine.kill, trio_token=self._token)
+        yield
+        trio.from_thread.run(self._machine.start, trio_token=self._token)
+
+    @contextmanager
+    def closed_to_all(self) -> Iterator[None]:
+        """Know no token for the block."""
+        with patch.dict(served.TOKENS, clear=True):
+            yield
+
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        async with datacenter(self._world, self._conversation) as server:
-            self.url = server.url
+        async with served.machine(self._world, self._conversation) as self._machine:
+            self.url = await self._machine.start()
             self._ready.set()
             await self._over.wait()
 

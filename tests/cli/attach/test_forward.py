@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cli.attach.forward import Pair, parse_ports
+from cli.attach.forward import BACK, LOST, Pair, parse_ports
 from pfs.errors import PfsError
 from tests.cli.attach.conftest import Typed
 
@@ -151,15 +151,51 @@ def test_a_job_that_cannot_be_entered_is_told_before_anything_is_forwarded(typed
     assert (done.returncode, done.stderr) == (1, "paddle: job 18 is not running: it waits\n")
 
 
-def test_a_lost_connection_to_the_server_is_the_end(typed: Typed) -> None:
+def answered(port: int, asked: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(asked)
+        connection.shutdown(socket.SHUT_WR)
+        return everything(connection)
+
+
+def test_ports_outlive_a_connection_to_the_server_and_what_went_by_it_is_closed(typed: Typed) -> None:
     with server(b"a") as port, forwarding(typed, port) as (process, [here]):
-        with socket.create_connection(("127.0.0.1", here)) as connection:
-            connection.shutdown(socket.SHUT_WR)
-            assert everything(connection) == b"a 0"
-        typed.fake.drop(typed.fake.sessions[-1])
-        assert process.wait(WAIT_S) == 255
         assert process.stderr is not None
-        assert process.stderr.read().startswith("paddle: the connection to the server was lost")
+        with socket.create_connection(("127.0.0.1", here)) as connection:
+            begun = len(typed.fake.sessions)
+            connection.sendall(b"x")
+            assert answered(here, b"") == b"a 0"  # by now the first one is there, too
+            typed.fake.drop(typed.fake.sessions[begun])
+            assert everything(connection) == b""
+        assert process.stderr.readline() == f"{LOST}\n"
+        assert answered(here, b"xyz") == b"a 3"
+        assert process.stderr.readline() == f"{BACK}\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(WAIT_S), process.stderr.read()) == (0, "")
+
+
+def test_who_connects_while_the_server_is_away_is_served_when_it_is_back(typed: Typed) -> None:
+    with server(b"a") as port, forwarding(typed, port) as (process, [here]):
+        assert process.stderr is not None
+        assert answered(here, b"") == b"a 0"
+        with typed.fake.away():
+            assert process.stderr.readline() == f"{LOST}\n"
+            connection = socket.create_connection(("127.0.0.1", here))
+            connection.sendall(b"xyz")
+            connection.shutdown(socket.SHUT_WR)
+        with connection:
+            assert everything(connection) == b"a 3"
+
+
+def test_who_is_not_let_in_any_more_is_told(typed: Typed) -> None:
+    with server(b"a") as port, forwarding(typed, port) as (process, [here]):
+        assert process.stderr is not None
+        assert answered(here, b"") == b"a 0"
+        with typed.fake.closed_to_all():
+            typed.fake.drop(typed.fake.sessions[-1])
+            assert process.wait(WAIT_S) == 2
+        refusal = f"the server at {typed.fake.url} does not accept the token"
+        assert process.stderr.read() == f"{LOST}\npaddle: {refusal}\n"
 
 
 def test_who_hangs_up_here_hangs_up_there(typed: Typed) -> None:

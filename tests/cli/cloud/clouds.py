@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from jobd.spec.spec import parse_spec
 from pfs.errors import Kind, PfsError
+from pfs.protocol.parcels import Row, Unpacker, pack_row
+from pfs.protocol.wire import BELOW_PATH
 
 QUEUE = """\
 PLACE  JOB  USER  PRIORITY  REQUEST      EARLIEST START        TITLE   WHY
@@ -25,12 +28,15 @@ def job(number: int, name: str, state: str, **more: Any) -> dict[str, Any]:
     times = {"submitTime": "2025-12-31T23:00:00Z", "startTime": None, "completionTime": None}
     counts = {"active": 0, "succeeded": 0, "failed": 0}
     status = {**counts, **times, **more.pop("status", {})}
-    return {"id": number, "name": name, "state": state, "parallelism": 1, **more, "status": status}
+    package = f"/pfs/dc1/home/ann/jobs/{name}"
+    told = {"id": number, "name": name, "job_package": package, "state": state, "parallelism": 1}
+    return {**told, **more, "status": status}
 
 
 def worker(number: int, name: str, process: str, status: str, **more: Any) -> dict[str, Any]:
     """Return a process as REST v1 tells it."""
-    known = {"node": "", "start": None, "exit_code": None, "msg": "", **more}
+    address = {"n0": "10.1.9.3", "n1": ""}.get(more.get("node", ""), "")
+    known = {"node": "", "address": address, "start": None, "exit_code": None, "msg": "", **more}
     return {"name": name, "job": number, "process": process, "role": name.split("-")[-2], "status": status, **known}
 
 
@@ -53,7 +59,8 @@ WORKERS = [
     worker(16, "digits-trainer-3", "0.3", "Failed", node="n0", start=STARTED, exit_code=255),
 ]
 NAMES = {"digits": "18", "word-emb": "17", "later": "19"}
-CODES = {16: 3, 17: 0, 18: 130, 19: 0, 15: 0}
+CODES = {16: 3, 17: 0, 18: 130, 19: 0, 15: 0, 20: 7}
+NEW = 20  # what is submitted
 HEADING = "=" * 26
 
 Rows = list[dict[str, Any]]
@@ -82,6 +89,7 @@ def files() -> dict[str, str]:
         **jobs,
         **logs,
         "jobs/17/log": "all of it\n",
+        f"jobs/{NEW}/log": "all of the new one\n",
         "jobs/17/log.txt": "all so far\n",
         "jobs/16/why": "process 0.0 ended with 3\n\x1b[31mits last line: Killed\n",
         **{f"jobs/{number}/wait": f"{code}\n" for number, code in CODES.items()},
@@ -102,6 +110,9 @@ class Cloud:
         self.files = files()
         self.jobs = list(JOBS)
         self.done: list[str] = []
+        self.name = ""  # as which it was asked for
+        self.left_out: tuple[tuple[str, str], ...] = ()  # what of it is not brought
+        self.failed: list[PfsError] = []  # what is wrong with a package that is brought
         self.secrets = {"corp": "2026-01-01T00:00:00Z"}
 
     # ---- the tree
@@ -123,7 +134,7 @@ class Cloud:
 
     def put(self, path: str, data: bytes, _key: str) -> str | None:
         self.done.append(f"{path} <- {data!r}")
-        return None
+        return f"jobs/{NEW}" if path.startswith("jobs/") else None
 
     def list(self, path: str, each: str | None = None) -> Rows:
         below = [name.removeprefix(f"{path}/") for name in self.files if name.startswith(f"{path}/")]
@@ -159,21 +170,59 @@ class Cloud:
         name, _, rest = rest.partition("/")
         return f"{top}/{NAMES[name]}/{rest}" if top == "jobs" and name in NAMES else path
 
+    # ---- whole folders
+
+    @contextmanager
+    def answered(self, _method: str, url: str, *_: object, **__: object) -> Iterator[Iterator[bytes]]:
+        path = urlsplit(url).path.removeprefix(f"{BELOW_PATH}/")
+        if path not in self.files and not self.is_directory(path):
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory", path)
+        kind = "f" if path in self.files else "d"
+        yield iter([pack_row(Row("", kind, len(self.files.get(path, "")), 10**18, 0o644))])
+
+    def _take(self, path: str, content: Iterable[bytes]) -> Any:
+        failed = []
+        for parcel, data in Unpacker().feed(b"".join(content)):
+            if path.startswith("home/"):
+                self.done.append(" ".join(filter(None, (parcel.verb, path, parcel.path, repr(data) if data else ""))))
+            else:
+                failed.append({"kind": "unsupported", "message": "files of the server", "path": parcel.path})
+        return {"taken": 1, "refused": len(failed), "failed": failed}
+
     # ---- REST v1
 
-    def call(self, method: str, url: str, content: bytes) -> Any:
+    def call(self, method: str, url: str, content: bytes, key: str | None = None) -> Any:
         parts = urlsplit(url)
+        if parts.path.startswith(f"{BELOW_PATH}/"):
+            return self._take(parts.path.removeprefix(f"{BELOW_PATH}/"), content)  # type: ignore[arg-type]
         asked: Mapping[str, str] = dict(parse_qsl(parts.query))
+        if parts.path.startswith("/api/v1/trees/"):
+            return {"missing": {}}
+        if parts.path.startswith("/api/v1/specs/"):
+            parse_spec(content, "x")
+            if b"never:1" in content:
+                raise PfsError(Kind.INVALID, "image: no node may run never:1")
+            return {"msg": "OK"}
         told = json.loads(content) if content else {}
         match method, parts.path.removeprefix("/api/v1/"):
             case "GET", "jobs":
                 return {"msg": self.jobs}
+            case "POST", "jobs":
+                return self._submitted(told)
             case "GET", "pservers":
                 return {"msg": [{"id": 17, "name": "word-emb", "ready": 1, "total": 1}]}
             case "GET", "workers":
                 return {"msg": self._workers(asked)}
             case "GET", "logs":
                 return {"msg": self._logs(asked)}
+            case "GET", "publish":
+                url = "https://dc1.example.org:8470/filepub/?uuid=0123"
+                return {"msg": "OK", "files": ["/pfs/dc1/home/ann/notes.txt"], "urls": [url]}
+            case "POST", "publish":
+                return {"msg": "OK", "url": f"https://dc1.example.org:8470/filepub/?uuid={len(told['path'])}"}
+            case "DELETE", "publish":
+                self.done.append(f"no link to {told['path']}")
+                return {"msg": "OK"}
             case "GET", "registry":
                 rows = enumerate(sorted(self.secrets.items()))
                 return {"msg": [{"id": row, "name": name, "data": data} for row, (name, data) in rows]}
@@ -185,6 +234,12 @@ class Cloud:
                     raise PfsError(Kind.NOT_FOUND, f"there is no registry {told['name']}")
                 return {"msg": f"registry: [{told['name']}] is deleted"}
         raise AssertionError(url)
+
+    def _submitted(self, told: dict[str, Any]) -> Any:
+        self.done.append(f"posted {json.dumps(told)}")
+        if told.get("gpu", 0) > 4:
+            raise PfsError(Kind.QUOTA, "You don't have enough GPU quota, request: 8, usage: 2, limit: 4")
+        return {"msg": "OK", "id": NEW, "name": told["name"]}
 
     def _workers(self, asked: Mapping[str, str]) -> Rows:
         if "jobname" in asked:

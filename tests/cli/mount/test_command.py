@@ -7,11 +7,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cli import config, reaching
+from cli import config
 from cli.mount import command as mount
 from cli.mount import status
 from cli.mount.options import OPTIONS, Options, parse
 from cli.paddle import paddle
+from cli.sdk import reaching
 from fuseclient import mount as fuse_mount
 from pfs.errors import PfsError
 

@@ -1,7 +1,11 @@
 """What `paddle umount` does in which order; the kernel's part is played."""
 
 import errno
+import math
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
 
 import click
 import pytest
@@ -23,12 +27,14 @@ class Kernel:
     Attributes:
         answers: what the mount says, one after the other; the last one again and again.
         refusal: what unmounting fails with.
+        refusals: how often.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.mounts = 1
         self.answers: list[Status | int] = [ALL_THERE]
         self.refusal: PfsError | None = None
+        self.refusals, self.refused = math.inf, 0
         self.unmounted: list[bool] = []
         monkeypatch.setattr(mountpoints, "canonical", lambda point: point)
         monkeypatch.setattr(umount, "is_mounted", lambda point: self.mounts > 0)
@@ -47,7 +53,9 @@ class Kernel:
 
     def unmount(self, point: str, *, lazy: bool) -> None:
         if self.refusal is not None and not lazy:
-            raise self.refusal
+            self.refused += 1
+            if self.refused <= self.refusals:
+                raise self.refusal
         self.mounts -= 1
         self.unmounted.append(lazy)
 
@@ -122,6 +130,49 @@ def test_who_uses_it_is_told(kernel: Kernel) -> None:
     kernel.refusal = PfsError(Kind.DENIED, "not allowed")
     with pytest.raises(click.ClickException, match="not allowed"):
         umount.umount_command(POINT)
+
+
+def test_who_has_only_had_a_glance_at_it_is_waited_for(kernel: Kernel) -> None:
+    kernel.refusal = PfsError(Kind.BUSY, "busy")
+    kernel.refusals = 2
+    umount.umount_command(POINT)
+    assert (kernel.refused, kernel.unmounted) == (3, [False])
+
+
+def test_it_is_given_up_where_nobody_can_say_who_uses_it(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(umount, "GLANCE_S", 0.0)
+    kernel.refusal = PfsError(Kind.BUSY, "busy")
+    with pytest.raises(click.ClickException, match="a program that this user cannot see uses it"):
+        umount.umount_command(POINT)
+
+
+def test_a_mount_that_is_slow_to_answer_is_asked_again(kernel: Kernel, capsys: pytest.CaptureFixture[str]) -> None:
+    kernel.answers = [errno.ETIMEDOUT, errno.ETIMEDOUT, ALL_THERE]
+    umount.umount_command(POINT, quiet=True)
+    assert (len(kernel.answers), kernel.unmounted) == (1, [False])
+    assert capsys.readouterr().err.splitlines() == 2 * [
+        f"{POINT}: the mount does not answer; asking again; Ctrl-C leaves it mounted"
+    ]
+
+
+def test_a_process_that_is_long_about_to_end_is_told_of_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    now_s, held_s = 100.0, 125.0
+
+    def wait(for_s: float) -> None:
+        nonlocal now_s
+        now_s += for_s
+
+    def lock(point: str) -> IO[str] | None:
+        return open(tmp_path / "lock", "w") if now_s >= held_s else None
+
+    monkeypatch.setattr(umount, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=wait))
+    monkeypatch.setattr(umount, "take_lock", lock)
+    assert umount._wait_for_end(POINT)
+    assert capsys.readouterr().err.splitlines() == 2 * [f"{POINT}: unmounted; its process is about to end"]
+    held_s = 1000.0
+    assert not umount._wait_for_end(POINT)
 
 
 def test_a_process_that_does_not_end_is_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:

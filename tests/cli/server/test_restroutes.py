@@ -107,6 +107,32 @@ async def site_of(service: Service) -> AsyncIterator[Site]:
             yield site
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("command: x\n", None),
+        ("src: tree:0123456789abcdef\n", None),  # that is still to be brought, as is
+        ("job_package: jobs/emb\nentry: x\nimage: a:1\n", None),
+        ("command: [\n", "line 2, column 1: "),
+        ("command: x\ndepends_on: [99]\n", "depends_on: there is no job 99"),
+        ("command: x\nimage: a:1\nregistry: corp\n", "corp"),
+    ],
+)
+def test_a_spec_is_checked_and_not_submitted(service: Service, run, text: str, says: str | None) -> None:
+    async def main() -> None:
+        async with site_of(service) as site:
+            client = site.client()
+            words = "POST", "specs/emb"
+            if says is None:
+                assert await site.ask(client.call, *words, content=text) == {"code": 200, "msg": "OK"}
+            else:
+                status, said = await site.refused(client.call, *words, content=text)
+                assert (status, says in said) == (400, True), said
+            assert await site.ask(client.jobs) == []
+
+    run(main)
+
+
 def test_a_job_is_submitted_listed_and_killed(service: Service, run) -> None:
     async def main() -> None:
         async with site_of(service) as site:

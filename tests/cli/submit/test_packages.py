@@ -1,22 +1,21 @@
 """What `paddle submit` ships and submits for a folder, and for a spec."""
 
-import io
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from cli.paddle import paddle
-from cli.submit.packages import package, shipped
+from cli.submit.packages import package as prepared
+from cli.submit.ship import ship, unsent
 from jobd.spec.spec import parse_spec
-from pfs.errors import Kind, PfsError
+from pfs.errors import PfsError
 from tests.cli.shelf import Shelf
 
-NOTHING: dict[str, str | None] = {"entry": None, "resources": None, "image": None}
+NOTHING: dict[str, str | None] = {"command": None, "resources": None, "image": None}
+
+
+def package(shelf: Shelf, what: Path, name: str | None, given: dict[str, str | None]) -> tuple[str, bytes]:
+    return prepared(what, name, given, partial(ship, shelf))
 
 
 @pytest.fixture
@@ -32,8 +31,8 @@ def src(text: bytes) -> str:
     return line.removeprefix("src: ").strip('"')
 
 
-def test_a_folder_with_an_entry_is_a_job(shelf: Shelf, digits: Path) -> None:
-    given = {"entry": "python train.py", "resources": "2:[]", "image": "python:3.11"}
+def test_a_folder_with_a_command_is_a_job(shelf: Shelf, digits: Path) -> None:
+    given = {"command": "python train.py", "resources": "2:[]", "image": "python:3.11"}
     stem, text = package(shelf, digits, None, given)
     assert stem == "digits"
     assert shelf.files(src(text)) == {"train.py": b"pass\n"}
@@ -49,7 +48,7 @@ def test_a_folder_with_a_compute_script_needs_nothing_else(shelf: Shelf, digits:
 
 
 def test_a_folder_that_says_nowhere_what_runs_is_refused_with_a_cure(shelf: Shelf, digits: Path) -> None:
-    with pytest.raises(PfsError, match=r"\.compute is not there; write it, or give --entry"):
+    with pytest.raises(PfsError, match=r"\.compute is not there; write it, or give --command"):
         package(shelf, digits, None, NOTHING)
     (digits / ".compute").touch()
     (digits / ".pitignore").write_text(".compute\n")
@@ -63,8 +62,8 @@ def test_the_spec_in_a_folder_counts_and_gets_the_folder_as_its_src(shelf: Shelf
     assert stem == "digits"
     assert text.decode().endswith("\ncommand: python train.py\n")
     assert set(shelf.files(src(text))) == {"job.yaml", "train.py"}
-    with pytest.raises(PfsError, match="leave out --entry"):
-        package(shelf, digits, None, {**NOTHING, "entry": "x"})
+    with pytest.raises(PfsError, match="leave out --command"):
+        package(shelf, digits, None, {**NOTHING, "command": "x"})
 
 
 @pytest.mark.parametrize("named", ["digits", "./digits/", "~/digits"])
@@ -94,84 +93,17 @@ def test_a_spec_may_have_any_ending(shelf: Shelf, tmp_path: Path) -> None:
         assert package(shelf, tmp_path / name, None, NOTHING)[0] == stem
 
 
-def test_paddleclouds_options_make_a_job_of_its_kind(shelf: Shelf, digits: Path) -> None:
-    given = {**NOTHING, "entry": "python train.py", "parallelism": "2", "cpu": "1.5", "memory": "2Gi"}
-    _, text = package(shelf, digits, None, given)
-    assert shelf.files(src(text)) == {"train.py": b"pass\n"}
-    rest = text.decode().partition("\n")[2]
-    assert rest == 'entry: "python train.py"\nparallelism: 2\ncpu: 1.5\nmemory: "2Gi"\n'
-    parse_spec(text, "digits")
-
-
-def test_a_folder_of_the_datacenter_is_used_in_place(shelf: Shelf) -> None:
-    given = {**NOTHING, "entry": "python train.py", "parallelism": "2"}
-    stem, text = package(shelf, Path("/pfs/dc1/home/ann/digits"), None, given)
-    assert stem == "digits"
-    paddle = parse_spec(text, stem).paddle
-    assert paddle is not None
-    assert paddle.package == "/pfs/dc1/home/ann/digits"
+def test_of_a_folder_of_the_datacenter_the_job_gets_a_copy(shelf: Shelf) -> None:
+    stem, text = package(shelf, Path("/pfs/dc1/home/ann/digits"), None, {**NOTHING, "command": "python train.py"})
+    assert (stem, parse_spec(text, stem).src) == ("digits", "/pfs/dc1/home/ann/digits")
     assert shelf.asked == []
+
+
+def test_what_would_be_shipped_is_named_as_what_is(shelf: Shelf, digits: Path) -> None:
+    given = {**NOTHING, "command": "python train.py"}
+    assert prepared(digits, None, given, unsent) == package(shelf, digits, None, given)
 
 
 def test_what_is_nowhere_is_told(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(PfsError, match=r"there is no .*missing here"):
         package(shelf, tmp_path / "missing", None, NOTHING)
-
-
-def test_options_may_begin_with_one_dash_as_paddleclouds_do(monkeypatch: pytest.MonkeyPatch, digits: Path) -> None:
-    seen: list[dict[str, str | None]] = []
-
-    def noted(_server: object, _what: Path, name: str | None, given: dict[str, str | None]) -> tuple[str, bytes]:
-        seen.append({"name": name, **given})
-        raise PfsError(Kind.INVALID, "enough")
-
-    @contextmanager
-    def connected(_dc: str | None) -> Iterator[None]:
-        yield None
-
-    monkeypatch.setattr("cli.submit.packages.package", noted)
-    monkeypatch.setattr("cli.reaching.connected", connected)
-    words = ["-jobname", "x", "-parallelism", "2", "-entry", "python train.py", "-memory", "2Gi", str(digits)]
-    assert isinstance(CliRunner().invoke(paddle, ["submit", *words]).exception, PfsError)
-    words = [str(digits), "-p", "4", "-c", "2", "-m", "10Gi", "-t", "train.py", "-registry", "corp", "-max_instance=9"]
-    assert isinstance(CliRunner().invoke(paddle, ["submit", *words]).exception, PfsError)
-    assert {key: value for key, value in seen[1].items() if value is not None} == {
-        "parallelism": "4",
-        "cpu": "2",
-        "memory": "10Gi",
-        "topology": "train.py",
-        "registry": "corp",
-        "max_instance": "9",
-    }
-    assert {key: value for key, value in seen[0].items() if value is not None} == {
-        "name": "x",
-        "parallelism": "2",
-        "entry": "python train.py",
-        "memory": "2Gi",
-    }
-
-
-class Terminal(io.StringIO):
-    """A terminal, as far as a bar is concerned."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("said", "size_bytes", "has_bar"),
-    [(io.StringIO(), 5 << 20, False), (Terminal(), 1000, False), (Terminal(), 5 << 20, True)],
-)
-def test_on_a_terminal_a_bar_shows_how_much_of_a_folder_was_sent(
-    said: io.StringIO, size_bytes: int, has_bar: bool, shelf: Shelf, digits: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (digits / "large").write_bytes(os.urandom(size_bytes))
-    shelf.cuts = [size_bytes // 2]
-    monkeypatch.setattr("sys.stderr", said)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    done = shipped(shelf, digits)
-    bar, _, told = said.getvalue().rpartition("\n")[0].rpartition("\n")
-    assert told.startswith("Shipped ")
-    assert ("\r" in bar) == has_bar
-    assert bar.endswith("100%") == has_bar
-    assert shelf.files(done.src)["large"] == (digits / "large").read_bytes()

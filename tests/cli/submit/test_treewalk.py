@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cli.submit import treewalk
-from cli.submit.treewalk import ChangingFileError, listed, scan
+from cli.submit.treewalk import ChangingFileError, everything, listed, scan
 from jobd import manifest
 from jobd.manifest import ShippedFile, ShippedFolder, ShippedLink
 from pfs.errors import Kind, PfsError
@@ -144,6 +144,12 @@ def test_an_ignored_directory_is_not_even_looked_into(tmp_path: Path, monkeypatc
     monkeypatch.setattr(treewalk.os, "scandir", lambda path: looked.append(str(path)) or real(path))
     assert list(listed(tmp_path)) == [".pitignore"]
     assert looked == [str(tmp_path)]
+
+
+def test_where_all_of_a_folder_is_meant_only_pitignore_counts(repository: Repository) -> None:
+    repository.write(_gitignore="*.pickle\n", _pitignore="notes\n", notes="x", dict_pickle="x", sub__a="x")
+    (repository.path / "empty").mkdir()
+    assert sorted(everything(repository.path)) == [".gitignore", ".pitignore", "dict.pickle", "empty", "sub/a"]
 
 
 # ---- what cannot be shipped

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from cli import following
+from cli.following import copy_stream, exit_code, follow, submit
 from cli.resuming import TRIES
-from cli.submit import following
-from cli.submit.following import copy_stream, exit_code, follow, submit
 from pfs.errors import Kind, PfsError
 
 CUT = PfsError(Kind.UNREACHABLE, "no answer from the server")
@@ -22,7 +22,7 @@ class Server:
         self.puts: list[BaseException | str] = []
 
     @contextmanager
-    def stream(self, path: str) -> Iterator[Iterator[bytes]]:
+    def stream(self, path: str, start: int = 0) -> Iterator[Iterator[bytes]]:
         pieces, error = self.runs.pop(0)
 
         def come() -> Iterator[bytes]:

@@ -4,12 +4,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, cast
 
 import click
 
-from cli.resuming import PAUSE_S, TRIES, resumed
-from pfs.errors import Kind, PfsError
+from cli.sdk import operations
+from cli.sdk.way import Blocking, Straight
+from pfs.client.immediate import each, now
 
 INTERRUPTED = 130
 
@@ -19,7 +20,11 @@ class Server(Protocol):
 
     def put(self, path: str, data: bytes, key: str) -> str | None: ...
 
-    def stream(self, path: str) -> AbstractContextManager[Iterator[bytes]]: ...
+    def stream(self, path: str, start: int = 0) -> AbstractContextManager[Iterator[bytes]]: ...
+
+
+def _way(client: Server, sleep: Callable[[float], None] = time.sleep) -> Straight:
+    return Straight(cast("Blocking", client), sleep)
 
 
 def submit(client: Server, name: str, text: bytes, key: str, sleep: Callable[[float], None] = time.sleep) -> str:
@@ -29,19 +34,12 @@ def submit(client: Server, name: str, text: bytes, key: str, sleep: Callable[[fl
         name: of the file in `jobs/`.
         key: the same key again gives the same job, so a cut connection does no harm.
     """
-    for tried in range(TRIES):
-        try:
-            return str(client.put(f"jobs/{name}", text, key))
-        except PfsError as error:
-            if error.kind is not Kind.UNREACHABLE or tried == TRIES - 1:
-                raise
-        sleep(PAUSE_S * 2**tried)
-    raise AssertionError
+    return now(operations.put(_way(client, sleep), name, text, key))
 
 
 def copy_stream(client: Server, path: str, sleep: Callable[[float], None] = time.sleep) -> None:
     """Copy a stream of the tree to stdout until its writer is done; a cut connection is taken up where it was cut."""
-    for fresh in resumed(lambda _: client.stream(path), sleep=sleep):
+    for fresh in each(operations.stream(_way(client, sleep), path)):
         sys.stdout.buffer.write(fresh)
         sys.stdout.buffer.flush()
 
@@ -62,4 +60,4 @@ def follow(client: Server, job: str, hint: str) -> bool:
 
 def exit_code(client: Server, job: str) -> int:
     """Return the exit code of a job, once it is over."""
-    return int(b"".join(resumed(lambda _: client.stream(f"{job}/wait"))))
+    return now(operations.exit_code(_way(client), job.removeprefix("jobs/")))

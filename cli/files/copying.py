@@ -1,0 +1,344 @@
+"""What `cp`, `sync` and `file` do: many sources, folders with all that is in them, up, down, and from cloud to cloud.
+
+A single small file is sent as it is: so a spec that is copied into jobs/ is submitted, and a line that is copied into a
+`ctl` is obeyed.
+"""
+
+import io
+import json
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from cli.errors import going_on
+from cli.files import large, local, remote
+from cli.files.copied import Counter, Done, How, Noted, Progress
+from cli.files.download import download
+from cli.files.naming import ROOT, STANDARD, Connect, about, is_remote, matching, names_a_folder, place
+from cli.files.plan import Node, is_same
+from cli.files.upload import upload
+from cli.progress import Transfer
+from cli.resuming import resumed
+from pfs.errors import Kind, PfsError
+from pfs.path import join, parent_and_name, to_absolute
+from pfs.protocol.parcels import FILE, FOLDER, Parcel, Verb
+
+if TYPE_CHECKING:
+    from pfs.client.web import WebClient
+
+PIECE_BYTES = 1024 * 1024  # as much as is sent with its length told: what a spec or a command may have
+STOPPED = "stopped; the same command goes on where this one was"
+NO_FOLDERS = "only support upload or download files not directories; -r copies it with all that is in it"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a command copies.
+
+    Attributes:
+        deep: folders, too, with all that is in them.
+        how: folders, and which files are replaced.
+        verbose: print a line for each file.
+    """
+
+    how: How
+    deep: bool = False
+    verbose: bool = False
+
+
+def copy_all(connect: Connect, sources: Sequence[str], target: str, way: Way) -> int:
+    """Copy from this machine into a datacenter, from there to here, or from cloud to cloud; return the exit status."""
+    if not is_remote(target) and not all(is_remote(source) for source in sources):
+        named = next(source for source in sources if not is_remote(source))
+        both = f"{named} and {target} are both of this machine; one of them has to be, {ROOT}<dc>/…"
+        raise PfsError(Kind.INVALID, both)
+    found = [each for source in sources for each in matching(connect, source)]
+    many = len(found) > 1
+    if many and STANDARD in found:
+        raise PfsError(Kind.INVALID, "stdin is copied alone, to the name that it shall have")
+
+    def copy(source: str) -> None:
+        if not is_remote(source):
+            _send(connect, source, target, way, many=many)
+        elif not is_remote(target):
+            _fetch(connect, source, target, way, many=many)
+        else:
+            _pass_on(connect, source, target, way, many=many)
+
+    return going_on(found, copy)
+
+
+# ---- up
+
+
+def _send(connect: Connect, source: str, target: str, way: Way, *, many: bool) -> None:
+    datacenter, path = place(target)
+    with connect(datacenter) as client, about(source, target):
+        top = remote.look(client, path)
+        into = many or names_a_folder(target) or (top is not None and top.kind == FOLDER)
+        if source == STANDARD:
+            if into:
+                raise PfsError(Kind.INVALID, f"{target} is a directory; say what the file is called there")
+            _put(client, path, _pieces(sys.stdin.buffer), datacenter)
+            return
+        if os.path.isdir(source):
+            if not way.deep:
+                raise PfsError(Kind.IS_DIR, f"{source}: {NO_FOLDERS}")
+            contents_only = os.path.basename(source) in ("", ".") and os.path.basename(source.rstrip("/")) == "."
+            inner = path if not into or contents_only else join(path, os.path.basename(os.path.abspath(source)))
+            with _shown(source, way) as (progress, noted):
+                done = upload(client, Path(source), inner, way.how, progress=progress, noted=noted)
+            check(done)
+            return
+        if into:
+            path = join(path, os.path.basename(source))
+            top = remote.look(client, path)
+        with _told_of_disk(source, "read"), _shown(source, way, "Uploaded") as (progress, noted):
+            if _send_file(client, source, path, top, way=way, progress=progress, datacenter=datacenter):
+                noted("")
+
+
+def _send_file(
+    client: "WebClient", source: str, path: str, top: Node | None, *, way: Way, progress: Progress, datacenter: str
+) -> bool:
+    """Send one file; tells whether that was needed."""
+    here = local.node_of(os.stat(source))
+    if top is not None and (way.how.keeps or (is_same(here, top) and not way.how.always)):
+        return False
+    parent, name = parent_and_name(path)
+    if here.size >= large.LARGE_BYTES:
+        part, counter = local.part_of(path), Counter(Done(), here.size, progress)
+        there = remote.look(client, part)
+        node, _ = large.send(client, source, part, there.size if there is not None else 0, counter)
+        part_name = parent_and_name(part)[1]
+        parcel = Parcel(Verb.PART, name, node.size, node.mode, node.mtime_ns, part_name), b""
+    elif S_ISREG(os.stat(source).st_mode):
+        data, node = local.read_whole(source)
+        parcel = Parcel(Verb.FILE, name, len(data), node.mode, node.mtime_ns), data
+    else:  # of a pipe nobody knows how much there is
+        with open(source, "rb") as file:
+            _put(client, path, _pieces(file), datacenter)
+        return True
+    refused = remote.send(client, parent, [parcel])
+    if refused and refused[0].kind is Kind.UNSUPPORTED and parcel[0].verb is Verb.FILE:
+        _put(client, path, _pieces(io.BytesIO(parcel[1])), datacenter)  # the server makes something of it
+    elif refused:
+        raise PfsError(refused[0].kind, f"{source} to {to_absolute(path, datacenter)}: {refused[0].message}")
+    return True
+
+
+def _put(client: "WebClient", path: str, pieces: Iterator[bytes], datacenter: str) -> None:
+    """Give the server a file, and print what became of it, where something did."""
+    first, second = next(pieces, b""), next(pieces, b"")
+    if second:
+        client.write(path, chain((first, second), pieces))
+    elif (made := client.put(path, first, str(uuid.uuid4()))) is not None:
+        click.echo(to_absolute(made, datacenter))
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: file.read(PIECE_BYTES), b"")
+
+
+# ---- down
+
+
+def _fetch(connect: Connect, source: str, target: str, way: Way, *, many: bool) -> None:
+    datacenter, path = place(source)
+    with connect(datacenter) as client, about(source, target):
+        top = remote.look(client, path)
+        if top is None:
+            raise PfsError(Kind.NOT_FOUND, f"{source}: no such file or directory")
+        into = target != STANDARD and (many or names_a_folder(target) or os.path.isdir(target))
+        if into:
+            target = os.path.join(target, path.rpartition("/")[2])
+        if top.kind == FOLDER:
+            if not way.deep or target == STANDARD:
+                raise PfsError(Kind.IS_DIR, f"{source}: {NO_FOLDERS}")
+            with _shown(source, way) as (progress, noted):
+                done = download(client, path, Path(target), way.how, progress=progress, noted=noted)
+            check(done)
+        elif target == STANDARD or top.kind != FILE or _is_special(target):
+            _stream(client, path, target)
+        else:
+            with _told_of_disk(target, "written"), _shown(source, way, "Downloaded") as (progress, noted):
+                if _fetch_file(client, path, os.path.realpath(target), top, way=way, progress=progress):
+                    noted("")
+
+
+def _is_special(target: str) -> bool:
+    """Tell whether something stands there that is written to, and not replaced."""
+    return os.path.exists(target) and not os.path.isfile(target)
+
+
+def _fetch_file(
+    client: "WebClient", path: str, target: str, node: Node, *, way: Way, progress: Progress
+) -> bool:
+    """Fetch one file; tells whether that was needed."""
+    if os.path.lexists(target):
+        same = is_same(node, local.node_of(os.stat(target)))
+        if way.how.keeps or (same and not way.how.always):
+            return False
+    counter = Counter(Done(), node.size, progress)
+    if node.size >= large.LARGE_BYTES:
+        large.fetch(client, path, target, node, counter)
+        return True
+    parent, name = parent_and_name(path)
+    for _, found, data in remote.fetch(client, parent, [name]):
+        local.write_whole(target, data, found)
+        return True
+    local.write_whole(target, client.read(path), node)  # or it is told why not
+    return True
+
+
+def _stream(client: "WebClient", path: str, target: str) -> None:
+    """Write what comes as it comes: a log until it is over."""
+    pieces = resumed(lambda _: client.stream(path))
+    if target == STANDARD:
+        _write(pieces, sys.stdout.buffer)
+        return
+    first = next(pieces, b"")  # what cannot be read leaves no file here
+    with _told_of_disk(target, "written"), open(target, "wb") as out:
+        _write(chain((first,), pieces), out)
+
+
+def _write(pieces: Iterable[bytes], out: BinaryIO) -> None:
+    for piece in pieces:
+        out.write(piece)
+        out.flush()
+
+
+# ---- across
+
+
+def _pass_on(connect: Connect, source: str, target: str, way: Way, *, many: bool) -> None:
+    """Copy from cloud to cloud, by way of this machine."""
+    name = place(source)[1].rpartition("/")[2]
+    with tempfile.TemporaryDirectory(prefix="pfs-") as folder:
+        between = os.path.join(folder, name)
+        _fetch(connect, source, between, way, many=False)
+        _send(connect, between, target, way, many=many)
+
+
+def sync(connect: Connect, source: str, target: str, way: Way) -> Done:
+    """Let a folder have what another one has; which of them is a datacenter's says which way.
+
+    Raises:
+        PfsError: INVALID unless just one of them is.
+    """
+    if is_remote(source) == is_remote(target):
+        raise PfsError(Kind.INVALID, f"one of {source} and {target} has to be of a datacenter, {ROOT}<dc>/…")
+    datacenter, path = place(target if is_remote(target) else source)
+    with connect(datacenter) as client, _shown(source, way) as (progress, noted):
+        if is_remote(source):
+            return download(client, path, Path(target), way.how, progress=progress, noted=noted)
+        if not os.path.isdir(source):
+            raise PfsError(Kind.NOT_DIR, f"{source} is no directory of this machine")
+        return upload(client, Path(source), path, way.how, progress=progress, noted=noted)
+
+
+def show_synced(done: Done, *, as_json: bool, quiet: bool) -> None:
+    """Print what a sync did."""
+    if as_json:
+        told = {
+            "copied": sorted(done.copied),
+            "bytes": done.copied_bytes,
+            "same": done.same,
+            "removed": sorted(done.removed),
+            "failed": [str(each) for each in done.failed],
+        }
+        click.echo(json.dumps(told, indent=2))
+    elif quiet:
+        click.echo("".join(f"{path}\n" for path in sorted(done.copied | done.removed)), nl=False)
+    else:
+        counts = f"{len(done.copied)} copied, {done.same} unchanged, {len(done.removed)} removed"
+        click.echo(f"{counts}; {done.copied_bytes} bytes travelled")
+
+
+def check(done: Done) -> None:
+    """Tell what was left out, and what could not be copied.
+
+    Raises:
+        PfsError: the last of these.
+    """
+    for path, why in done.left_out:
+        tell(f"{path} is left out: {why}")
+    for error in done.failed[:-1]:
+        tell(str(error))
+    if done.failed:
+        raise done.failed[-1]
+
+
+def tell(text: str) -> None:
+    """Write a line to stderr, behind the program's name."""
+    click.echo(f"{click.get_current_context().find_root().info_name}: {text}", err=True)
+
+
+@contextmanager
+def _shown(source: str, way: Way, word: str = "Copied") -> Iterator[tuple[Progress, Noted]]:
+    """Give what shows how far it is, and what notes each file that was copied."""
+
+    def note(path: str) -> None:
+        if way.verbose:
+            click.echo(f"[INFO] {word} {source.rstrip('/')}/{path}" if path else f"[INFO] {word} {source}")
+
+    with Transfer(source.rstrip("/"), None) as bar:
+        yield _silent if way.verbose else bar.reach, note  # lines and a bar are one too many
+
+
+def _silent(_done: int, _size: int | None) -> None:
+    return None
+
+
+@contextmanager
+def _told_of_disk(path: str, what: str) -> Iterator[None]:
+    """Tell which file of this machine cannot be read or written."""
+    try:
+        yield
+    except OSError as error:
+        raise PfsError(Kind.INVALID, f"{path} cannot be {what}: {error.strerror or error}") from None
+
+
+# ---- PaddleCloud's `file`
+
+
+def put_file(connect: Connect, source: str, target: str) -> None:
+    """Upload a file, or a folder: into the target, and where it ends with a slash only what is in it."""
+    if not os.path.isdir(source):
+        _send(connect, source, target, Way(How()), many=False)
+        return
+    datacenter, path = place(target)
+    if not names_a_folder(source):
+        path = join(path, os.path.basename(source))
+    way = Way(How(), deep=True)
+    with connect(datacenter) as client, _shown(source, way) as (progress, noted):
+        done = upload(client, Path(source), path, way.how, progress=progress, noted=noted)
+    check(done)
+
+
+def get_file(connect: Connect, source: str, target: str) -> None:
+    """Download a file to a name that is free."""
+    if os.path.isdir(target):
+        target = os.path.join(target, place(source)[1].rpartition("/")[2])
+    if os.path.lexists(target):
+        raise PfsError(Kind.EXISTS, f"{target}: file already exist")
+    _fetch(connect, source, target, Way(How(), deep=True), many=False)
+
+
+def stopped(act: Callable[[], int]) -> int:
+    """Run what copies; whoever stops it is told how it goes on."""
+    try:
+        return act()
+    except KeyboardInterrupt:
+        tell(STOPPED)
+        return 130

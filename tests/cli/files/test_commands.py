@@ -1,0 +1,322 @@
+"""`paddle`'s commands for files, as they are typed, against a real server on loopback."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from cli import paddle, reaching
+from cli.files import large
+from cli.files.copied import How
+from tests.cli.files.site import Counted, Site, read, write
+from tests.cli.typed import typed
+
+T = TypeVar("T")
+HOME = "/pfs/dc1/home/ann"
+Typed = tuple[int, str, str]
+
+
+class Terminal:
+    """Somebody who types commands, in a folder of their own."""
+
+    def __init__(self, client: Counted) -> None:
+        self.client = client
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> Typed:
+        """Type a command; return its status, and what it writes to stdout and stderr."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            return typed(paddle.main, "paddle", *words)
+
+
+@pytest.fixture
+def terminal(
+    site: Site, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[Terminal], T]], T]:
+    """Give what lets somebody type."""
+    monkeypatch.setenv("TZ", "UTC")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def typing(work: Callable[[Terminal], T]) -> T:
+        def with_client(client: Counted) -> T:
+            @contextmanager
+            def connected(dc: str | None) -> Iterator[Counted]:
+                yield client
+
+            monkeypatch.setattr(reaching, "connected", connected)
+            return work(Terminal(client))
+
+        return site.asking(run, with_client)
+
+    return typing
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("d", "d/a.txt"), ("d/", "d/a.txt"), ("new", "new"), ("d/b.txt", "d/b.txt"), ("", "a.txt"), ("//d//", "d/a.txt")],
+)
+def test_a_file_is_sent_to_what_is_named_or_into_a_directory(terminal, home: Path, target: str, path: str) -> None:
+    write(Path(), {"a.txt": b"text"}, day=100)
+    Path("a.txt").chmod(0o755)
+    (home / "d").mkdir()
+    assert terminal(lambda type_: type_("cp", "a.txt", f"{HOME}/{target}")) == (0, "", "")
+    there = home / path
+    assert there.read_bytes() == b"text"
+    assert there.stat().st_mtime_ns == Path("a.txt").stat().st_mtime_ns
+    assert there.stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize(
+    ("target", "path"), [("d", "d/a.txt"), ("d/", "d/a.txt"), ("new", "new"), ("d/b.txt", "d/b.txt"), (".", "a.txt")]
+)
+def test_a_file_is_fetched_to_what_is_named_or_into_a_directory(terminal, home: Path, target: str, path: str) -> None:
+    write(home, {"a.txt": b"text"}, day=100)
+    Path("d").mkdir()
+    assert terminal(lambda type_: type_("cp", f"{HOME}/a.txt", target)) == (0, "", "")
+    assert Path(path).read_bytes() == b"text"
+    assert Path(path).stat().st_mtime_ns == (home / "a.txt").stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("size", [5, 3000])
+def test_what_is_there_unchanged_or_not_to_be_replaced_is_not_copied(
+    terminal, home: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(large, "LARGE_BYTES", 3000)
+    write(Path(), {"a": bytes(size)}, day=100)
+
+    def work(type_: Terminal) -> None:
+        assert type_("cp", "-v", "a", f"{HOME}/x") == (0, "[INFO] Uploaded a\n", "")
+        assert type_("cp", "-v", "a", f"{HOME}/x") == (0, "", "")
+        assert type_("cp", "-vf", "a", f"{HOME}/x") == (0, "[INFO] Uploaded a\n", "")
+        assert type_("cp", "-v", f"{HOME}/x", "b") == (0, f"[INFO] Downloaded {HOME}/x\n", "")
+        assert type_("cp", "-v", f"{HOME}/x", "b") == (0, "", "")
+        write(Path(), {"a": b"other"}, day=101)
+        assert type_("cp", "-vn", "a", f"{HOME}/x") == (0, "", "")
+        assert type_("cp", "-vn", f"{HOME}/x", "a") == (0, "", "")
+        assert type_("cp", "-fn", "a", f"{HOME}/x")[0] == 2
+
+    terminal(work)
+    assert (home / "x").read_bytes() == Path("b").read_bytes() == bytes(size)
+    assert Path("a").read_bytes() == b"other"
+
+
+FOLDER = {"x": b"1", "sub": None, "sub/y": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "path"),
+    [
+        ("dir", "new", "new"),
+        ("dir/", "there", "there/dir"),
+        ("dir/.", "there", "there"),
+        ("./dir", "there/", "there/dir"),
+    ],
+)
+def test_folders_are_copied_there_and_back(terminal, home: Path, source: str, target: str, path: str) -> None:
+    write(Path("dir"), FOLDER, day=3)
+    (home / "there").mkdir()
+
+    def work(type_: Terminal) -> None:
+        status, _, err = type_("cp", "dir", f"{HOME}/new")
+        assert (status, err.count("not directories; -r")) == (1, 1)
+        assert type_("cp", "-r", source, f"{HOME}/{target}") == (0, "", "")
+        assert type_("cp", f"{HOME}/{path}", "back")[0] == 1
+        assert type_("cp", "-r", f"{HOME}/{path}", "back") == (0, "", "")
+        os.mkdir("into")
+        assert type_("cp", "-r", f"{HOME}/{path}", "into") == (0, "", "")
+
+    terminal(work)
+    assert read(home / path) == read(Path("back")) == read(Path("into") / Path(path).name) == FOLDER
+
+
+def test_what_goes_wrong_with_one_keeps_no_other_from_being_copied(terminal, home: Path) -> None:
+    write(Path(), {"a": b"a", "c": b"c"})
+    write(home, {"d/x.py": b"x", "d/y.py": b"y", "d/z": b"z", "d/.h.py": b""})
+
+    def work(type_: Terminal) -> None:
+        status, out, err = type_("cp", "a", "missing", "c", f"{HOME}/d")
+        assert (status, out, err) == (2, "", "paddle: missing cannot be read: No such file or directory\n")
+        assert type_("cp", f"{HOME}/d/*.py", f"{HOME}/d/[z]", ".") == (0, "", "")
+        assert type_("cp", f"{HOME}/d/*.c", ".") == (1, "", f"paddle: {HOME}/d/*.c stands for no file\n")
+        assert type_("cp", f"{HOME}/d/no", ".")[0] == 1
+
+    terminal(work)
+    assert (home / "d/c").read_bytes() == b"c"
+    assert sorted(os.listdir()) == ["a", "c", "x.py", "y.py", "z"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("cp", "a", "b"), "both of this machine"),
+        (("cp", "-", f"{HOME}/d/"), "say what the file is called there"),
+        (("cp", "-", "a", f"{HOME}/d/"), "stdin is copied alone"),
+        (("cp", "-chunksize", "3", "a", f"{HOME}/d"), "chunksize error"),
+        (("cp", f"{HOME}/d/f", "no/f"), "no/f cannot be written: No such file"),
+        (("cp", f"{HOME}/../x", "f"), "cannot be a file name"),
+        (("sync", "a", "b"), "one of a and b has to be of a datacenter"),
+        (("sync", "a", f"{HOME}/d"), "a is no directory of this machine"),
+        (("sync", f"{HOME}/missing", "b"), "no such file or directory"),
+        (("ls", f"{HOME}/no"), "no such file or directory"),
+        (("ls", "a"), "a path of a datacenter begins with /pfs/<dc>/"),
+        (("rm", f"{HOME}/d"), f"{HOME}/d: can't del directory; -r removes it"),
+        (("rm", f"{HOME}/no"), "no such file or directory"),
+        (("pfs", "rmdir", f"{HOME}/d/f"), "paddle pfs rm removes it"),
+        (("pfs", "mv", f"{HOME}/d/f", "/pfs/dc2/home/ann/f"), "two datacenters"),
+        (("pfs", "mv", f"{HOME}/d/f", f"{HOME}/d", f"{HOME}/d/f"), "dest should be a directory"),
+        (("pfs", "mv", f"{HOME}/no", f"{HOME}/d/f2"), f"{HOME}/no: No such file"),
+        (("mkdir", f"{HOME}/d/f"), "there is something else, no directory"),
+        (("mkdir", "/pfs/dc1/home/bob/x"), "no such file or directory"),
+        (("file", "get", f"{HOME}/d/f", "a"), "a: file already exist"),
+        (("publish", "--remove"), "which file"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_changes_nothing(terminal, home: Path, words, says: str) -> None:
+    write(Path(), {"a": b"mine"})
+    write(home, {"d/f": b"theirs"})
+    status, out, err = terminal(lambda type_: type_(*words))
+    assert status in (1, 2)
+    assert (out, says in err, err.count("\n") <= 4) == ("", True, True), err
+    assert (read(Path()), read(home)) == ({"a": b"mine"}, {"d": None, "d/f": b"theirs"})
+
+
+def test_dash_is_stdin_and_stdout(terminal, world, home: Path) -> None:
+    def work(type_: Terminal) -> None:
+        assert type_("cp", "-", f"{HOME}/x", stdin=b"a line\n") == (0, "", "")
+        assert type_("cp", f"{HOME}/x", "-") == (0, "a line\n", "")
+        assert type_("cp", "-", "/pfs/dc1/job/ctl", stdin=b"kill\n") == (0, "", "")
+        assert type_("cp", f"{HOME}/x", "/dev/null") == (0, "", "")
+
+    terminal(work)
+    assert not Path("/dev/null").is_file()
+
+
+def test_what_is_sent_to_a_folder_of_the_server_it_makes_something_of(terminal, world) -> None:
+    write(Path(), {"a.yaml": b"command: ls\n"})
+    assert terminal(lambda type_: type_("cp", "a.yaml", "/pfs/dc1/drops/")) == (0, "/pfs/dc1/jobs/1\n", "")
+    assert terminal(lambda type_: type_("cp", "-", "/pfs/dc1/drops/b", stdin=b"x")) == (0, "/pfs/dc1/jobs/2\n", "")
+    assert world.drops.texts == {"a.yaml": b"command: ls\n", "b": b"x"}
+
+
+def test_names_are_changed_removed_and_made(terminal, home: Path) -> None:
+    write(home, {"a": b"a", "b": b"b", "d": None, "t/u/v": b"v", "t/w": b"w", "l": "a", "one": b"1"})
+
+    def work(type_: Terminal) -> None:
+        assert type_("pfs", "mv", "-v", f"{HOME}/a", f"{HOME}/b", f"{HOME}/d") == (
+            0,
+            f"{HOME}/a -> {HOME}/d/a\n{HOME}/b -> {HOME}/d/b\n",
+            "",
+        )
+        assert type_("pfs", "mv", "-n", f"{HOME}/one", f"{HOME}/d/a") == (0, "", "")
+        assert type_("pfs", "mv", f"{HOME}/d/a", f"{HOME}/d/c") == (0, "", "")
+        status, out, err = type_("rm", "-rv", f"{HOME}/t", f"{HOME}/no", f"{HOME}/l")
+        assert (status, err) == (1, f"paddle: {HOME}/no: no such file or directory\n")
+        assert out.splitlines() == [f"{HOME}/t{each}" for each in ("/w", "/u/v", "/u", "")] + [f"{HOME}/l"]
+        assert type_("mkdir", f"{HOME}/x/y/z", f"{HOME}/d") == (0, "", "")
+        assert type_("pfs", "rmdir", f"{HOME}/x/y/z", f"{HOME}/x/y") == (0, "", "")
+
+    terminal(work)
+    assert sorted(read(home)) == ["d", "d/b", "d/c", "one", "x"]
+
+
+def test_listings_go_down_where_that_is_asked_for(terminal, home: Path) -> None:
+    write(home, {"d/e/f\x1b": b"12", "d/g": b"1"}, day=1)
+
+    def work(type_: Terminal) -> None:
+        status, out, _ = type_("ls", "-r", f"{HOME}/d")
+        assert (status, [line[10:] for line in out.splitlines() if " f " in line]) == (
+            0,
+            [f" 00:00:00  f           2  {HOME}/d/e/f?", f" 00:00:00  f           1  {HOME}/d/g"],
+        )
+        assert type_("ls", "-q", f"{HOME}/d")[1] == f"{HOME}/d/e\n{HOME}/d/g\n"
+        assert type_("ls", "-q", f"{HOME}/d/g", f"{HOME}/d/?")[1] == f"{HOME}/d/g\n{HOME}/d/e/f?\n{HOME}/d/g\n"
+        (row,) = json.loads(type_("ls", "--json", f"{HOME}/d/g")[1])
+        assert row == {"path": f"{HOME}/d/g", "type": "file", "size": 1, "mtime_ns": 86_400 * 10**9}
+
+    terminal(work)
+
+
+def test_sync_goes_the_way_that_its_paths_say_and_deletes_only_when_told(terminal, home: Path) -> None:
+    write(Path("data"), FOLDER, day=5)
+    write(home / "data", {"old": b"o"})
+
+    def work(type_: Terminal) -> None:
+        up = "sync", "data", f"{HOME}/data"
+        assert type_(*up) == (0, "3 copied, 0 unchanged, 0 removed; 2 bytes travelled\n".replace("3", "2"), "")
+        assert type_(*up, "-delete")[1] == "0 copied, 2 unchanged, 1 removed; 0 bytes travelled\n"
+        write(home / "data", {"sub/y": b"changed"}, day=6)
+        told = json.loads(type_("pfs", "sync", f"{HOME}/data", "data", "--json")[1])
+        assert told == {"copied": ["sub/y"], "bytes": 7, "same": 1, "removed": [], "failed": []}
+        assert type_(*up, "-q") == (0, "", "")
+
+    terminal(work)
+    assert read(Path("data")) == read(home / "data") == {**FOLDER, "sub/y": b"changed"}
+
+
+def test_clouds_are_copied_from_one_to_the_other(terminal, home: Path) -> None:
+    write(home, {"a": b"a", **{f"dir/{name}": data for name, data in FOLDER.items()}}, day=9)
+
+    def work(type_: Terminal) -> None:
+        assert type_("cp", f"{HOME}/a", f"{HOME}/b") == (0, "", "")
+        assert type_("cp", "-r", f"{HOME}/dir", "/pfs/dc2/home/ann/copy") == (0, "", "")
+
+    terminal(work)
+    assert (home / "b").read_bytes() == b"a"
+    assert read(home / "copy") == FOLDER
+    assert os.listdir() == []
+
+
+def test_file_is_as_paddlecloud_has_it(terminal, home: Path) -> None:
+    write(Path("dir"), FOLDER, day=5)
+    (home / "t").mkdir()
+
+    def work(type_: Terminal) -> None:
+        assert type_("file", "put", "dir", f"{HOME}/t/") == (0, "", "")
+        assert type_("file", "put", "dir/", f"{HOME}/u") == (0, "", "")
+        assert type_("file", "put", "dir/x", f"{HOME}/x") == (0, "", "")
+        assert type_("file", "get", f"{HOME}/x", "y") == (0, "", "")
+        assert type_("file", "get", f"{HOME}/x", "y")[0] == 1
+        assert type_("file", "ls", f"{HOME}/t")[1] == f"{HOME}/t/dir\n"
+
+    terminal(work)
+    assert read(home / "t/dir") == read(home / "u") == FOLDER
+    assert Path("y").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("words", [("cp", "-r", "dir", f"{HOME}/new"), ("sync", "dir", f"{HOME}/new")])
+def test_who_stops_a_copy_is_told_how_it_goes_on(terminal, home: Path, monkeypatch, words) -> None:
+    write(Path("dir"), FOLDER, day=5)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def work(type_: Terminal) -> Typed:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cli.files.copying.upload", stop)
+            return type_(*words)
+
+    assert terminal(work) == (130, "", "paddle: stopped; the same command goes on where this one was\n")
+
+
+def test_links_are_copied_as_such_where_that_is_asked_for(terminal, home: Path) -> None:
+    write(Path("dir"), {"x": b"1", "to": "x", "away": "nowhere"})
+
+    def work(type_: Terminal) -> None:
+        status, _, err = type_("cp", "-r", "dir", f"{HOME}/plain")
+        assert (status, "away is left out: a symbolic link that leads nowhere" in err) == (0, True)
+        assert type_("cp", "-r", "-preserve--links", "dir", f"{HOME}/links") == (0, "", "")
+
+    terminal(work)
+    assert read(home / "plain") == {"x": b"1", "to": b"1"}
+    assert read(home / "links") == {"x": b"1", "to": "x", "away": "nowhere"}
+
+
+def test_the_default_way_is_to_replace_and_to_delete_nothing() -> None:
+    assert How() == How(deletes=False, recorded=False, links=True, always=False, keeps=False)
