@@ -1,6 +1,6 @@
 """In which order the integration tests run: what takes long begins first, so that no process works alone at the end.
 
-`script/test` gives whole files to three processes, and the next file to the one that has run out of tests. Whoever ends
+`script/test` gives whole files to four processes, and the next file to the one that has run out of tests. Whoever ends
 them early, by Ctrl-C or by timeout(1), is left no mounts and no servers.
 """
 
@@ -32,12 +32,13 @@ LONG = (
     "test_recipes",
     "test_controls",
     "test_groups",
-    "test_mixed",
     "test_gangs",
-    "test_readdir",
     "test_hosts",
+    "test_word_emb",
     "test_health",
     "test_write_behind",
+    "test_pit_mount_user",
+    "test_pit_readme",
     "test_mount_options",
     "test_demo",
     "test_logs",

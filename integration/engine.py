@@ -29,6 +29,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 BUSYBOX_IMAGE = "pfs-test-busybox:1"
 PYTHON_IMAGE = "pfs-test-python:1"
+NUMPY_IMAGE = "pfs-test-numpy:1"
 
 # what a swarm keeps below /run/docker must not be that of another engine of this machine
 _OWN_RUN_DOCKER = [
@@ -210,6 +211,18 @@ def python_image(client: docker.APIClient) -> str:
     return PYTHON_IMAGE
 
 
+def numpy_image(client: docker.APIClient) -> str:
+    """Return the same with numpy, as the tests have it."""
+    if not client.images(NUMPY_IMAGE, quiet=True):
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w") as archive:
+            add_busybox(archive)
+            _add_python(archive)
+            _add_numpy(archive)
+        _import(client, tar, NUMPY_IMAGE)
+    return NUMPY_IMAGE
+
+
 def _import(client: docker.APIClient, tar: io.BytesIO, image: str) -> None:
     repository, _, tag = image.partition(":")
     client.import_image_from_data(tar.getvalue(), repository=repository, tag=tag)
@@ -245,6 +258,19 @@ def _add_python(archive: tarfile.TarFile) -> None:
         archive.addfile(link)
     for file in sorted(_needed_by(objects)):
         archive.add(os.path.realpath(file), file.lstrip("/"))
+
+
+def _add_numpy(archive: tarfile.TarFile) -> None:
+    installed = Path(sysconfig.get_path("platlib"))
+    place = Path(sys.base_prefix, "lib", f"python{sysconfig.get_python_version()}", "site-packages")
+    for name in ("numpy", "numpy.libs"):
+        if (installed / name).exists():
+            archive.add(installed / name, str(place / name).lstrip("/"), filter=_without_the_rest)
+    objects = [*(installed / "numpy").rglob("*.so"), *(installed / "numpy.libs").glob("*.so*")]
+    there = set(archive.getnames())
+    for file in sorted(_needed_by(objects)):
+        if not file.startswith(f"{installed}/") and file.lstrip("/") not in there:
+            archive.add(os.path.realpath(file), file.lstrip("/"))
 
 
 def _without_the_rest(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -144,3 +144,16 @@ def test_a_bar_that_is_missed_is_said() -> None:
     assert "pfs: sequential write: 1.50 of 2 × sshfs" in fstable.missed(found(pfs=150))
     line = next(line for line in fstable.table(found(pfs=150)).splitlines() if "sequential write" in line)
     assert re.search(r"\| +1,000 \| +100 \| +150 \| +0\.15 \| +1\.50 \| 2 \(3\) × sshfs: MISSED +\|$", line)
+
+
+def test_copies_are_measured_and_what_travels_again_after_a_cut(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "integration.bench.transfers", "--big", "9", "--files", "30", "--rounds", "1"]
+    command += ["--dir", str(tmp_path)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_S, check=False)
+    assert ran.returncode in (0, 1), ran.stderr  # 1: one of these is slower than scp, as such small ones may be
+    copies, cuts = (
+        [line.strip("| ").split("|")[0].strip() for line in t.splitlines()] for t in ran.stdout.split("\n\n")
+    )
+    assert copies[2:] == ["tree up", "tree down", "big up", "big down"], ran.stderr
+    assert cuts[2:] == copies[2:]
+    assert left(tmp_path) == NOTHING

@@ -1,7 +1,7 @@
 """Half-written specs on a real mount: whoever dies over one leaves no job, and a whole one is exactly one job.
 
-Which prefixes are tried in each way is drawn at random; PFS_TEST_SEED repeats a draw, PFS_DROPS_ALL tries all of them.
-`tests/jobd/files/test_halves.py` tries all of them on the part that decides.
+Which prefixes are tried in each way is drawn at random; PFS_TEST_SEED repeats a draw, and PFS_DROPS_ALL tries each of
+them in every way, as `script/slow` does. `tests/jobd/files/test_halves.py` tries all of them on the part that decides.
 """
 
 import json
@@ -12,10 +12,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -27,9 +29,11 @@ from pfs.client.web import WebClient
 from tests.jobd.spec.realspecs import REAL
 
 EACH = 12  # prefixes in each way
-OPEN_MAX = 200  # at once
+OPEN_MAX = 400  # at once, in one process
+WRITERS_MAX = 32  # processes at once
 WAIT_S = 120
 NUMBERS = count()
+T = TypeVar("T")
 
 # what the specs name is there, and belongs to who submits them
 SPECS = {name: text.replace(b"home/ann", b"home/demo") for name, text in REAL.items()}
@@ -39,22 +43,23 @@ SIGNALS = ("TERM", "INT", "HUP", "QUIT", "ABRT", "SEGV", "PIPE", "USR1", "XCPU")
 SHELLS = [(shell, name) for shell in ("bash", "dash") for name in ("KILL", "TERM")]
 
 
-def sample(number: int = EACH, part: int = 0, parts: int = 1) -> list[tuple[str, int]]:
-    """Return names of specs and sizes of a part of them.
-
-    Args:
-        part, parts: which part of all there are is meant, where several tests share them.
-    """
+def sample(number: int = EACH) -> list[tuple[str, int]]:
+    """Return names of specs and sizes of a part of them."""
     if "PFS_DROPS_ALL" in os.environ:
-        return ALL[part::parts]
+        return ALL
     seed = int(os.environ.get("PFS_TEST_SEED", "0")) or random.randrange(1 << 30)
     print(f"PFS_TEST_SEED={seed}")
     return random.Random(seed).sample(ALL, number)
 
 
-def halves(number: int = EACH, part: int = 0, parts: int = 1) -> list[Cut]:
+def halves(number: int = EACH) -> list[Cut]:
     """Return some halves of specs."""
-    return [(Path(name).suffix, SPECS[name][:size]) for name, size in sample(number, part, parts)]
+    return [(Path(name).suffix, SPECS[name][:size]) for name, size in sample(number)]
+
+
+def batches(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield things in groups of a size."""
+    return (things[start : start + size] for start in range(0, len(things), size))
 
 
 @contextmanager
@@ -71,6 +76,8 @@ def world_in(root: Path) -> Iterator[Box]:
         (made.dc / "secrets/wandb").write_text("hush")
         for _ in range(16):
             (made.dc / "jobs/before.yaml").write_text("command: 'true'\n")
+        for name, text in SPECS.items():
+            (root / name).write_bytes(text)
         yield made
     finally:
         # before anybody asks for jobs that are not over: those that wait here would be waited for
@@ -145,6 +152,14 @@ def child(act: Callable[[], None]) -> int:
     return ended(started(act))
 
 
+def children(acts: Sequence[Callable[[], None]]) -> set[int]:
+    """Do all of these, each in a process of its own and many at once; return how those ended."""
+    found: set[int] = set()
+    for group in batches(acts, WRITERS_MAX):
+        found |= {ended(pid) for pid in [started(act) for act in group]}
+    return found
+
+
 def begin(drop: Path, text: bytes) -> int:
     """Open a drop, and write to it."""
     fd = os.open(drop, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -166,16 +181,13 @@ def die(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["KILL", *SIGNALS])
 def test_a_writer_that_a_signal_ends_leaves_no_job(world: Box, name: str) -> None:
-    part, parts = (0, 1) if name == "KILL" else (SIGNALS.index(name), len(SIGNALS))
+    def write(drop: Path, text: bytes) -> None:
+        begin(drop, text)
+        die(name)
+
     with no_job(world):
-        for suffix, text in halves(EACH, part, parts):
-            drop = fresh(world, suffix)
-
-            def write(drop: Path = drop, text: bytes = text) -> None:
-                begin(drop, text)
-                die(name)
-
-            assert child(write) == -signal.Signals[f"SIG{name}"]
+        acts = [partial(write, fresh(world, suffix), text) for suffix, text in halves()]
+        assert children(acts) == {-signal.Signals[f"SIG{name}"]}
 
 
 def test_a_whole_spec_whose_writer_is_killed_before_it_closes_is_no_job(world: Box) -> None:
@@ -191,49 +203,46 @@ def test_a_whole_spec_whose_writer_is_killed_before_it_closes_is_no_job(world: B
 
 
 def test_a_writer_that_is_killed_leaves_no_job_though_its_child_closes_in_peace(world: Box) -> None:
+    def write(drop: Path, text: bytes) -> None:
+        fd = begin(drop, text)
+        ended, ends = os.pipe()
+        if os.fork() == 0:
+            os.close(ends)
+            os.read(ended, 1)  # until its parent is no more
+            os.close(fd)
+            os._exit(0)
+        os.close(ended)
+        die("KILL")
+
     with no_job(world):
-        for suffix, text in halves():
-            drop = fresh(world, suffix)
-
-            def write(drop: Path = drop, text: bytes = text) -> None:
-                fd = begin(drop, text)
-                ended, ends = os.pipe()
-                if os.fork() == 0:
-                    os.close(ends)
-                    os.read(ended, 1)  # until its parent is no more
-                    os.close(fd)
-                    os._exit(0)
-                os.close(ended)
-                die("KILL")
-
-            assert child(write) == -signal.SIGKILL
+        assert children([partial(write, fresh(world, suffix), text) for suffix, text in halves()]) == {-signal.SIGKILL}
 
 
 def test_a_writer_that_may_write_no_further_is_killed_and_leaves_no_job(world: Box) -> None:
     """`ulimit -f`: the kernel takes what fits, and ends the process at the next write."""
+
+    def write(drop: Path, text: bytes, size: int) -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        fd = os.open(drop, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(fd, text[os.write(fd, text) :])
+
     with no_job(world):
-        for name, size in sample():
-            drop, text = fresh(world, Path(name).suffix), SPECS[name]
-
-            def write(drop: Path = drop, text: bytes = text, size: int = size) -> None:
-                signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-                fd = os.open(drop, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.write(fd, text[os.write(fd, text) :])
-
-            assert child(write) == -signal.SIGXFSZ
+        acts = [partial(write, fresh(world, Path(name).suffix), SPECS[name], size) for name, size in sample()]
+        assert children(acts) == {-signal.SIGXFSZ}
 
 
 @pytest.mark.parametrize(("shell", "name"), SHELLS)
 def test_a_shell_that_is_killed_within_a_redirection_leaves_no_job(world: Box, shell: str, name: str) -> None:
     script = '{ head -c "$1" "$0"; kill -' + name + ' $$; tail -c "+$(($1 + 1))" "$0"; } > "$2"'
     with no_job(world):
-        for spec, size in sample(6, SHELLS.index((shell, name)), len(SHELLS)):
-            source = world.root / spec
-            source.write_bytes(SPECS[spec])
-            drop = fresh(world, source.suffix)
-            done = subprocess.run([shell, "-c", script, source, str(size), drop], timeout=WAIT_S, check=False)
-            assert done.returncode == -signal.Signals[f"SIG{name}"]
+        for group in batches(sample(EACH // 2), WRITERS_MAX):
+            commands: list[list[str | Path]] = [
+                [shell, "-c", script, world.root / spec, str(size), fresh(world, Path(spec).suffix)]
+                for spec, size in group
+            ]
+            running = [subprocess.Popen(words) for words in commands]
+            assert {each.wait(WAIT_S) for each in running} == {-signal.Signals[f"SIG{name}"]}
 
 
 class Relay:
@@ -263,11 +272,38 @@ class Relay:
 # ---- ways of being cut off, each with many drops open at once
 
 
-def batches() -> Iterator[list[Cut]]:
-    """Yield the halves in groups that can be open at once."""
-    every = halves(5 * EACH)
-    for start in range(0, len(every), OPEN_MAX):
-        yield every[start : start + OPEN_MAX]
+def groups() -> Iterator[Sequence[Cut]]:
+    """Yield halves in groups that can be open at once."""
+    return batches(halves(5 * EACH), OPEN_MAX)
+
+
+class Writer:
+    """A process that has many drops open, and closes them in peace when it is told to.
+
+    The tests have none open themselves: whoever they started would close its copies, and wait for the server in that.
+    """
+
+    def __init__(self, cuts: Sequence[tuple[Path, bytes]]) -> None:
+        ready, tells = os.pipe()
+        hears, self._goes = os.pipe()
+
+        def write() -> None:
+            os.close(self._goes)
+            fds = [begin(drop, text) for drop, text in cuts]
+            os.write(tells, b"1")
+            os.read(hears, 1)
+            assert close_in_peace(fds) == len(fds)
+
+        self._pid = started(write)
+        os.close(hears)
+        os.close(tells)
+        assert os.read(ready, 1) == b"1"
+        os.close(ready)
+
+    def closes(self) -> bool:
+        """Let it close all; tell whether it heard of each that something is wrong."""
+        os.close(self._goes)
+        return ended(self._pid) == 0
 
 
 def close_in_peace(fds: list[int]) -> int:
@@ -299,50 +335,50 @@ def far(world: Box, name: str) -> Iterator[tuple[Path, Relay]]:
 
 def test_when_the_network_is_cut_no_half_is_a_job_and_their_writers_hear_of_it(world: Box) -> None:
     with far(world, "cut") as (folder, relay), no_job(world):
-        for batch in batches():
-            fds = [begin(folder / fresh(world, suffix).name, text) for suffix, text in batch]
+        for batch in groups():
+            writer = Writer([(folder / fresh(world, suffix).name, text) for suffix, text in batch])
             relay.end()
             relay.start()
-            assert close_in_peace(fds) == len(fds)
+            assert writer.closes()
 
 
 def test_writers_that_are_killed_while_the_network_says_nothing_leave_no_job(world: Box) -> None:
     with far(world, "silent") as (folder, relay), no_job(world):
-        pids = []
-        for suffix, text in halves():
-            drop, (ready, tells) = folder / fresh(world, suffix).name, os.pipe()
 
-            def write(drop: Path = drop, text: bytes = text, tells: int = tells) -> None:
-                begin(drop, text)
-                os.write(tells, b"1")
-                signal.sigwait([signal.SIGALRM])  # which nobody sends
+        def write(tells: int, drop: Path, text: bytes) -> None:
+            begin(drop, text)
+            os.write(tells, b"1")
+            signal.sigwait([signal.SIGALRM])  # which nobody sends
 
-            pids.append(started(write))
-            os.close(tells)
-            assert os.read(ready, 1) == b"1"
+        for group in batches(halves(), OPEN_MAX):
+            ready, tells = os.pipe()
+            pids = [started(partial(write, tells, folder / fresh(world, suffix).name, text)) for suffix, text in group]
+            for _ in group:
+                assert os.read(ready, 1) == b"1"
+            relay.tell(signal.SIGSTOP)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            relay.tell(signal.SIGCONT)
+            assert {ended(pid) for pid in pids} == {-signal.SIGKILL}
             os.close(ready)
-        relay.tell(signal.SIGSTOP)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        relay.tell(signal.SIGCONT)
-        assert [ended(pid) for pid in pids] == [-signal.SIGKILL] * len(pids)
+            os.close(tells)
 
 
 def test_when_the_server_is_killed_no_half_is_a_job_and_their_writers_hear_of_it(world: Box) -> None:
     with no_job(world):
-        for batch in batches():
-            fds = [begin(fresh(world, suffix), text) for suffix, text in batch]
+        for batch in groups():
+            writer = Writer([(fresh(world, suffix), text) for suffix, text in batch])
             world.end("server", signal.SIGKILL)
             world.start_server()
-            assert close_in_peace(fds) == len(fds)
+            assert writer.closes()
 
 
 def test_when_the_mount_is_killed_no_half_is_a_job(world: Box) -> None:
     before = jobs(world)
-    for batch in batches():
-        fds = [begin(fresh(world, suffix), text) for suffix, text in batch]
+    for batch in groups():
+        writer = Writer([(fresh(world, suffix), text) for suffix, text in batch])
         os.kill(json.loads(os.getxattr(world.mountpoint, ATTRIBUTE))["pid"], signal.SIGKILL)
-        close_in_peace(fds)
+        writer.closes()
         subprocess.run(["umount", "-l", str(world.mountpoint)], check=True)
         world.mount()
     with no_job(world):
@@ -412,6 +448,11 @@ def read_back(world: Box, drop: Path) -> bytes:
     return (world.dc / "jobs" / os.readlink(drop.with_suffix("")) / "spec.yaml").read_bytes()
 
 
+def end(world: Box, drop: Path) -> None:
+    """End the job of a drop: thousands that wait would be looked at for each that comes."""
+    (world.dc / "jobs" / os.readlink(drop.with_suffix("")) / "ctl").write_text("kill\n")
+
+
 def test_a_whole_spec_is_one_job_wherever_one_process_went_on_for_another(world: Box) -> None:
     before, cuts = jobs(world), sample()
     for name, size in cuts:
@@ -426,6 +467,7 @@ def test_a_whole_spec_is_one_job_wherever_one_process_went_on_for_another(world:
 
         assert child(write) == 0
         assert read_back(world, drop) == text
+        end(world, drop)
     settled(world)
     assert len(jobs(world)) == len(before) + len(cuts) + 1
 
@@ -438,14 +480,13 @@ def assert_written(fd: int, text: bytes) -> None:
 @pytest.mark.parametrize("shell", ["bash", "dash"])
 def test_a_shells_redirection_around_several_commands_makes_one_job(world: Box, shell: str) -> None:
     script = '{ head -c "$1" "$0"; printf ""; tail -c "+$(($1 + 1))" "$0"; } > "$2"'
-    before, cuts = jobs(world), sample(6, ("bash", "dash").index(shell), 2)
+    before, cuts = jobs(world), sample(EACH // 2)
     for spec, size in cuts:
-        source = world.root / spec
-        source.write_bytes(SPECS[spec])
-        drop = fresh(world, source.suffix)
-        subprocess.run([shell, "-c", script, source, str(size), drop], timeout=WAIT_S, check=True)
+        drop = fresh(world, Path(spec).suffix)
+        subprocess.run([shell, "-c", script, world.root / spec, str(size), drop], timeout=WAIT_S, check=True)
         wait_until(drop.with_suffix("").is_symlink)
         assert read_back(world, drop) == SPECS[spec]
+        end(world, drop)
     settled(world)
     assert len(jobs(world)) == len(before) + len(cuts) + 1
 
@@ -467,4 +508,5 @@ def test_under_another_name_a_half_that_was_closed_in_peace_is_no_job_and_mv_han
         drop = fresh(world, Path(name).suffix)
         subprocess.run(["mv", part, drop], check=True, timeout=WAIT_S)
         assert read_back(world, drop) == SPECS[name]
+        end(world, drop)
     assert len(jobs(world)) == len(before) + len(cuts)

@@ -323,6 +323,7 @@ def test_term_ends_the_daemon_at_once_and_not_its_tasks(run: Run) -> None:
         await world.server.until(lambda: world.server.seen(TASK).output)
         identity = world.identity()
         assert await world.kill(daemon, signal.SIGTERM) == 0
+        assert world.server.goodbyes == 1
         assert world.identity() == identity
         (world.directory / "root/home/ann/go").touch()
         world.daemon()

@@ -25,15 +25,20 @@ HEADING = "=" * 26
 def made() -> Iterator[Box]:
     """Give a datacenter whose user has a password in the configuration, and no token."""
     with box() as made:
-        assert made.run("jobd", "adduser", "ann", "--data-root", str(made.data)).returncode == 0
-        given = made.run("jobd", "user", "password", "ann", "--data-root", str(made.data), "--password", PASSWORD)
-        assert given.returncode == 0, given.stderr
+        with_password(made)
         made.start_server()
         made.start_node()
-        entry = f"{{name: dc1, username: ann, password: {PASSWORD}, endpoint: '{made.url}/'}}"
-        (made.root / "paddle-config").write_text(f"datacenters: [{entry}]\ncurrent-datacenter: dc1\n")
         (made.root / "job.json").write_text(json.dumps(SPEC))
         yield made
+
+
+def with_password(made: Box) -> None:
+    """Let there be ann, whose configuration has a password, as PaddleCloud's client keeps it."""
+    assert made.run("jobd", "adduser", "ann", "--data-root", str(made.data)).returncode == 0
+    given = made.run("jobd", "user", "password", "ann", "--data-root", str(made.data), "--password", PASSWORD)
+    assert given.returncode == 0, given.stderr
+    entry = f"{{name: dc1, username: ann, password: {PASSWORD}, endpoint: '{made.url}/'}}"
+    (made.root / "paddle-config").write_text(f"datacenters: [{entry}]\ncurrent-datacenter: dc1\n")
 
 
 def paddle(made: Box, *words: str, status: int = 0) -> str:
@@ -70,7 +75,8 @@ def test_a_job_is_seen_from_its_submission_to_its_removal(made: Box) -> None:
         f"{HEADING}word-emb-trainer-1{HEADING}\ntrainer 1\n"
         f"{HEADING}word-emb-pserver-0{HEADING}\nserving\n"
     )
-    assert paddle(made, "logs").startswith("running pod list:  [('Succeeded', 'n0'), ('Failed', 'n0'), ")
+    pods = [(status, "127.0.0.1") for status in ("Succeeded", "Failed", "Succeeded")]
+    assert paddle(made, "logs").startswith(f"running pod list:  {pods}\n{HEADING}word-emb-trainer-0{HEADING}\n")
     assert paddle(made, "logs", "-n", "1", "-w", "word-emb-pserver-0", number) == "serving\n"
     assert paddle(made, "logs", "-f", "-w", "word-emb-trainer-1", number) == "trainer 1\n"
     assert "no worker x" in paddle(made, "logs", "-w", "x", number, status=1)

@@ -1,4 +1,4 @@
-"""`pit mount` of every kind of entity: what the mount point shows, and that nothing of it is left."""
+"""`pit mount` of every kind of entity: what the mount point shows, what is refused, and that nothing is left."""
 
 import os
 import signal
@@ -65,6 +65,25 @@ def test_the_mount_point_is_the_folder_of_the_entity(world: Box, entity: str, tm
             (point / entity.replace(":", "-")).write_text("written\n")
             assert (world.dc / folder / entity.replace(":", "-")).read_text() == "written\n"
     assert not point.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("push", "shared", "z", "f"), "z: you may read this, not change it"),
+        (("push", "home", "new/z", "f"), "new/z: No such file or directory"),
+        (("push", "job:1", "z", "f"), "z: files cannot be made here"),
+        (("push", "job:1", "status", "f", "-f"), "status: "),
+        (("pull", "job:1", "ctl/x", "g"), "ctl/x: "),
+    ],
+)
+def test_a_refusal_names_the_file(world: Box, tmp_path: Path, words: tuple[str, ...], why: str) -> None:
+    (tmp_path / "f").write_text("text")
+    command = [str(BIN / "pit"), *words]
+    ran = subprocess.run(command, cwd=tmp_path, env=world.env, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith(f"Command failed: {why}")
+    assert len(ran.stderr.splitlines()) == 1
 
 
 def test_a_job_can_be_read_while_it_runs_and_not_be_changed(world: Box, tmp_path: Path) -> None:

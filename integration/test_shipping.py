@@ -106,7 +106,7 @@ def test_a_job_gets_the_work_tree_and_is_told_where_it_comes_from(world: Box, na
 def test_paddle_submit_of_a_folder_ends_with_the_jobs_exit_code(world: Box, tmp_path: Path) -> None:
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits/train.sh").write_text("echo trained; exit 7\n")
-    done = client(world, tmp_path, "paddle", "submit", "digits", "--entry", "sh train.sh", "--log")
+    done = client(world, tmp_path, "paddle", "submit", "digits", "--command", "sh train.sh", "--log")
     assert done.returncode == 7, done.stderr
     assert "[worker 0] trained\n" in done.stdout
     (tmp_path / "digits/job.yaml").write_text("command: sh train.sh | tr a-z A-Z\n")
@@ -173,7 +173,7 @@ def test_over_a_way_that_is_cut_a_tree_arrives_and_little_is_sent_twice(world: B
     config.write_text((world.root / "paddle-config").read_text().replace(f":{world.port}", f":{way.port}"))
     try:
         env = {**world.env, "PADDLE_CONFIG": str(config)}
-        command = [str(BIN / "paddle"), "submit", "big", "--entry", "sha256sum large", "--wait"]
+        command = [str(BIN / "paddle"), "submit", "big", "--command", "sha256sum large", "--wait"]
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
     finally:
         way.close()
@@ -186,7 +186,7 @@ def test_over_a_way_that_is_cut_a_tree_arrives_and_little_is_sent_twice(world: B
 def test_what_the_server_lost_its_connection_to_by_a_restart_goes_on(world: Box, tmp_path: Path) -> None:
     (tmp_path / "big").mkdir()
     (tmp_path / "big/large").write_bytes(os.urandom(120_000_000))
-    command = [str(BIN / "paddle"), "submit", "big", "--entry", "wc -c < large", "--wait"]
+    command = [str(BIN / "paddle"), "submit", "big", "--command", "wc -c < large", "--wait"]
     coming = world.data / "server/trees/demo/coming"
     with subprocess.Popen(command, cwd=tmp_path, env=world.env, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: _size_of_largest(coming) > 1_000_000)
@@ -227,13 +227,16 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(world: Box, tmp_path: Path) -
 
 def test_what_cannot_be_shipped_is_told_in_one_line_with_a_cure(world: Box, tmp_path: Path) -> None:
     (tmp_path / "away").symlink_to("/etc/passwd")
-    for status, *words in ((1, "pit", "run", "x", "[]", "-d", "true"), (2, "paddle", "submit", ".", "--entry", "true")):
+    for status, *words in (
+        (1, "pit", "run", "x", "[]", "-d", "true"),
+        (2, "paddle", "submit", ".", "--command", "true"),
+    ):
         done = client(world, tmp_path, *words)
         assert done.returncode == status
         assert len(done.stderr.splitlines()) == 1
         assert "the link away leads out of the folder" in done.stderr
     world_without = {**world.env, "PADDLE_CONFIG": str(tmp_path / "none")}
-    command = [str(BIN / "paddle"), "submit", ".", "--entry", "true"]
+    command = [str(BIN / "paddle"), "submit", ".", "--command", "true"]
     done = subprocess.run(command, cwd=tmp_path, env=world_without, capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
@@ -262,7 +265,7 @@ def test_a_thousand_files_are_shipped_and_laid_out(world: Box, tmp_path: Path) -
         path = tmp_path / f"many/{number % 50}/{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{number}\n")
-    done = client(world, tmp_path, "paddle", "submit", "many", "--entry", "find . -type f | wc -l", "--log")
+    done = client(world, tmp_path, "paddle", "submit", "many", "--command", "find . -type f | wc -l", "--log")
     assert done.returncode == 0, done.stderr
     assert "[worker 0] 1000\n" in done.stdout
 

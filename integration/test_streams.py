@@ -132,6 +132,19 @@ def test_who_polls_with_a_time_limit_is_let_go_at_it(world: Box) -> None:
     tell(job, "kill")
 
 
+def test_a_descriptor_that_waits_is_opened_again_as_one_that_does_not(world: Box) -> None:
+    job = held(world, "again")
+    waits = os.open(job / "wait", os.O_RDONLY)
+    file = os.open(f"/proc/self/fd/{waits}", os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        os.read(file, 64)
+    tell(job, "kill")
+    assert ready(file, limit_s=WAIT_S) & select.POLLIN
+    assert os.read(file, 64) == os.read(waits, 64) != b""
+    os.close(file)
+    os.close(waits)
+
+
 def test_an_ordinary_file_is_always_ready(world: Box) -> None:
     file = os.open(world.dc / "home/demo/ordinary", os.O_RDWR | os.O_CREAT)
     assert ready(file) == ALWAYS

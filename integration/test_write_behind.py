@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.box import Box, box, is_mounted, wait_until
+from integration.box import BIN, Box, box, is_mounted, wait_until
 
 COUNT = 60
 
@@ -186,6 +186,20 @@ def test_umount_waits_for_the_server(place: Place) -> None:
         (place.here / f"f{number}").write_text(text(number))
     place.behind.umount()
     assert {path.name: path.read_text() for path in place.there.iterdir()} == {f"f{n}": text(n) for n in range(COUNT)}
+
+
+def test_umount_asks_again_where_the_mount_is_slow_to_answer(place: Place) -> None:
+    behind = place.behind
+    (place.here / "f").write_text("text")
+    command = [str(BIN / "paddle"), "umount", str(behind.point)]
+    with stopped(behind.box.processes["behind"]):
+        umount = subprocess.Popen(command, env=behind.box.env, stderr=subprocess.PIPE, text=True)
+        assert umount.stderr is not None
+        assert "does not answer; asking again" in umount.stderr.readline()
+    assert umount.wait(timeout=100) == 0, umount.stderr.read()
+    umount.stderr.close()
+    behind.box.processes.pop("behind").wait(timeout=60)
+    assert (place.there / "f").read_text() == "text"
 
 
 def test_fsync_returns_when_the_server_has_it(place: Place) -> None:

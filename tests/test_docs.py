@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,6 +21,7 @@ from cli.node.service import ENVIRONMENT_FILE
 from cli.paddle import paddle
 from cli.pit import pit
 from cli.server.restroutes import rest_routes
+from cli.submit.paddlecloud import FIELDS
 from jobd.ctl import HELP
 from jobd.engine import attaching
 from jobd.engine.blackholes import FAILURES, FAST_S, OF_ONE_USER_MAX
@@ -37,6 +39,7 @@ from jobd.node.versions import ATTRIBUTES
 from jobd.nodectl import HELP as NODE_HELP
 from jobd.nodestate import NodeState
 from jobd.spec.groups import GROUP_KEYS, RESOURCE_KEYS
+from jobd.spec.model import Paddle
 from jobd.spec.spec import PADDLE_FIELDS, SUPPORTED, parse_spec
 from jobd.wire import ARTIFACTS, HOME, STORAGE, NodeGpu
 from pfs.protocol import sockets
@@ -107,7 +110,7 @@ def test_the_commands_files_and_numbers_of_nodes_are_those_of_the_code():
     assert re.findall(r"`([^`]+)`", said) == [line.split("  ")[1] for line in NODE_HELP.splitlines()[1:]]
     text = section("Nodes and GPUs")
     rows = re.findall(r"^\| (`.*?`) \| .* \|$", text, re.MULTILINE)
-    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(GPU_FILES)
+    assert sorted(name for row in rows for name in re.findall(r"`([a-z_]+)`", row)) == sorted(GPU_FILES)
     assert set(re.findall(r"`([A-Z]{4,})`", text)) == set(NodeState)
     assert f"when {FAILURES} different jobs\nin a row fail there within {FAST_S:.0f} s" in text
     assert f"at most {OF_ONE_USER_MAX} of them" in text
@@ -123,7 +126,7 @@ def test_the_picture_of_the_tree_names_what_is_at_its_top_and_in_a_job():
         "groups",
         "home",
         "shared",
-        *tree_of(cast("Any", SimpleNamespace(engine=None, store=None))),
+        *tree_of(cast("Any", SimpleNamespace(engine=SimpleNamespace(ledger=None), store=None))),
     }
     for name in NAMES:
         assert re.search(rf"\b{re.escape(name)}\b", section("The tree")), name
@@ -141,6 +144,14 @@ def test_the_fields_of_paddlecloud_are_those_that_the_parser_reads():
     [said] = re.findall(r"^PaddleCloud's fields are accepted as they are: (.*?)\.$", README, re.MULTILINE | re.DOTALL)
     named = re.findall(r"`(\w+)`", said)
     assert set(named) == {field for field in PADDLE_FIELDS if field == field.lower()}
+
+
+def test_the_options_of_submit_that_paddlecloud_had_are_told() -> None:
+    table = section("The commands of PaddleCloud").partition("| option |")[2]
+    rows = re.findall(r"^\| (`-.*?) \|", table, re.MULTILINE)
+    named = {name.removeprefix("-") for row in rows for name in re.findall("`(.*?)`", row)}
+    options = {option.lstrip("-") for param in paddle.commands["submit"].params for option in param.opts}
+    assert {"jobname", "image", "registry", *FIELDS} <= named <= options
 
 
 def specs() -> list[str]:
@@ -170,6 +181,21 @@ def test_the_table_of_variables_is_what_a_process_is_told():
     told = {"<GROUP>_GROUP_DIR" if name == "G_GROUP_DIR" else name for name in told if not name.startswith("PET_")}
     named = {re.sub(r"<[ij]>", "<>", name) for name in named if "*" not in name and not name.islower()}
     assert told - {"HOME", "USER", "LOGNAME"} == named
+
+
+def test_what_a_job_in_paddleclouds_fields_is_told_besides_is_named_and_what_is_not_set_is_not():
+    facts = Facts("dc1", "ann", 2, "x", 1, (GroupHosts("trainer", ("h",)), GroupHosts("pserver", ("p",), True)), 0, 0)
+    fields = {"cpu": "1", "gpu": "0", "passes": "1", "entry": "x", "topology": ""}
+    told = environment(replace(facts, paddle=Paddle(None, fields)))
+    besides = {name for name in told.keys() - environment(facts).keys() if not name.startswith("PADDLE_")}
+    [text] = [each for each in section("A spec").split("\n\n") if each.startswith("A job in PaddleCloud's fields has")]
+    said, unset = (
+        {word for words in re.findall(r"`(.*?)`", part, re.DOTALL) for word in words.split()}
+        for part in text.split("Not set are")
+    )
+    assert besides == {name for name in said if not name.startswith("PADDLE_")}
+    assert {name for name in said if name.startswith("PADDLE_") and not name.endswith("*")} <= told.keys()
+    assert not unset & told.keys() - {"PADDLE_INIT_TRAINER_ID", "TRAINERS"}
 
 
 def test_the_table_of_options_is_what_the_mount_understands():

@@ -29,6 +29,8 @@ VIOLATIONS = [
         "pfs.accounts.keyring is not allowed to import pfs.accounts.groups",
     ),
     ("pfs/audit/record.py", "pfs.audit.log", "pfs.audit.record is not allowed to import pfs.audit.log"),
+    ("cli/sdk/way.py", "cli.sdk.sync", "cli.sdk.way is not allowed to import cli.sdk.sync"),
+    ("cli/sdk/operations.py", "click", "cli.sdk is not allowed to import click"),
     ("pfs/client/dial.py", "pfs.client.web", "pfs.client.dial is not allowed to import pfs.client.web"),
     ("pfs/protocol/wire.py", "pfs.protocol.steps", "pfs.protocol.wire is not allowed to import pfs.protocol.steps"),
     (
@@ -68,6 +70,7 @@ VIOLATIONS = [
     ("pfs/path.py", "time", "pfs.path is not allowed to import time"),
     ("jobd/store/logs.py", "pyfuse3", "jobd is not allowed to import pyfuse3"),
     ("cli/submit/ship.py", "cli.snakepit.show", "cli.submit is not allowed to import cli.snakepit"),
+    ("cli/files/plan.py", "cli.files.local", "cli.files.plan is not allowed to import cli.files.local"),
     ("cli/snakepit/show.py", "cli.cloud.tables", "cli.snakepit is not allowed to import cli.cloud"),
 ]
 
@@ -105,7 +108,10 @@ def test_a_users_command_starts_without_the_server_and_without_fuse(module: str)
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("modules", ["cli.pit, cli.snakepit.looking", "cli.paddle, cli.cloud.jobs"])
+@pytest.mark.parametrize(
+    "modules",
+    ["cli.pit, cli.snakepit.looking", "cli.paddle, cli.cloud.jobs", "cli.paddle, cli.files.copying, cli.files.looking"],
+)
 def test_a_command_that_looks_once_loads_nothing_that_takes_longer_than_its_look(modules: str) -> None:
     slow = ("anyio", "cryptography", "h11", "httpx", "rich", "trio")
     program = f"import sys, {modules}, pfs.client.web; print(*({set(slow)} & set(sys.modules)))"

@@ -59,52 +59,35 @@ class Plain:
         return {}
 
 
-class Sshfs:
-    """The same disk by sshfs with its own options, and a server on this machine's loopback."""
+class Sshd:
+    """A server of OpenSSH on this machine's loopback, with keys and configuration of its own.
+
+    Attributes:
+        config: what clients are given by -F; the server's name there is `bench`.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._served = root / "served"
-        self._config = root / "ssh_config"
+        self.config = root / "ssh_config"
         self._server: subprocess.Popen[bytes] | None = None
-        self._mount: subprocess.Popen[bytes] | None = None
-        self.mountpoint = root / "mnt"
-        self.directory = self.mountpoint
 
     def start(self) -> None:
-        """Make keys, start the server and mount."""
-        self._served.mkdir()
-        self.mountpoint.mkdir()
+        """Make keys, and start the server."""
         for name in ("host", "user"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(self._root / name)]
             subprocess.run(command, check=True, timeout=COMMAND_S, stdin=subprocess.DEVNULL)
         port = free_port()
         self._write_configurations(port)
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # where sshd locks up its unprivileged part
-        program = shutil.which("sshd", path=SYSTEM_PATH)
+        program = sshd()
         assert program is not None, "sshd is not installed: run this by script/bench fs"
         self._server = self._spawn("sshd", program, "-D", "-e", "-f", str(self._root / "sshd_config"))
         wait_until(lambda: listens(port) or self._ended(self._server))
         assert not self._ended(self._server), self._log("sshd")
-        self._start_mount()
-
-    def cold(self) -> None:
-        self._end_mount()
-        self._start_mount()
-        drop_pages()
-
-    def processes(self) -> Mapping[str, int]:
-        assert self._server is not None
-        assert self._mount is not None
-        return {"mount": self._mount.pid, "server": self._server.pid}
 
     def close(self) -> None:
-        """End everything, whatever state it is in."""
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            self._end_mount()
-        for process in (self._mount, self._server):
-            end(process)
-        detach(self.mountpoint)
+        """End it, whatever state it is in."""
+        end(self._server)
 
     def _write_configurations(self, port: int) -> None:
         host, user = ((self._root / f"{name}.pub").read_text() for name in ("host", "user"))
@@ -121,7 +104,7 @@ class Sshfs:
             "PidFile none\n"
             "Subsystem sftp internal-sftp\n"
         )
-        self._config.write_text(
+        self.config.write_text(
             "Host bench\n"
             "HostName 127.0.0.1\n"
             "HostKeyAlias bench\n"
@@ -133,17 +116,6 @@ class Sshfs:
             f'UserKnownHostsFile "{self._root}/known_hosts"\n'
             "StrictHostKeyChecking yes\n"
         )
-
-    def _start_mount(self) -> None:
-        where = [f"bench:{self._served}", str(self.mountpoint)]
-        self._mount = self._spawn("sshfs", "sshfs", "-f", "-F", str(self._config), *where)
-        wait_until(lambda: is_mounted(self.mountpoint) or self._ended(self._mount))
-        assert not self._ended(self._mount), self._log("sshfs")
-
-    def _end_mount(self) -> None:
-        if self._mount is not None and is_mounted(self.mountpoint):
-            subprocess.run(["fusermount3", "-u", str(self.mountpoint)], check=True, timeout=COMMAND_S)
-            self._mount.wait(timeout=COMMAND_S)
 
     def _spawn(self, name: str, *command: str) -> subprocess.Popen[bytes]:
         with open(self._root / f"{name}.log", "ab") as log:
@@ -157,6 +129,53 @@ class Sshfs:
     @staticmethod
     def _ended(process: subprocess.Popen[bytes] | None) -> bool:
         return process is None or process.poll() is not None
+
+
+class Sshfs(Sshd):
+    """The same disk by sshfs with its own options, and a server on this machine's loopback."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._served = root / "served"
+        self._mount: subprocess.Popen[bytes] | None = None
+        self.mountpoint = root / "mnt"
+        self.directory = self.mountpoint
+
+    def start(self) -> None:
+        """Start the server, and mount."""
+        self._served.mkdir()
+        self.mountpoint.mkdir()
+        super().start()
+        self._start_mount()
+
+    def cold(self) -> None:
+        self._end_mount()
+        self._start_mount()
+        drop_pages()
+
+    def processes(self) -> Mapping[str, int]:
+        assert self._server is not None
+        assert self._mount is not None
+        return {"mount": self._mount.pid, "server": self._server.pid}
+
+    def close(self) -> None:
+        """End everything, whatever state it is in."""
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            self._end_mount()
+        end(self._mount)
+        super().close()
+        detach(self.mountpoint)
+
+    def _start_mount(self) -> None:
+        where = [f"bench:{self._served}", str(self.mountpoint)]
+        self._mount = self._spawn("sshfs", "sshfs", "-f", "-F", str(self.config), *where)
+        wait_until(lambda: is_mounted(self.mountpoint) or self._ended(self._mount))
+        assert not self._ended(self._mount), self._log("sshfs")
+
+    def _end_mount(self) -> None:
+        if self._mount is not None and is_mounted(self.mountpoint):
+            subprocess.run(["fusermount3", "-u", str(self.mountpoint)], check=True, timeout=COMMAND_S)
+            self._mount.wait(timeout=COMMAND_S)
 
 
 class Pfs:
@@ -174,7 +193,7 @@ class Pfs:
     def start(self) -> None:
         """Start the server and mount."""
         if self._tls:
-            self._start_server_with_tls()
+            self.start_server_with_tls()
         else:
             self._box.start_server()
         self._start_mount()
@@ -199,7 +218,7 @@ class Pfs:
         detach(point)
         self._box.close()
 
-    def _start_server_with_tls(self) -> None:
+    def start_server_with_tls(self) -> None:
         """Start it with a certificate of its own authority, and let the client trust that one."""
         box, authority = self._box, trustme.CA()
         issued, ca = authority.issue_cert("127.0.0.1"), box.root / "ca.pem"
@@ -223,6 +242,11 @@ class Pfs:
         process = self._box.spawn("mount", "paddle", "mount", "-f", *self._options, str(point))
         wait_until(lambda: f"{point}: mounted" in self._box.log_of("mount") or process.poll() is not None)
         assert process.poll() is None, self._box.log_of("mount")
+
+
+def sshd() -> str | None:
+    """Return where the program of OpenSSH's server is; None where it is not installed."""
+    return shutil.which("sshd", path=SYSTEM_PATH)
 
 
 def is_mounted(point: Path) -> bool:

@@ -3,7 +3,8 @@
 `life KEY=VALUE…` submits a job: `services=-+` (a mark for each process, + for a service), `from=RUNNING` (it came to
 that state by the straight way, all processes on n0), the other keys are those of its terms. Each line of the input is
 an event, `ended 1 code=3` that of worker 1; shown is what the job becomes, and in a gang how each process stands:
-`-` not started, `run`, `told` to stop, or its exit code. `? connected=n0 known=0 denied=1` shows what is to be done.
+`-` not started, `run`, `told` to stop, its exit code, or `.` where its place is empty.
+`? connected=n0 known=0 denied=1` shows what is to be done.
 
 `table` and `array-table` show what every state makes of every event.
 """
@@ -29,8 +30,19 @@ from pfs.errors import PfsError
 from tests.golden import Handler, Step
 from tests.lifetable import table
 
-NUMBERS = ("code", "time_ns", "worker", "attempt", "priority", "retries", "by_s", "max_duration_s")
-SHOWN = ("attempt", "failures", "held_by", "priority", "max_duration_s", "started_at_ns", "ended_at_ns", "exit_code")
+NUMBERS = ("code", "time_ns", "worker", "attempt", "priority", "retries", "by_s", "max_duration_s", "replaces", "least")
+SHOWN = (
+    "attempt",
+    "failures",
+    "losses",
+    "replaced",
+    "held_by",
+    "priority",
+    "max_duration_s",
+    "started_at_ns",
+    "ended_at_ns",
+    "exit_code",
+)
 
 
 def start() -> Handler:
@@ -56,7 +68,7 @@ def _life(given: dict[str, Any], lines: list[str]) -> str:
     held_by = given.pop("held_by", "")
     given["services"] = tuple(mark == "+" for mark in given.get("services", "-"))
     given["retry_on"] = tuple(given.get("retry_on", "node,error").split(","))
-    for key in ("fetches", "is_array"):
+    for key in ("fetches", "together", "is_array"):
         given[key] = given.get(key) == "yes"
     life = update(None, Submitted(time_ns=0, terms=Terms(**given), held_by=held_by))
     for event in _straight(life, state):
@@ -90,7 +102,9 @@ def _event(line: str, number: int, count: int) -> Event:
     values: dict[str, Any] = {"event": name, "time_ns": number, **_pairs([word for word in words if "=" in word])}
     if name == "placed":
         nodes = bare if len(bare) > 1 else (bare or ["n0"]) * count
-        values["places"] = [{"node": node, "gpus": ()} for node in nodes]
+        values["places"] = [{"node": node.strip("."), "gpus": ()} for node in nodes]
+    elif name == "filled":
+        values |= {"worker": int(bare[0]), "place": {"node": bare[1], "gpus": ()}}
     elif bare:
         values["worker"] = int(bare[0])
     elif EVENTS[name].__dataclass_fields__.keys() >= {"by"}:
@@ -102,7 +116,7 @@ def _facts(line: str) -> Facts:
     given = dict(word.split("=", 1) for word in line.split()[1:])
     workers = {
         key: frozenset(FETCH if text == "FETCH" else int(text) for text in given.get(key, "").split(",") if text)
-        for key in ("known", "denied")
+        for key in ("known", "denied", "begun")
     }
     return Facts(frozenset(given.get("connected", "").split(",")), **workers)
 
@@ -118,7 +132,7 @@ def _processes(life: Life) -> str:
 
 def _mark(life: Life, worker: int, process: Process) -> str:
     if process.over:
-        return str(process.code)
+        return "." if process.code is None else str(process.code)
     return "told" if told(life, worker) else "-" if process.started_at_ns is None else "run"
 
 
