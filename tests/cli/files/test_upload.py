@@ -1,6 +1,7 @@
 """Uploads of folders to a real server on loopback: what travels, what stays, and what is there in the end."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,8 @@ def test_a_record_is_true_whenever_an_upload_is_cut(
         write(here, {"src/b.py": b"B", "b": b"new"}, day=101)
         with pytest.raises(KeyboardInterrupt):
             upload(client, here, "home/ann/job", how, noted=cut)
+        while not (home / "job/b").exists():  # it was on its way
+            time.sleep(0.01)
         for name in ("b", "src/b.py", "a"):
             (here / name).unlink()
         upload(client, here, "home/ann/job", how)
