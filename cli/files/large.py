@@ -67,8 +67,10 @@ def fetch(client: Client, path: str, target: str, node: Node, counter: Counter) 
     part = part_of(target)
     fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, node.mode & 0o777)
     try:
-        done = _agreeing(client, path, fd, min(os.fstat(fd).st_size, node.size), counter)
-        os.ftruncate(fd, done)
+        had = os.fstat(fd).st_size
+        done = _agreeing(client, path, fd, min(had, node.size), counter)
+        if had > done:  # a file that was cut to nothing is written to the disk when it is closed, however large
+            os.ftruncate(fd, done)
         came = 0
         if done < node.size:
             with remote.fetch_rest(client, path, done) as pieces:

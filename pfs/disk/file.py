@@ -22,6 +22,7 @@ READ_BYTES_MAX = 4 * 1024 * 1024
 AT_ONCE_BYTES_MAX = 64 * 1024  # more is moved in a thread
 FREED_AT_ONCE_BYTES_MAX = 4 * 1024 * 1024
 WHOLE_BYTES_MAX = 8 * 1024 * 1024
+NEW = OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE  # put together once: for each of many files that counts
 
 
 class Runner(Protocol):
@@ -187,7 +188,7 @@ def open_or_make(name: str, parent_fd: int, flags: OpenFlags, mode: int, count: 
 
 def make_whole(name: str, parent_fd: int, mode: int, data: bytes, count: Count = UNLIMITED) -> int:
     """Make a file that is not there with all its bytes, and return its descriptor; without room there is none after."""
-    fd, _ = open_or_make(name, parent_fd, OpenFlags.WRITE | OpenFlags.CREATE | OpenFlags.EXCLUSIVE, mode, count)
+    fd, _ = open_or_make(name, parent_fd, NEW, mode, count)
     try:
         done = 0
         with count.writing(fd, 0, len(data)):

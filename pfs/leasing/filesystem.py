@@ -63,14 +63,17 @@ class LeasedFileSystem:
         refused = nodes - granted
         if not refused:
             return entries
-        return [replace(each, attr=_unleased(each.attr)) if each.attr.node_id in refused else each for each in entries]
+        return [
+            Entry(each.name, _unleased(each.attr), each.target) if each.attr.node_id in refused else each
+            for each in entries
+        ]
 
     async def contents(self, path: str, names: Sequence[str], size_max: int) -> Sequence[Content]:
         """Return small files of one directory, whole."""
         await self._hub.make_room(self._by)
         since = self._hub.leases.now
         found = await self._inner.contents(path, names, size_max)
-        return [replace(each, attr=self._granted(each.attr, since)) for each in found]
+        return [Content(each.name, self._granted(each.attr, since), each.data) for each in found]
 
     async def readlink(self, path: str) -> str:
         """Return where a link points."""

@@ -11,7 +11,7 @@ An unpacker trusts nothing: what does not fit raises `PfsError(INVALID)`. Paths 
 import json
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pfs.errors import Kind, PfsError
 
@@ -21,7 +21,9 @@ MODE_MAX = 0o7777
 NUMBER_MAX = 2**63 - 1
 
 
-_decode = json.JSONDecoder().decode  # made once: for each parcel that counts
+# made once: for each parcel that counts
+_decode = json.JSONDecoder().decode
+_text = json.JSONEncoder().encode
 
 
 class Verb(StrEnum):
@@ -34,6 +36,10 @@ class Verb(StrEnum):
     ATTRIBUTES = "attributes"  # mode and time of a file that is as it should be
     GONE = "gone"  # remove a file or link, if it is still as the parcel says
     GONE_FOLDER = "gone-folder"  # remove a directory, if nothing is in it
+
+
+_VERBS = {verb.value: verb for verb in Verb}
+_UNSIZED = frozenset({Verb.FOLDER, Verb.LINK, Verb.GONE_FOLDER})
 
 
 class Parcel(NamedTuple):
@@ -57,14 +63,15 @@ class Parcel(NamedTuple):
 
 def pack(parcel: Parcel, data: bytes = b"") -> bytes:
     """Return a parcel as it travels; `data` are a file's bytes."""
-    head: dict[str, Any] = {"verb": parcel.verb, "path": parcel.path}
-    if parcel.verb not in (Verb.FOLDER, Verb.LINK, Verb.GONE_FOLDER):
-        head |= {"size": parcel.size, "mode": parcel.mode}
-    if parcel.mtime_ns is not None:
-        head["mtime_ns"] = parcel.mtime_ns
-    if parcel.target:
-        head["target"] = parcel.target
-    return b"%b\n%b" % (json.dumps(head, separators=(",", ":")).encode(), data)
+    verb, path, size, mode, mtime_ns, target = parcel
+    head = f'{{"verb":"{verb}","path":{_text(path)}'
+    if verb not in _UNSIZED:
+        head += f',"size":{size},"mode":{mode}'
+    if mtime_ns is not None:
+        head += f',"mtime_ns":{mtime_ns}'
+    if target:
+        head += f',"target":{_text(target)}'
+    return b"%b}\n%b" % (head.encode(), data)
 
 
 class Unpacker:
@@ -117,22 +124,21 @@ def unpack_head(line: bytes) -> Parcel:
     """
     try:
         said = _decode(line.decode())
-        verb, path, target = Verb(said["verb"]), said["path"], said.get("target", "")
+        verb, path, target = _VERBS[said["verb"]], said["path"], said.get("target", "")
         size, mode, mtime_ns = said.get("size", 0), said.get("mode", 0o644), said.get("mtime_ns")
         if not isinstance(path, str) or not isinstance(target, str):
             raise ValueError("path")
         _check("size", size, PARCEL_BYTES_MAX if verb is Verb.FILE else NUMBER_MAX)
         _check("mode", mode, MODE_MAX)
         if mtime_ns is not None:
-            _check("mtime_ns", mtime_ns, NUMBER_MAX)
+            _check("mtime_ns", mtime_ns, NUMBER_MAX, -NUMBER_MAX)
         return Parcel(verb, path, size, mode, mtime_ns, target)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise PfsError(Kind.INVALID, f"a parcel without a proper {str(error)[:80]}") from None
 
 
-def _check(name: str, value: object, most: int) -> None:
-    least = -most if name == "mtime_ns" else 0
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+def _check(name: str, value: object, most: int, least: int = 0) -> None:
+    if type(value) is not int or not least <= value <= most:  # a bool is no number here
         raise ValueError(name)
 
 
@@ -158,11 +164,13 @@ class Row(NamedTuple):
 
 # an ordinary file, a directory, a link, a text of the server, which is there when it is read, and what cannot be copied
 FILE, FOLDER, LINK, TEXT, OTHER = KINDS = "fdlto"
+_KINDS = frozenset(KINDS)
 
 
 def pack_row(row: Row) -> bytes:
     """Return one line of a listing."""
-    return b"%b\n" % json.dumps(row if row.target else row[:5], separators=(",", ":")).encode()
+    path, kind, size, mtime_ns, mode, target = row
+    return f'[{_text(path)},"{kind}",{size},{mtime_ns},{mode}{f",{_text(target)}" if target else ""}]\n'.encode()
 
 
 def unpack_row(line: bytes) -> Row:
@@ -173,10 +181,12 @@ def unpack_row(line: bytes) -> Row:
     """
     try:
         row = Row(*_decode(line.decode()))
-        if not all(isinstance(text, str) for text in (row.path, row.target)) or row.kind not in set(KINDS):
+        path, kind, size, mtime_ns, mode, target = row
+        if not isinstance(path, str) or not isinstance(target, str) or kind not in _KINDS:
             raise ValueError("path or kind")
-        for name in ("size", "mode", "mtime_ns"):
-            _check(name, getattr(row, name), NUMBER_MAX)
+        _check("size", size, NUMBER_MAX)
+        _check("mode", mode, NUMBER_MAX)
+        _check("mtime_ns", mtime_ns, NUMBER_MAX, -NUMBER_MAX)
     except (TypeError, ValueError, RecursionError) as error:
         raise PfsError(Kind.INVALID, f"a line of a listing without a proper {str(error)[:80]}") from None
     return row

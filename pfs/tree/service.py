@@ -78,7 +78,7 @@ class TreeFileSystem:
             return []
         await self._reach(place.node)
         found = await self._domain(place.node, Verb.READ).contents(place.rest, names, size_max)
-        return [replace(each, attr=place.node.masked(self.subject, each.attr)) for each in found]
+        return [Content(each.name, place.node.masked(self.subject, each.attr), each.data) for each in found]
 
     async def readlink(self, path: str) -> str:
         """Return where a link points."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pfs.client.http11 import Body, Http, HttpError, Request
+from pfs.client.http11 import PIECE_BYTES, Body, Http, HttpError, Request
 
 WAIT_S = 30.0
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -90,6 +90,37 @@ def test_a_body_that_is_cut_is_no_whole_one() -> None:
     assert got == [b"half"]
     with server(cut) as http, pytest.raises(HttpError, match="hung up"):
         ask(http)
+
+
+def test_a_body_whose_length_is_told_comes_in_large_pieces() -> None:
+    def give(connection: socket.socket) -> None:
+        head(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * PIECE_BYTES + 1))
+        for _ in range(2 * PIECE_BYTES // 16384):
+            connection.sendall(bytes(16384))
+        connection.sendall(b"x")
+
+    request = Request("GET", "/x", {}, None, WAIT_S)
+    with server(give) as http, http.asking(request) as answer:
+        assert [len(piece) for piece in answer.pieces()] == [PIECE_BYTES, PIECE_BYTES, 1]
+
+
+def test_a_body_whose_length_is_not_told_is_given_as_it_comes() -> None:
+    came = threading.Event()
+
+    def give(connection: socket.socket) -> None:
+        head(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+        if came.wait(WAIT_S):
+            connection.sendall(b"4\r\nlast\r\n0\r\n\r\n")
+
+    got: list[bytes] = []
+    request = Request("GET", "/x", {}, None, WAIT_S)
+    with server(give) as http, http.asking(request) as answer:
+        for piece in answer.pieces():
+            got.append(piece)
+            came.set()
+    assert got == [b"first", b"last"]
 
 
 def test_who_takes_no_more_of_an_upload_is_heard() -> None:
