@@ -491,6 +491,19 @@ def test_a_shells_redirection_around_several_commands_makes_one_job(world: Box, 
     assert len(jobs(world)) == len(before) + len(cuts) + 1
 
 
+def test_who_has_a_child_that_was_killed_and_that_nobody_waited_for_hands_in_a_job(world: Box) -> None:
+    pid = started(signal.pause)
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    try:
+        drop, text = fresh(world, ".yaml"), next(iter(SPECS.values()))
+        drop.write_bytes(text)
+        assert read_back(world, drop) == text
+    finally:
+        os.waitpid(pid, 0)
+    end(world, drop)
+
+
 # ---- what cannot be told, and its cure
 
 

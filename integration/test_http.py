@@ -50,8 +50,7 @@ def test_what_a_key_let_in_is_gone_soon_after_it_is_taken_back(made: Box) -> Non
         web.stream("GET", "/api/v1/fs/jobs/a/log") as stream,
     ):
         assert reader.stdout is not None
-        while not reader.stdout.readline().endswith("hello\n"):
-            continue
+        assert any(line.endswith("hello\n") for line in reader.stdout)
         pieces = stream.iter_bytes()
         assert next(pieces)
         assert made.run(*revoke, key_name(made.token)).returncode == 0

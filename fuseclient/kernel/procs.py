@@ -48,6 +48,12 @@ class _Stat:
     flags: int
     started_ticks: int
     exit_code: int
+    state: str
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has closed all that it had open, and only waits for whoever asks how it ended."""
+        return self.state in ("Z", "X")
 
     @property
     def dying(self) -> bool:
@@ -115,11 +121,17 @@ def dies_under(process: Process, proc: str = PROC) -> bool:
     """
     stats = {pid: stat for pid in _processes(proc) if (stat := _stat(f"{proc}/{pid}")) is not None}
     return any(
-        process.group in _ancestors(pid, stats) and waits_for_fuse(thread, proc) is not False
+        process.group in _ancestors(pid, stats) and _may_close(thread, proc)
         for pid, stat in stats.items()
         if stat.dying
         for thread in threads(pid, proc)
     )
+
+
+def _may_close(tid: int, proc: str) -> bool:
+    """Tell whether a thread that is being ended may be waiting for a FUSE daemon; the dead wait for nobody."""
+    stat = _stat(f"{proc}/{tid}")
+    return stat is not None and not stat.dead and waits_for_fuse(tid, proc) is not False
 
 
 def holders(wanted: Mapping[int, str], proc: str = PROC) -> dict[int, list[Holder]]:
@@ -196,7 +208,7 @@ def _stat(process: str) -> _Stat | None:
     if not text:
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold anything
-    return _Stat(int(fields[1]), int(fields[6]), int(fields[19]), int(fields[49]))
+    return _Stat(int(fields[1]), int(fields[6]), int(fields[19]), int(fields[49]), fields[0])
 
 
 def _processes(proc: str) -> list[int]:

@@ -28,12 +28,20 @@ class Proc:
         return str(self.root)
 
     def process(
-        self, pid: int, *, parent: int = 1, flags: int = 0, exit_code: int = 0, pending: int = 0, wchan: str = "0"
+        self,
+        pid: int,
+        *,
+        parent: int = 1,
+        flags: int = 0,
+        exit_code: int = 0,
+        pending: int = 0,
+        wchan: str = "0",
+        state: str = "S",
     ) -> None:
         place = self.root / str(pid)
         for name in ("fd", "fdinfo", f"task/{pid}"):
             (place / name).mkdir(parents=True)
-        fields = ["S", parent, 0, 0, 0, 0, flags, *[0] * 12, 77, *[0] * 29, exit_code]
+        fields = [state, parent, 0, 0, 0, 0, flags, *[0] * 12, 77, *[0] * 29, exit_code]
         (place / "stat").write_text(f"{pid} (a) S (b) {' '.join(map(str, fields))}\n")
         masks = f"SigPnd:\t{pending:016x}\nShdPnd:\t{0:016x}\nSigBlk:\t{0:016x}\n"
         (place / "status").write_text(f"Name:\tx\nTgid:\t{pid}\n{masks}")
@@ -104,6 +112,12 @@ def test_a_dying_descendant_is_found(proc: Proc, wchan: str, dies: bool) -> None
     proc.process(13)
     assert procs.dies_under(Process(10, 10, 77), str(proc)) is dies
     assert not procs.dies_under(Process(13, 13, 77), str(proc))
+
+
+def test_a_descendant_that_is_dead_closes_nothing_any_more(proc: Proc) -> None:
+    proc.process(10)
+    proc.process(11, parent=10, flags=SIGNALED, exit_code=KILLED, state="Z")
+    assert not procs.dies_under(Process(10, 10, 77), str(proc))
 
 
 def test_who_waits_for_fuse(proc: Proc) -> None:
