@@ -207,7 +207,9 @@ def test_a_job_is_entered_by_its_name_and_by_pit(inside: Inside) -> None:
     assert inside.exec(inside.fact(job, "name"), "true").returncode == 0
     done = inside.box.run("pit", "exec", "-w", "0", job, "--", "sh", "-c", "exit 2")
     assert (done.returncode, done.stderr) == (2, "")
-    assert inside.exec("no-such-job", "true").stderr == b"paddle: there is no job 'no-such-job'\n"
+    assert (
+        inside.exec("no-such-job", "true").stderr == b"paddle: there is no job 'no-such-job'; see: paddle get jobs -a\n"
+    )
 
 
 def test_a_port_of_the_jobs_own_loopback_is_here(inside: Inside, kind: str) -> None:
