@@ -55,6 +55,12 @@ def _seen() -> dict[str, str]:
     return {_unescape(place.split(" ")[4]): source.split(" ")[0] for place, _, source in lines}
 
 
+def device(point: str) -> str | None:
+    """Return the number of the file system that is seen at a canonical path, None when nothing is mounted there."""
+    with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        return {_unescape(words[4]): words[2] for words in map(str.split, file)}.get(point)
+
+
 def unmount(point: str, *, lazy: bool) -> None:
     """Take the mount away.
 
@@ -83,6 +89,31 @@ def users(point: str) -> list[str]:
         if len(found) == USERS_NAMED:
             break
     return found
+
+
+def keepers(device: str) -> list[str]:
+    """Return who still has a file system in mounts of their own, where unmounting it here changed nothing.
+
+    Args:
+        device: its number, as `device` says.
+
+    Returns:
+        A phrase for one process of each of the first few such namespaces, of those that this user may look at.
+    """
+    found: dict[str, str] = {}
+    for process in _numbers(Path("/proc")):
+        with contextlib.suppress(OSError):
+            namespace = os.readlink(process / "ns/mnt")
+            if namespace not in found and device in _devices(process / "mountinfo"):
+                found[namespace] = f"{_command(process)} (process {process.name}) has it in mounts of its own"
+        if len(found) == USERS_NAMED:
+            break
+    return list(found.values())
+
+
+def _devices(mountinfo: Path) -> set[str]:
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape") as file:
+        return {line.split(" ", 3)[2] for line in file}
 
 
 def _unmount_as_root(point: str, *, lazy: bool) -> None:

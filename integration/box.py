@@ -26,6 +26,7 @@ from cli.jobd import jobd
 WAIT_S = 60.0  # for what hangs, on a machine that does much else
 PORT_MIN = 10_000
 BIN = Path(sys.executable).parent
+FORGET_MOUNTS = "umount --internal-only --lazy --all --types fuse.pfs"  # for who has copies of the mounts of others
 
 
 class Box:
@@ -194,8 +195,7 @@ def with_own_mounts(script: str) -> list[str]:
 
     It begins without copies of the mounts that others have at the moment: they could not end before the script does.
     """
-    forget = "umount --internal-only --lazy --all --types fuse.pfs"
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{forget}\n{script}"]
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{FORGET_MOUNTS}\n{script}"]
 
 
 def free_port() -> int:

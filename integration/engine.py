@@ -23,6 +23,7 @@ from pathlib import Path
 
 import docker
 
+from integration.box import FORGET_MOUNTS
 from jobd.node import processes
 
 START_TIMEOUT_S = 60.0
@@ -34,7 +35,7 @@ NUMPY_IMAGE = "pfs-test-numpy:1"
 # what a swarm keeps below /run/docker must not be that of another engine of this machine
 _OWN_RUN_DOCKER = [
     *("unshare", "--mount", "sh", "-c"),
-    'mkdir -p /run/docker && mount -t tmpfs none /run/docker && exec "$@"',
+    f'{FORGET_MOUNTS}; mkdir -p /run/docker && mount -t tmpfs none /run/docker && exec "$@"',
     "sh",
 ]
 _SKIPPED = {"test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "site-packages", "__pycache__"}

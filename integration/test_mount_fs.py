@@ -28,6 +28,7 @@ from typing import Any
 
 import pytest
 
+from cli.mount.umount import TELL_EVERY_S
 from fuseclient.kernel import procs
 from fuseclient.kernel.held import UNKNOWN_READER_S
 from fuseclient.kernel.identity import Ids
@@ -41,7 +42,7 @@ from tests.memoryfs import Handed
 ROOT = Path(__file__).parent.parent
 MOUNTED = [sys.executable, "-m", "tests.fuseclient.mounted"]
 TEST_SECONDS_MAX = 120
-COMMAND_SECONDS_MAX = 60
+COMMAND_SECONDS_MAX = 90
 
 
 class Mount:
@@ -1303,6 +1304,21 @@ def test_what_is_mounted_is_not_mounted_again(paddle: Paddle) -> None:
     assert "fuse.pfs" in sh(f"grep -c ' {paddle.point} ' /proc/mounts; grep {paddle.point} /proc/mounts").stdout
     assert sh(f"grep -c ' {paddle.point} ' /proc/mounts").stdout == "1\n"
     assert paddle("umount").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has mounts of its own")
+def test_who_keeps_a_copy_of_the_mount_is_told_and_waited_for(paddle: Paddle) -> None:
+    assert paddle("mount").returncode == 0
+    keep = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo has them; exec sleep 60"]
+    with subprocess.Popen(keep, stdout=subprocess.PIPE, text=True) as keeper:
+        assert keeper.stdout is not None
+        assert keeper.stdout.readline() == "has them\n"
+        threading.Timer(TELL_EVERY_S + 3.0, keeper.kill).start()
+        done = paddle("umount")
+    told = f"{paddle.point}: unmounted; its process is about to end, with those for whom it is still there: "
+    assert done.returncode == 0
+    assert done.stderr.startswith(told)
+    assert f"sleep (process {keeper.pid}) has it in mounts of its own" in done.stderr
 
 
 def test_two_commands_at_once_make_one_mount(paddle: Paddle) -> None:

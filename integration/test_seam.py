@@ -22,7 +22,7 @@ import pytest
 
 from fuseclient.kernel.negotiation import CONGESTION_THRESHOLD, MAX_BACKGROUND
 from fuseclient.mountpoints import mounted_type, unmount
-from integration.box import wait_until
+from integration.box import FORGET_MOUNTS, wait_until
 from tests.functional.posix import errno_of
 
 ROOT = Path(__file__).parent.parent
@@ -157,6 +157,7 @@ def test_a_killed_process_leaves_a_dead_mount_that_can_be_replaced(make: Callabl
 
 
 DEVICE_FOR_ALL = """
+{forget}
 mount -t tmpfs tmpfs {directory} && mknod -m 666 {directory}/fuse c 10 229 && mount --bind {directory}/fuse /dev/fuse &&
 exec "$@"
 """
@@ -174,7 +175,7 @@ def test_an_ordinary_user_mounts_through_fusermount3(make: Callable[..., Tiny], 
     for directory in (tmp_path, *tmp_path.parents):
         if not directory.stat().st_mode & 1:
             directory.chmod(directory.stat().st_mode | 0o011)
-    before = ("unshare", "-m", "sh", "-c", DEVICE_FOR_ALL.format(directory=device), "sh")
+    before = ("unshare", "-m", "sh", "-c", DEVICE_FOR_ALL.format(forget=FORGET_MOUNTS, directory=device), "sh")
     mount = make("own", before=before, uid=NOBODY)
     assert mount.kind == "Session"
     inside = ["nsenter", "-m", "-t", str(mount.process.pid)]

@@ -181,9 +181,7 @@ def _is_special(target: str) -> bool:
     return os.path.exists(target) and not os.path.isfile(target)
 
 
-def _fetch_file(
-    client: "WebClient", path: str, target: str, node: Node, *, way: Way, progress: Progress
-) -> bool:
+def _fetch_file(client: "WebClient", path: str, target: str, node: Node, *, way: Way, progress: Progress) -> bool:
     """Fetch one file; tells whether that was needed."""
     if os.path.lexists(target):
         same = is_same(node, local.node_of(os.stat(target)))

@@ -36,11 +36,12 @@ def umount_command(mountpoint: str, *, lazy: bool = False, quiet: bool = False) 
     if not is_mounted(point):
         raise click.ClickException(f"{point}: no pfs is mounted here")
     try:
+        number = mountpoints.device(point)
         while is_mounted(point):
             dead = not lazy and not _wait_for_writes(point)
             _unmount(point, lazy=lazy or dead)
-        if not lazy and not _wait_for_end(point):
-            raise PfsError(Kind.TIMED_OUT, f"{point} is unmounted, but its process does not end")
+        if not lazy and not _wait_for_end(point, number):
+            raise PfsError(Kind.TIMED_OUT, f"{point} is unmounted, but its process does not end{_keepers(number)}")
     except PfsError as error:
         raise click.ClickException(str(error)) from None
     if not quiet:
@@ -97,7 +98,7 @@ def _unmount(point: str, *, lazy: bool) -> None:
         time.sleep(LOOK_EVERY_S)
 
 
-def _wait_for_end(point: str) -> bool:
+def _wait_for_end(point: str, number: str | None) -> bool:
     begun_s = time.monotonic()
     tell_s = begun_s + TELL_EVERY_S
     while time.monotonic() < begun_s + END_S:
@@ -107,6 +108,12 @@ def _wait_for_end(point: str) -> bool:
             return True
         if time.monotonic() >= tell_s:
             tell_s = time.monotonic() + TELL_EVERY_S
-            click.echo(f"{point}: unmounted; its process is about to end", err=True)
+            click.echo(f"{point}: unmounted; its process is about to end{_keepers(number)}", err=True)
         time.sleep(0.02)
     return False
+
+
+def _keepers(number: str | None) -> str:
+    """Say for whom the process cannot end: what began while it was mounted, and was given copies of all mounts."""
+    keepers = [] if number is None else mountpoints.keepers(number)
+    return f", with those for whom it is still there: {'; '.join(keepers)}" if keepers else ""

@@ -56,6 +56,20 @@ def test_users_are_named_with_what_they_do(tmp_path: Path) -> None:
         assert mountpoints.users(str(tmp_path))[0].endswith("has a file open there")
 
 
+def test_the_number_is_that_of_the_uppermost_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTINFO)
+    monkeypatch.setattr(mountpoints, "_MOUNTINFO", tmp_path / "mountinfo")
+    points = ("/home/ann/my pfs", "/mnt", "/data", "/elsewhere")
+    assert [mountpoints.device(point) for point in points] == ["0:33", "0:35", "0:37", None]
+
+
+def test_who_has_a_mount_of_others_in_mounts_of_its_own_is_named() -> None:
+    own = mountpoints.device("/proc")
+    assert own is not None
+    assert any(phrase.endswith("has it in mounts of its own") for phrase in mountpoints.keepers(own))
+    assert mountpoints.keepers("0:999999") == []
+
+
 def test_where_nothing_is_mounted_nothing_is_unmounted(tmp_path: Path) -> None:
     with pytest.raises(PfsError) as caught:
         mountpoints.unmount(str(tmp_path), lazy=False)

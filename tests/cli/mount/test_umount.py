@@ -42,7 +42,8 @@ class Kernel:
         monkeypatch.setattr(mountpoints, "unmount", self.unmount)
         self.users: list[str] = []
         monkeypatch.setattr(mountpoints, "users", lambda point: self.users)
-        monkeypatch.setattr(umount, "_wait_for_end", lambda point: True)
+        monkeypatch.setattr(mountpoints, "device", lambda point: "0:40")
+        monkeypatch.setattr(umount, "_wait_for_end", lambda point, device: True)
         monkeypatch.setattr(umount, "LOOK_EVERY_S", 0.0)
 
     def ask(self, point: str) -> bytes:
@@ -169,14 +170,24 @@ def test_a_process_that_is_long_about_to_end_is_told_of_and_waited_for(
 
     monkeypatch.setattr(umount, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=wait))
     monkeypatch.setattr(umount, "take_lock", lock)
-    assert umount._wait_for_end(POINT)
+    assert umount._wait_for_end(POINT, None)
     assert capsys.readouterr().err.splitlines() == 2 * [f"{POINT}: unmounted; its process is about to end"]
     held_s = 1000.0
-    assert not umount._wait_for_end(POINT)
+    assert not umount._wait_for_end(POINT, None)
+
+
+def test_who_has_copies_of_mounts_is_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(umount, "_wait_for_end", lambda point, device: False)
+    monkeypatch.setattr(mountpoints, "keepers", lambda device: [f"dockerd has {device}"])
+    with pytest.raises(click.ClickException) as caught:
+        umount.umount_command(POINT)
+    assert caught.value.message == (
+        "/mnt/pfs is unmounted, but its process does not end, with those for whom it is still there: dockerd has 0:40"
+    )
 
 
 def test_a_process_that_does_not_end_is_told(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(umount, "_wait_for_end", lambda point: False)
+    monkeypatch.setattr(umount, "_wait_for_end", lambda point, device: False)
     with pytest.raises(click.ClickException, match="its process does not end"):
         umount.umount_command(POINT)
 
