@@ -39,6 +39,7 @@ from integration.box import Box, box, wait_until
 from integration.engine import python_image
 from integration.logs import cpu_s
 from integration.memory import STATUS
+from tests.starting import let_interrupt
 
 HELD = "command: 'true'\nhold: true\n"
 STAMP = re.compile(rb"(?:^|\] )(\d{18,})\n", re.MULTILINE)
@@ -337,6 +338,7 @@ def main() -> None:
     parser.add_argument("--finished", type=int, default=1_000_000, help="finished jobs (1,000,000)")
     parser.add_argument("--looks", type=int, default=99, help="jobs that are looked at by number (99)")
     told = parser.parse_args()
+    let_interrupt()
     with ExitStack() as stack:
         engine = None
         if told.no_docker:
