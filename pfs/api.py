@@ -7,12 +7,13 @@ over the network (`pfs.client.filesystem`); the mount is written against the Pro
     FileSystem.open ──▶ OpenFile ──▶ read, write, flush, release
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Flag, StrEnum, auto
 from typing import Protocol, runtime_checkable
 
 from pfs.light import light
+from pfs.parts import Part
 
 
 class NodeType(StrEnum):
@@ -293,31 +294,20 @@ class FileSystem(Protocol):
         """
 
 
-Part = bytes | bytearray | memoryview  # some of the bytes that are written together
-
-
-def cut(parts: Iterable[Part], size: int) -> Iterator[tuple[Part, ...]]:
-    """Give the same bytes in groups of `size` bytes, the last of which may be smaller; nothing is copied."""
-    group: list[Part] = []
-    room = size
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            group.append(part if len(view) == len(part) <= room else view[:room])
-            view, room = view[len(group[-1]) :], room - len(group[-1])
-            if room == 0:
-                yield tuple(group)
-                group, room = [], size
-    if group:
-        yield tuple(group)
-
-
 @runtime_checkable
 class InParts(Protocol):
     """What an open file of a server offers besides `OpenFile`."""
 
     async def write_parts(self, offset: int, parts: Sequence[Part]) -> None:
         """Write all of the parts, one after the other; at most 8 MiB."""
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """What a file system offers besides `FileSystem` that has texts at hand."""
+
+    async def look(self, path: str) -> tuple[Attr, bytes | None]:
+        """Return what `getattr` does, and what an opening for reading would show of a text that had to be made."""
 
 
 @runtime_checkable

@@ -57,7 +57,10 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Any) -> None:
-    writes = connection.get_execution_options().get("writes", True)
+    options = connection.get_execution_options()
+    if options.get("looks"):
+        return
+    writes = options.get("writes", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -157,9 +160,15 @@ class Database:
         """Run `work` on a snapshot and return its result."""
         return await trio.to_thread.run_sync(self.read_now, work, limiter=self._readers)
 
-    async def look(self, work: Callable[[Session], T]) -> T:
-        """Like `read`, for work that finds a row or two by their keys: to change threads takes longer than that."""
-        return await (self.read(work) if self.run is None else self.run(lambda: self.read_now(work)))
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Like `read`, for work that finds a row or two by their keys: to change threads takes longer than that.
+
+        Each of its statements sees what was written before it: a snapshot takes as long as finding a row.
+        """
+        if self.run is None:
+            return await trio.to_thread.run_sync(self._look_now, work, limiter=self._readers)
+        looked: T = await self.run(lambda: self._look_now(work))
+        return looked
 
     def write_now(self, work: Callable[[Session], T]) -> T:
         """Like `write`, for callers without an event loop."""
@@ -175,6 +184,10 @@ class Database:
             Session(connection, expire_on_commit=False) as session,
         ):
             return work(session)
+
+    def _look_now(self, work: Callable[[Connection], T]) -> T:
+        with _told(), self._engine.connect().execution_options(writes=False, looks=True) as connection:
+            return work(connection)
 
     def close(self) -> None:
         """Close every connection."""

@@ -22,8 +22,9 @@ from fuseclient.cache.scatter import Scatter
 from fuseclient.cache.writer import Writer
 from fuseclient.counters import Counters
 from fuseclient.prompt import PromptFile
-from pfs.api import Attr, Changes, Closing, InParts, LeasingFileSystem, OpenFile, OpenFlags, Part, XattrCall
+from pfs.api import Attr, Changes, Closing, InParts, LeasingFileSystem, OpenFile, OpenFlags, XattrCall
 from pfs.errors import Kind, PfsError
+from pfs.parts import Part
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ run is laid out flat once. A piece is sent part by part, as it was written.
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from pfs.api import Part, cut
+from pfs.parts import Part, cut
 
 PIECE_BYTES = 4 * 1024 * 1024
 PIECE_BYTES_MAX = 2 * PIECE_BYTES

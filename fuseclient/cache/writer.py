@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from fuseclient.cache.gather import Gather, Piece
-from pfs.api import Part
 from pfs.errors import Kind, PfsError
+from pfs.parts import Part
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from jobd.files.sources import Sources, missing
 from pfs.api import Attr, Changes, Closing, Entry, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import SERVICE, Subject, Verb, allowed
-from pfs.tree.virtual import WRITING, Directory, File, Node, directory_attr, listing, virtual_id
+from pfs.tree.texts import WRITING
+from pfs.tree.virtual import Directory, File, Node, directory_attr, listing, virtual_id
 
 MODEL_BYTES_MAX = 1024
 

@@ -30,7 +30,8 @@ from jobd.job import Job
 from jobd.life.life import State
 from pfs.api import Attr
 from pfs.perm import Subject
-from pfs.tree.virtual import Node, Text
+from pfs.tree.texts import Text
+from pfs.tree.virtual import Node
 
 KEPT_S = 1.0
 SHOWN_MAX = 1000

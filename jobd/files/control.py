@@ -11,7 +11,8 @@ from pfs.api import Attr, Changes, Closing, NodeType, OpenFile, OpenFlags
 from pfs.audit.log import AuditLog
 from pfs.audit.origin import acting, origin
 from pfs.perm import Subject
-from pfs.tree.virtual import File, OpenText, virtual_id
+from pfs.tree.texts import OpenText
+from pfs.tree.virtual import File, virtual_id
 
 # understands every line of a write before it does the first
 Obey = Callable[[Subject, bytes], Awaitable[None]]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import replace
 
 from pfs.api import Attr
-from pfs.tree.virtual import Text
+from pfs.tree.texts import Text
 
 
 class Dates:

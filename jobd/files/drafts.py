@@ -21,7 +21,8 @@ from jobd.store.tables import DraftRow
 from pfs.api import Attr, Changes, Closing, NodeType, OpenFlags, XattrCall
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import no_xattrs, virtual_id
+from pfs.tree.texts import no_xattrs
+from pfs.tree.virtual import virtual_id
 
 DROP_NAME = re.compile(r"[A-Za-z0-9].*\.(ya?ml|json)")
 DRAFT_BYTES_MAX = 1024 * 1024

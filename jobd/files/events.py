@@ -20,7 +20,8 @@ from jobd.store.jobs import Jobs
 from pfs.api import Attr, NodeType, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import WRITING, File, ReadOnlyFile, virtual_id
+from pfs.tree.texts import WRITING, ReadOnlyFile
+from pfs.tree.virtual import File, virtual_id
 
 CAUGHT_UP_MAX = 10_000
 STARTED, REMOVED = "SERVER started", "REMOVED"

@@ -30,7 +30,8 @@ from jobd.life.events import Event, Placed, encode_event
 from jobd.life.model import Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.virtual import Directory, DomainDirectory, Node, Text, listing
+from pfs.tree.texts import Text
+from pfs.tree.virtual import Directory, DomainDirectory, Node, listing
 
 NAMES = (
     *("ctl", "events", "exit_code", "keep", "log", "log.txt", "out", "patch", "processes", "resolved.yaml"),

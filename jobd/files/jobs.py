@@ -21,7 +21,8 @@ from jobd.store.tables import DraftRow, DropError
 from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject, Verb, allowed
-from pfs.tree.virtual import Directory, File, Link, Node, Text, directory_attr, virtual_id
+from pfs.tree.texts import Text
+from pfs.tree.virtual import Directory, File, Link, Node, directory_attr, virtual_id
 
 ERROR_ENDING = ".error"
 

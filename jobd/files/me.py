@@ -15,7 +15,8 @@ from pfs.api import Attr, Changes, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.names import check_group_name
 from pfs.perm import SERVICE, Subject, Thing, ThingKind, Verb, allowed
-from pfs.tree.virtual import WRITING, File
+from pfs.tree.texts import WRITING
+from pfs.tree.virtual import File
 
 _WORDS = "the command is: autoshare GROUP…"
 

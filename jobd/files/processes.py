@@ -19,7 +19,8 @@ from jobd.life.life import told
 from jobd.life.model import Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.virtual import Directory, Node, Text, directory_attr, listing, virtual_id
+from pfs.tree.texts import Text
+from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
 
 class ProcessesDirectory(Directory):

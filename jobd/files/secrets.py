@@ -16,7 +16,8 @@ from jobd.store.secrets import Secrets
 from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags, XattrCall
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import WRITING, Directory, File, Node, directory_attr, listing, no_xattrs, virtual_id
+from pfs.tree.texts import WRITING, no_xattrs
+from pfs.tree.virtual import Directory, File, Node, directory_attr, listing, virtual_id
 
 TEXT_BYTES_MAX = 64 * 1024
 _NAME = re.compile(SECRET_NAME)

@@ -18,7 +18,8 @@ from pfs.audit.log import AuditLog
 from pfs.disk.domains import Disk
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import Directory, Node, Text, directory_attr, listing, virtual_id
+from pfs.tree.texts import Text
+from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from jobd.store.logs import JobLog
 from pfs.api import Attr, NodeType, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import WRITING, File, ReadOnlyFile, virtual_id
+from pfs.tree.texts import WRITING, ReadOnlyFile
+from pfs.tree.virtual import File, virtual_id
 
 
 class LogFile(File):

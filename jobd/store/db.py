@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import bindparam, select
-from sqlmodel import Session, col
+from sqlalchemy import Connection, bindparam, select
+from sqlmodel import col
 
 from jobd.job import Job
 from jobd.life.events import Event
@@ -66,12 +66,12 @@ class JobStore(Jobs, Drafts, Nodes, Closures, JobQuotas, Sharing):
     async def standing(self, user: str, name: str) -> DraftRow | int | None:
         """Return what a user has under a name in `jobs/`: a text, else the number of the newest job of that name."""
 
-        def work(session: Session) -> Standing:
+        def work(connection: Connection) -> Standing:
             asked = {"owner": user, "called": name}
-            text = session.connection().execute(_TEXT, asked).first()
+            text = connection.execute(_TEXT, asked).first()
             if text is not None:
                 return dict(text._mapping)
-            job_id: int | None = session.connection().execute(_JOB, asked).scalar()
+            job_id: int | None = connection.execute(_JOB, asked).scalar()
             return job_id
 
         found = await self._recent.get((user, name), lambda: self._database.look(work), _is_small)

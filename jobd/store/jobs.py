@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, delete, func, insert, select, update
 from sqlmodel import Session, col
 
 from jobd.gpuuse import NO_USE, GpuUse, decode_use, encode_use
@@ -176,8 +176,8 @@ class Jobs:
     async def job(self, job_id: int) -> Job | None:
         """Return a job, also one that is over; None for one that was removed."""
 
-        def work(session: Session) -> Job | None:
-            row = session.connection().execute(_ONE, {"job_id": job_id}).first()
+        def work(connection: Connection) -> Job | None:
+            row = connection.execute(_ONE, {"job_id": job_id}).first()
             if row is None:
                 return None
             spec = JobSpec.from_json(row.spec)

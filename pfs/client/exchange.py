@@ -21,8 +21,8 @@ from typing import TypeVar
 
 import h11
 
-from pfs.api import Part
 from pfs.client.reasons import why_of
+from pfs.parts import Part
 from pfs.protocol.records import Records
 
 SILENCE_MAX_S = 30.0  # without a byte in either direction

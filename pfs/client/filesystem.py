@@ -7,6 +7,7 @@ Small questions go over one connection (`pfs.client.connection`), large ranges o
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 import trio
 
@@ -27,7 +28,7 @@ from pfs.api import (
 )
 from pfs.client.connection import Connection, only
 from pfs.client.dial import trusted
-from pfs.client.openfile import RemoteFile, SoFar
+from pfs.client.openfile import NEWS_S, RemoteFile, SeenText, SoFar
 from pfs.client.transfer import Transfer
 from pfs.errors import PfsError
 from pfs.keys import Pair
@@ -51,6 +52,7 @@ from pfs.protocol.wire import (
 from pfs.tagged import Tagged
 
 LISTED_MAX = 100_000  # entries of listings that are not complete; then one of these goes on, and the others wait
+SEEN_MAX = 64  # texts that were told with their attributes
 TAGGED_MAX = 4  # of what the server makes, to be shown again if it says that they are the same
 
 
@@ -91,6 +93,14 @@ async def open_filesystem(
         raise failure
 
 
+class _Seen(NamedTuple):
+    """A text as it was looked at, and until when it is used."""
+
+    attr: Attr
+    text: bytes
+    until_s: float
+
+
 class RemoteFileSystem:
     """`pfs.api.FileSystem` of a server."""
 
@@ -98,6 +108,7 @@ class RemoteFileSystem:
         self._connection = connection
         self._streams = streams
         self._listed = 0
+        self._seen: dict[str, _Seen] = {}  # what was looked at last, by path
         self._tagged: dict[str, Tagged] = {}  # those that the server made last, by path
         self._long_listing = trio.Lock()
 
@@ -123,7 +134,18 @@ class RemoteFileSystem:
         return (await self._connection.ask(op, args, again=again))[0]
 
     async def getattr(self, path: str) -> Attr:
-        return self._shown(decode_attr(await self._ask("getattr", {"path": path}, again=True)))
+        result, body = await self._connection.ask("getattr", {"path": path, "text": True}, again=True)
+        attr = self._shown(decode_attr(result))
+        if result.get("whole") is True and attr.valid_s == 0.0:
+            self._see(path, _Seen(attr, body, trio.current_time() + NEWS_S))
+        return attr
+
+    def _see(self, path: str, seen: "_Seen") -> None:
+        """Keep a text for who opens it now: open(2) looks anew at a name that holds for no time, and then opens it."""
+        self._seen.pop(path, None)
+        self._seen[path] = seen
+        if len(self._seen) > SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
 
     def _shown(self, attr: Attr) -> Attr:
         return replace(attr, stream=False) if attr.stream and not self._streams else attr
@@ -231,6 +253,9 @@ class RemoteFileSystem:
         await self._ask("fsyncdir", {"path": path}, again=True)
 
     async def open(self, path: str, flags: OpenFlags, mode: int, owner: Owner | None = None) -> OpenFile:
+        seen = self._seen.pop(path, None)
+        if seen is not None and flags == OpenFlags.READ and trio.current_time() < seen.until_s:
+            return SeenText(self._connection, path, seen.attr, seen.text)
         args = {"path": path, "flags": encode_flags(flags), "mode": mode, "owner": encode_owner(owner)}
         return self._opened(
             *await self._connection.ask("open", args, again=OpenFlags.EXCLUSIVE not in flags), flags=flags

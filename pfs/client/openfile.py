@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 
 import trio
 
-from pfs.api import Attr, Changes, Closing, OpenFlags, Part, XattrCall
+from pfs.api import Attr, Changes, Closing, OpenFlags, XattrCall
 from pfs.client.connection import Connection
 from pfs.errors import Kind, PfsError
+from pfs.parts import Part
 from pfs.protocol import nearby
-from pfs.protocol.answers import decode_attr, decode_piece
-from pfs.protocol.wire import Json, encode_changes
+from pfs.protocol.answers import decode_attr, decode_opening, decode_piece
+from pfs.protocol.wire import Json, encode_changes, encode_flags
 
 MESSAGE_BYTES_MAX = 128 * 1024  # larger pieces travel beside the channel
-NEWS_S = 0.02  # whoever was woken reads at once; later it may be another text again
+NEWS_S = 0.02  # whoever was woken reads at once, and whoever looked opens; later it may be another text again
+NO_HANDLE = -1
 _memory = bytearray(1024 * 1024)  # kept: to clear fresh memory costs as much as to read into it
 
 
@@ -141,6 +143,50 @@ class RemoteFile:
         except PfsError as error:
             if error.kind not in (Kind.BAD_HANDLE, Kind.TIMED_OUT):
                 raise
+
+
+class SeenText(RemoteFile):
+    """An open text whose picture was told with its attributes: the server opens it when it is asked for more.
+
+    Args:
+        path: where it stands.
+        text: all of it.
+    """
+
+    def __init__(self, connection: Connection, path: str, attr: Attr, text: bytes) -> None:
+        super().__init__(connection, NO_HANDLE, attr, OpenFlags.READ, text)
+        self._path = path
+        self._text = text
+        self._turn = trio.Lock()
+        self._moved_on = False  # what the server opened is another text than the one that was seen
+
+    async def _ask(self, op: str, args: Json, body: bytes = b"", *, patient: bool = False) -> tuple[Json, bytes]:
+        await self._open()
+        return await super()._ask(op, args, body, patient=patient)
+
+    async def _open(self) -> None:
+        async with self._turn:
+            if self._handle == NO_HANDLE:
+                flags = encode_flags(OpenFlags.READ)
+                args = {"path": self._path, "node_id": self.attr.node_id, "flags": flags}
+                result, text = await self._connection.ask("reopen", args, again=True)
+                self._handle, _ = decode_opening(result)
+                self._moved_on = result.get("whole") is not True or text != self._text
+
+    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
+        data = await super().read(offset, size, wait=wait)
+        if self._handle != NO_HANDLE and offset == 0:
+            self._moved_on = False
+        return data
+
+    async def changed(self, *, wait: bool = True) -> bytes | None:
+        if not self._unread:
+            await self._open()
+        return None if self._moved_on else await super().changed(wait=wait)
+
+    async def release(self) -> None:
+        if self._handle != NO_HANDLE:
+            await super().release()
 
 
 class SoFar(RemoteFile):

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
-from pfs.api import Part, cut
 from pfs.client import exchange
 from pfs.client.authority import authorization, trust
 from pfs.client.exchange import Answer, Connection, GoneError, Patience, Question, SecureConnection, SilentError
 from pfs.client.reasons import why_of
 from pfs.errors import Kind, PfsError
 from pfs.keys import Pair, address_of
+from pfs.parts import Part, cut
 from pfs.protocol.wire import KEPT_FOR_BULK, OPEN_PATH, RANGE_BYTES_MAX, decode_error
 
 CONNECTIONS = 6

@@ -218,6 +218,13 @@ class LeasedTree(LeasedFileSystem):
         super().__init__(inner, hub, holder)
         self._tree = inner
 
+    async def look(self, path: str) -> tuple[Attr, bytes | None]:
+        """Tell what stands at `path`, and the whole of a text that is at hand."""
+        await self._hub.make_room(self._by)
+        since = self._hub.leases.now
+        attr, text = await self._tree.look(path)
+        return self._granted(attr, since), text
+
     async def put(self, path: str, data: bytes, key: str | None) -> str | None:
         """Give a whole file to a directory of the server; such directories are not leased."""
         return await self._tree.put(path, data, key)

@@ -18,6 +18,7 @@ from pfs.api import (
     Awaited,
     Closing,
     FileSystem,
+    Looking,
     NodeType,
     OpenFile,
     Pictured,
@@ -41,6 +42,7 @@ from pfs.tagged import Tagged
 
 READ_BYTES_MAX = 4 * 1024 * 1024
 HANDLES_MAX = 65_536
+LOOK_BYTES_MAX = 4 * 1024  # of a text that is told with its attributes: whoever looks may not want it
 SMALL_BYTES = 16 * 1024  # so much may be answered to as many questions as there are
 STEPS_AT_ONCE = 16  # of a batch, before others are heard
 LARGE, LARGE_AT_ONCE = frozenset({"listdir", "contents", "getxattr", "fxattr"}), 4
@@ -66,6 +68,7 @@ class FileSession:
 
     def __init__(self, filesystem: FileSystem, drained: Drained = trio.lowlevel.checkpoint) -> None:
         self._fs = filesystem
+        self._looking = filesystem if isinstance(filesystem, Looking) else None
         self._drained = drained
         self._large = trio.CapacityLimiter(LARGE_AT_ONCE)
         self._files: dict[int, OpenFile] = {}
@@ -149,7 +152,13 @@ class FileSession:
         return file
 
     async def _getattr(self, args: Json, body: bytes) -> Reply:
-        return encode_attr(await self._fs.getattr(_text(args, "path"))), b""
+        path = _text(args, "path")
+        if args.get("text") is not True or self._looking is None:
+            return encode_attr(await self._fs.getattr(path)), b""
+        attr, text = await self._looking.look(path)
+        if text is None or len(text) > LOOK_BYTES_MAX:
+            return encode_attr(attr), b""
+        return {**encode_attr(attr), "whole": True}, text
 
     async def _listdir(self, args: Json, body: bytes) -> Reply:
         after = _text(args, "after")

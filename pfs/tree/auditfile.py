@@ -7,7 +7,8 @@ from pfs.api import Attr, NodeType, OpenFile, OpenFlags
 from pfs.audit.log import AuditLog
 from pfs.errors import Kind, PfsError
 from pfs.perm import SERVICE, Subject, Verb, allowed
-from pfs.tree.virtual import WRITING, File, ReadOnlyFile, virtual_id
+from pfs.tree.texts import WRITING, ReadOnlyFile
+from pfs.tree.virtual import File, virtual_id
 
 
 class AuditFile(File):

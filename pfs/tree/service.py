@@ -55,10 +55,15 @@ class TreeFileSystem:
 
     async def getattr(self, path: str) -> Attr:
         """Tell what stands at `path`."""
+        return (await self.look(path))[0]
+
+    async def look(self, path: str) -> tuple[Attr, bytes | None]:
+        """Tell what stands at `path`, and the whole of a text that is at hand; see `pfs.api.Looking`."""
         place = await self._find(path)
         if isinstance(place.node, DomainDirectory):
-            return place.node.masked(self.subject, await self._domain(place.node, Verb.READ).getattr(place.rest))
-        return await place.node.attr(self.subject)
+            attr = await self._domain(place.node, Verb.READ).getattr(place.rest)
+            return place.node.masked(self.subject, attr), None
+        return await place.node.look(self.subject)
 
     async def listdir(self, path: str) -> Sequence[Entry]:
         """List a directory."""

@@ -15,13 +15,13 @@ from pfs.names import OWN_NAMES
 from pfs.path import parent_and_name
 from pfs.perm import Domain, DomainKind, Subject, Verb, allowed
 from pfs.tree.auditfile import AuditFile
+from pfs.tree.texts import Text
 from pfs.tree.virtual import (
     Directory,
     DomainDirectory,
     Link,
     Node,
     StaticDirectory,
-    Text,
     directory_attr,
     listing,
     virtual_id,

@@ -12,11 +12,9 @@ made anew at each opening. `DomainDirectory` is the door from here to ordinary f
 import hashlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-
-import trio
 
 from pfs.api import (
     Attr,
@@ -27,18 +25,13 @@ from pfs.api import (
     OpenFile,
     OpenFlags,
     RenameMode,
-    XattrCall,
     XattrMode,
-    XattrVerb,
 )
 from pfs.disk.domains import DiskDomain
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, Subject, Verb, allowed
 
 log = logging.getLogger(__name__)
-
-News = Callable[[], trio.Event]
-WRITING = OpenFlags.WRITE | OpenFlags.TRUNCATE | OpenFlags.APPEND
 
 
 @lru_cache(maxsize=16_384)  # more than a listing shows, and the same are listed again
@@ -55,6 +48,10 @@ class Node(ABC):
     @abstractmethod
     async def attr(self, subject: Subject) -> Attr:
         """Tell what `subject` sees of it."""
+
+    async def look(self, subject: Subject) -> tuple[Attr, bytes | None]:
+        """Tell what `subject` sees of it and, of a text that is at hand, what an opening for reading would show."""
+        return await self.attr(subject), None
 
     def is_there_for(self, subject: Subject) -> bool:
         """Tell whether it is there at all for `subject`, where its directory has the same names for all others."""
@@ -268,132 +265,6 @@ class DomainDirectory(Node):
         if allowed(subject, Verb.WRITE, self.domain):
             return attr
         return replace(attr, mode=attr.mode & ~0o222)
-
-
-class Text(File):
-    """A read-only file with a text that is made anew at each opening.
-
-    Args:
-        words: name the node for ever.
-        make: makes the text.
-        mtime_ns: when the text last changed.
-        news: returns what is set when the text may be another one; where it is not given, nobody can wait for that.
-    """
-
-    def __init__(
-        self, words: Sequence[object], make: Callable[[], Awaitable[bytes]], mtime_ns: int = 0, news: News | None = None
-    ) -> None:
-        self._node_id = virtual_id(*words)
-        self._make = make
-        self._mtime_ns = mtime_ns
-        self._news = news
-
-    async def attr(self, subject: Subject) -> Attr:
-        """Tell the true size of the text."""
-        return self._attr_of(await self._make())
-
-    async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
-        """Take a picture of the text; a read at offset 0 takes a new one."""
-        if flags & WRITING:
-            raise PfsError(Kind.DENIED, "this file is written by the server")
-        content = await self._make()
-        return OpenText(self._attr_of(content), self._make, content, self._news)
-
-    def _attr_of(self, content: bytes) -> Attr:
-        return Attr(
-            NodeType.FILE,
-            self._node_id,
-            0o444,
-            len(content),
-            mtime_ns=self._mtime_ns,
-            ctime_ns=self._mtime_ns,
-            volatile=True,
-        )
-
-
-class ReadOnlyFile:
-    """The half of `OpenFile` that files share which only the server writes."""
-
-    def __init__(self, attr: Attr) -> None:
-        self.attr = attr
-
-    async def write(self, offset: int, data: bytes) -> int:
-        """Refuse."""
-        raise PfsError(Kind.DENIED, "this file is written by the server")
-
-    async def setattr(self, changes: Changes) -> Attr:
-        """Accept and not keep what is no change of the text."""
-        if changes.size is not None:
-            raise PfsError(Kind.DENIED, "this file is written by the server")
-        return await self.getattr()
-
-    async def getattr(self) -> Attr:
-        """Tell what was opened."""
-        return self.attr
-
-    async def xattr(self, call: XattrCall) -> bytes:
-        """There are none."""
-        return no_xattrs(call)
-
-    async def flush(self, closing: Closing) -> None:
-        """Nothing was written."""
-
-    async def fsync(self) -> None:
-        """Nothing was written."""
-
-    async def release(self) -> None:
-        """Nothing is held."""
-
-
-class OpenText(ReadOnlyFile):
-    """An open `Text`."""
-
-    def __init__(
-        self, attr: Attr, make: Callable[[], Awaitable[bytes]], content: bytes, news: News | None = None
-    ) -> None:
-        super().__init__(attr)
-        self._make, self._news = make, news
-        self._content, self._fresh = content, True
-
-    async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
-        """Return a part of the picture."""
-        if offset == 0 and not self._fresh:
-            self._content = await self._make()
-            self.attr = replace(self.attr, size=len(self._content))
-        self._fresh = False
-        return self._content[offset : offset + size]
-
-    def picture(self) -> bytes:
-        """Return the picture of the opening; see `pfs.api.Pictured`."""
-        self._fresh = False
-        return self._content
-
-    def was_read(self, text: bytes) -> None:
-        """Take what `changed` has told for the picture; see `pfs.api.Pictured`."""
-        self._content, self._fresh = text, False
-
-    async def changed(self, *, wait: bool = True) -> bytes | None:
-        """Return another text than was read, once there is one; see `pfs.api.Awaited`."""
-        if self._news is None:
-            raise PfsError(Kind.UNSUPPORTED, "nobody tells of changes of this file")
-        while not self._fresh:
-            news = self._news()
-            if (content := await self._make()) != self._content:
-                return content
-            if not wait:
-                raise PfsError(Kind.WOULD_BLOCK, "it is what was read")
-            await news.wait()
-        return None
-
-
-def no_xattrs(call: XattrCall) -> bytes:
-    """Answer for an open file that has no extended attributes."""
-    match call.verb:
-        case XattrVerb.LIST:
-            return b""
-        case XattrVerb.SET:
-            raise PfsError(Kind.UNSUPPORTED, "what the server makes takes no extended attributes")
-    raise PfsError(Kind.NO_DATA, "there is no such extended attribute")
 
 
 def _refused(message: str) -> PfsError:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 from trio.testing import wait_all_tasks_blocked
@@ -17,6 +17,7 @@ from pfs.sql import BUSY_TIMEOUT_MS, Database
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 THREADS, ROUNDS = 6, 15
+COUNTER = text("SELECT value FROM counter")
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def database(url: str) -> Iterator[Database]:
 
 
 def value_of(session: Session) -> int:
-    return int(session.connection().execute(text("SELECT value FROM counter")).scalar_one())
+    return int(session.connection().execute(COUNTER).scalar_one())
 
 
 def add_one(session: Session) -> None:
@@ -300,9 +301,9 @@ def test_a_reader_sees_one_moment_however_long_it_looks(database: Database) -> N
 def test_a_look_at_a_row_is_made_at_once_where_somebody_says_how(run: Run, database: Database) -> None:
     where: list[int] = []
 
-    def work(session: Session) -> int:
+    def work(connection: Connection) -> int:
         where.append(threading.get_ident())
-        return value_of(session)
+        return int(connection.execute(COUNTER).scalar_one())
 
     async def at_once(look: Callable[[], Any]) -> Any:
         return look()
@@ -314,7 +315,21 @@ def test_a_look_at_a_row_is_made_at_once_where_somebody_says_how(run: Run, datab
         assert await database.look(work) == 1
         assert [each == threading.get_ident() for each in where] == [False, True]
         with pytest.raises(ZeroDivisionError):
-            await database.look(lambda session: 1 // 0)
+            await database.look(lambda connection: 1 // 0)
+
+    run(main)
+
+
+def test_each_statement_of_a_look_sees_what_was_written_before_it(run: Run, database: Database) -> None:
+    def work(connection: Connection) -> tuple[int, int]:
+        before = connection.execute(COUNTER).scalar_one()
+        writer = threading.Thread(target=database.write_now, args=(add_one,))
+        writer.start()
+        writer.join(5)
+        return before, connection.execute(COUNTER).scalar_one()
+
+    async def main() -> None:
+        assert await database.look(work) == (0, 1)
 
     run(main)
 

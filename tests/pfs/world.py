@@ -28,17 +28,8 @@ from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
 from pfs.sql import Database
 from pfs.tree.service import TreeFileSystem
-from pfs.tree.virtual import (
-    Directory,
-    DomainDirectory,
-    File,
-    Link,
-    Node,
-    ReadOnlyFile,
-    StaticDirectory,
-    Text,
-    virtual_id,
-)
+from pfs.tree.texts import ReadOnlyFile, Text
+from pfs.tree.virtual import Directory, DomainDirectory, File, Link, Node, StaticDirectory, virtual_id
 
 ANN = Subject("ann", groups=frozenset({"ml"}))
 BOB = Subject("bob")

@@ -8,8 +8,8 @@ import trio.testing
 
 from fuseclient.cache.gather import PIECE_BYTES
 from fuseclient.cache.writer import Writer
-from pfs.api import Part
 from pfs.errors import Kind, PfsError
+from pfs.parts import Part
 
 
 class Server:

@@ -18,16 +18,16 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, BytesMessage, Event, Request, TextMessage
 
 from pfs.api import Attr, Awaited, Changes, Closing, Entry, NodeType, Owner, RenameMode, XattrCall, XattrMode, XattrVerb
-from pfs.client import connection, openfile
+from pfs.client import connection, filesystem, openfile
 from pfs.client.connection import connect_channel
-from pfs.client.filesystem import TAGGED_MAX, RemoteFileSystem, open_filesystem
+from pfs.client.filesystem import SEEN_MAX, TAGGED_MAX, RemoteFileSystem, open_filesystem
 from pfs.errors import Kind, PfsError
 from pfs.protocol import websocket
 from pfs.protocol.channel import Channel
 from pfs.protocol.listing import pack_entry
 from pfs.protocol.wire import Ask, Json, encode_attr, encode_frame
 from pfs.server.guard import Tls
-from pfs.server.session import SMALL_BYTES, FileSession
+from pfs.server.session import LOOK_BYTES_MAX, SMALL_BYTES, FileSession
 from tests.pfs.served import answering, datacenter, listening, machine, served
 from tests.pfs.world import ANN, NEW, READ, WRITE, World, kind_of
 
@@ -336,6 +336,114 @@ def test_a_small_text_comes_with_its_opening_and_anew_when_it_is_read_from_its_b
             world.change(b"x" * (SMALL_BYTES + 1))
             assert (await (await fs.open("job/state", READ, 0)).read(SMALL_BYTES, 10)) == b"x"
             assert len(reads) == 2
+
+    run(main)
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is asked of every session, but for looks."""
+    ops: list[str] = []
+    real = FileSession.handle
+
+    async def handle(self: FileSession, op: str, args: Json, body: bytes) -> tuple[Json, bytes]:
+        ops.extend([op] * (op != "getattr"))
+        return await real(self, op, args, body)
+
+    monkeypatch.setattr(FileSession, "handle", handle)
+    monkeypatch.setattr(filesystem, "NEWS_S", 60.0)
+    return ops
+
+
+def test_a_text_that_was_looked_at_is_opened_without_asking_once(run: Run, world: World, heard: list[str]) -> None:
+    async def main() -> None:
+        async with remote(world) as fs:
+            attr = await fs.getattr("job/state")
+            state = await fs.open("job/state", READ, 0)
+            assert [await state.read(0, 2), await state.read(2, 100), await state.read(4, 100)] == [b"on", b"e\n", b""]
+            assert state.attr == attr
+            await state.release()
+            assert heard == []
+            await (await fs.open("job/state", READ, 0)).release()
+            assert heard == ["open", "release"]
+
+    run(main)
+
+
+def test_a_text_that_was_looked_at_is_read_anew_from_its_beginning(run: Run, world: World, heard: list[str]) -> None:
+    async def main() -> None:
+        async with remote(world) as fs:
+            await fs.getattr("job/state")
+            state = await fs.open("job/state", READ, 0)
+            assert await state.read(0, 100) == b"one\n"
+            world.change(b"two\n")
+            assert await state.read(3, 100) == b"\n"  # of what was looked at
+            assert await state.read(0, 100) == b"two\n"
+            world.change(b"three\n")
+            assert await state.read(0, 100) == b"three\n"
+            assert (await state.getattr()).size == 6
+            await state.release()
+            assert heard == ["reopen", "read", "read", "fgetattr", "release"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("moved_on", [False, True])
+def test_who_looked_at_a_text_is_told_of_another_one(
+    run: Run, world: World, heard: list[str], *, moved_on: bool
+) -> None:
+    async def main() -> None:
+        async with remote(world) as fs:
+            await fs.getattr("job/state")
+            state = await fs.open("job/state", READ, 0)
+            await state.changed(wait=False)  # nothing of it was read yet
+            assert heard == []
+            assert await state.read(0, 100) == b"one\n"
+            if moved_on:
+                world.change(b"two\n")
+            else:
+                assert await kind_of(state.changed(wait=False)) is Kind.WOULD_BLOCK
+                world.change(b"two\n")
+            for _ in range(2):  # it was not read by that
+                await state.changed()
+            assert await state.read(0, 100) == b"two\n"
+            assert await kind_of(state.changed(wait=False)) is Kind.WOULD_BLOCK
+            world.change(b"three\n")
+            await state.changed()
+            assert await state.read(0, 100) == b"three\n"
+
+    run(main)
+
+
+def test_what_is_no_small_text_of_a_moment_ago_is_opened_by_asking(
+    run: Run, world: World, heard: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with remote(world) as fs:
+            await fs.open("home/ann/x", NEW, 0o644)
+            heard.clear()
+            world.change(b"x" * (LOOK_BYTES_MAX + 1))
+            for path in ("home/ann/x", "job/log", "job/ctl", "job/state"):
+                await fs.getattr(path)
+                await fs.open(path, READ, 0)
+            world.change(b"short\n")
+            await fs.getattr("job/state")
+            assert await kind_of(fs.open("job/state", WRITE, 0)) is Kind.DENIED
+            monkeypatch.setattr(filesystem, "NEWS_S", 0.0)
+            await fs.getattr("job/state")
+            await fs.open("job/state", READ, 0)
+            assert heard == ["open"] * 6
+
+    run(main)
+
+
+def test_only_so_many_texts_that_were_looked_at_are_kept(run: Run, world: World, heard: list[str]) -> None:
+    async def main() -> None:
+        async with remote(world) as fs:
+            attr, body = await fs.getattr("job/state"), b"one\n"
+            for number in range(SEEN_MAX):
+                fs._see(str(number), filesystem._Seen(attr, body, math.inf))
+            assert list(fs._seen) == [str(number) for number in range(SEEN_MAX)]
 
     run(main)
 

@@ -236,7 +236,8 @@ def test_who_holds_copies_is_told_before_files_are_replaced(world: World, run, h
         await hub.enter(holder, "mount")
         world.disk.watch = lambda fd: True
         mount = LeasedTree(world.fs(ANN), hub, holder)
-        assert (await mount.getattr("home/ann/x")).leased
+        attr, text = await mount.look("home/ann/x")
+        assert (attr.leased, text) == (True, None)
         other = LeasedTree(world.fs(ANN), hub)
         assert await other.put_files("home/ann", [NewFile("x", b"new", 0o644), NewFile("y", b"", 0o644)]) == [
             None,

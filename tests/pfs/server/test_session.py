@@ -23,7 +23,7 @@ from pfs.protocol.wire import (
     encode_frame,
 )
 from pfs.server import session as session_module
-from pfs.server.session import CONTENTS_BYTES_MAX, PAGE_BYTES_MAX, READ_BYTES_MAX, FileSession
+from pfs.server.session import CONTENTS_BYTES_MAX, LOOK_BYTES_MAX, PAGE_BYTES_MAX, READ_BYTES_MAX, FileSession
 from pfs.tagged import Tagged
 from tests.pfs.world import World, kind_of
 
@@ -257,7 +257,7 @@ ARGS = st.dictionaries(
     st.sampled_from(
         [
             *("path", "target", "mode", "changes", "flags", "handle", "offset", "size", "wait", "closing", "after"),
-            *("type", "name", "names", "owner", "node_id", "size_max"),
+            *("type", "name", "names", "owner", "node_id", "size_max", "text"),
         ]
     ),
     JSON | st.sampled_from(["home/ann/x", "job/log", ["write"], {"size": 0}, "last", "replace"]),
@@ -276,6 +276,22 @@ def test_whatever_is_asked_nothing_but_our_error_comes_out(
             with trio.move_on_after(0.5):  # a stream may wait
                 await kind_of(session.handle(op, json.loads(json.dumps(args)), b"body"))
         await session.end()
+
+    run(main)
+
+
+def test_a_small_text_is_told_with_its_attributes_to_who_wants_it(run: Run, world: World, session: FileSession) -> None:
+    async def main() -> None:
+        await opened(session, "home/ann/x", *NEW)
+        for path in ("", "home/ann/x", "job/log", "public"):
+            plain = await ask(session, "getattr", path=path)
+            assert await ask(session, "getattr", path=path, text=True) == plain
+        told = await ask(session, "getattr", path="job/state", text=True)
+        assert (told["whole"], told["body"], told["size"]) == (True, b"one\n", 4)
+        assert (await ask(session, "getattr", path="job/state"))["body"] == b""
+        world.change(b"x" * (LOOK_BYTES_MAX + 1))
+        told = await ask(session, "getattr", path="job/state", text=True)
+        assert ("whole" in told, told["body"], told["size"]) == (False, b"", LOOK_BYTES_MAX + 1)
 
     run(main)
 

@@ -15,8 +15,9 @@ from pfs.names import FIRST_GID
 from pfs.perm import Subject
 from pfs.sql import Database
 from pfs.tree.service import TreeFileSystem
+from pfs.tree.texts import Text
 from pfs.tree.top import DOMAIN_DIRECTORIES, make_home_now, top
-from pfs.tree.virtual import StaticDirectory, Text
+from pfs.tree.virtual import StaticDirectory
 from tests.pfs.world import NEW, OPERATIONS, READ, WRITE, make_tables, outcome
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]

@@ -10,7 +10,8 @@ import trio.testing
 from pfs.api import Attr, Awaited, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
-from pfs.tree.virtual import Directory, DomainDirectory, Link, Node, StaticDirectory, Text, virtual_id
+from pfs.tree.texts import Text
+from pfs.tree.virtual import Directory, DomainDirectory, Link, Node, StaticDirectory, virtual_id
 from tests.pfs.world import ADMIN, ANN, APPEND, BOB, CREATE, READ, TRUNCATE, WRITE, Control, World, kind_of
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
