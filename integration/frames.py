@@ -68,6 +68,8 @@ class Nowhere:
                     return b"x"
                 case "write":
                     return 1
+                case "look":
+                    return self.attr, b"x"
                 case "listdir" | "contents" | "listxattr":
                     return []
                 case "readlink":
@@ -139,6 +141,7 @@ async def everything(fs: RemoteFileSystem) -> None:
         lambda: fs.unlink(f"{top}/c"),
         lambda: fs.rmdir(f"{top}/d"),
         lambda: fs.getattr("home/bob/x"),
+        lambda: fs.getattr("job/state"),
         lambda: fs.unlink("no/such"),
     ]
     for ask in asked:

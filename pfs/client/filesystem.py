@@ -52,7 +52,7 @@ from pfs.protocol.wire import (
 from pfs.tagged import Tagged
 
 LISTED_MAX = 100_000  # entries of listings that are not complete; then one of these goes on, and the others wait
-SEEN_MAX = 64  # texts that were told with their attributes
+SEEN_MAX, SEEN_BYTES_MAX = 64, 16 * 1024  # texts that were told with their attributes, and how large each may be
 TAGGED_MAX = 4  # of what the server makes, to be shown again if it says that they are the same
 
 
@@ -136,7 +136,7 @@ class RemoteFileSystem:
     async def getattr(self, path: str) -> Attr:
         result, body = await self._connection.ask("getattr", {"path": path, "text": True}, again=True)
         attr = self._shown(decode_attr(result))
-        if result.get("whole") is True and attr.valid_s == 0.0:
+        if result.get("whole") is True and attr.volatile and attr.valid_s == 0.0 and len(body) <= SEEN_BYTES_MAX:
             self._see(path, _Seen(attr, body, trio.current_time() + NEWS_S))
         return attr
 

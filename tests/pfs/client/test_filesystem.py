@@ -429,10 +429,14 @@ def test_what_is_no_small_text_of_a_moment_ago_is_opened_by_asking(
             world.change(b"short\n")
             await fs.getattr("job/state")
             assert await kind_of(fs.open("job/state", WRITE, 0)) is Kind.DENIED
+            monkeypatch.setattr(filesystem, "SEEN_BYTES_MAX", 3)  # whatever the server says
+            await fs.getattr("job/state")
+            await fs.open("job/state", READ, 0)
+            monkeypatch.setattr(filesystem, "SEEN_BYTES_MAX", LOOK_BYTES_MAX)
             monkeypatch.setattr(filesystem, "NEWS_S", 0.0)
             await fs.getattr("job/state")
             await fs.open("job/state", READ, 0)
-            assert heard == ["open"] * 6
+            assert heard == ["open"] * 7
 
     run(main)
 
