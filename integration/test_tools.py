@@ -76,6 +76,21 @@ def test_tail_follows_a_job_that_runs(world: Box, follow: str) -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@pytest.mark.parametrize("follow", ["-f", "-F"])
+def test_tail_follows_what_happens_to_a_job(world: Box, follow: str) -> None:
+    job = world.dc / "jobs/live"
+    words = ["tail", "-n", "+1", "-s", "0.1", follow, str(job / "events")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+        for _ in (job / "events").read_text().splitlines():
+            tail.stdout.readline()
+        (job / "ctl").write_text("priority 60\n")
+        (job / "ctl").write_text("priority 50\n")
+        added = [tail.stdout.readline() for _ in range(2)]
+        tail.terminate()
+    assert added == (job / "events").read_text().splitlines(keepends=True)[-2:]
+
+
 @needs("less")
 def test_less_shows_a_log_and_follows_it(world: Box) -> None:
     env = {**world.env, "TERM": "xterm"}

@@ -11,7 +11,7 @@ from pfs.api import Attr, Changes, Closing, NodeType, OpenFile, OpenFlags
 from pfs.audit.log import AuditLog
 from pfs.audit.origin import acting, origin
 from pfs.perm import Subject
-from pfs.tree.texts import OpenText
+from pfs.tree.texts import OpenPicture
 from pfs.tree.virtual import File, virtual_id
 
 # understands every line of a write before it does the first
@@ -53,7 +53,7 @@ class Control(File):
         return OpenControl(await self.attr(subject), self._text, self._obey, subject, self._told)
 
 
-class OpenControl(OpenText):
+class OpenControl(OpenPicture):
     """An open `ctl`."""
 
     def __init__(self, attr: Attr, text: bytes, obey: Obey, subject: Subject, told: Told) -> None:

@@ -30,7 +30,7 @@ from jobd.life.events import Event, Placed, encode_event
 from jobd.life.model import Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.texts import Text
+from pfs.tree.texts import GrowingText, Text
 from pfs.tree.virtual import Directory, DomainDirectory, Node, listing
 
 NAMES = (
@@ -83,7 +83,8 @@ class JobDirectory(Directory):
             case "events" | "resolved.yaml" | "state" | "status" | "why":
                 makers = {"events": self._events, "state": self._state, "status": self._status, "why": self._why}
                 makers["resolved.yaml"] = self._resolved
-                return self._text(name, makers[name], life.changed_at_ns)
+                kind = GrowingText if name == "events" else Text
+                return self._text(name, makers[name], life.changed_at_ns, kind)
         raise missing()
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
@@ -93,8 +94,8 @@ class JobDirectory(Directory):
     def _enter(self, task: Job) -> "JobDirectory":
         return JobDirectory(self._sources, task)
 
-    def _text(self, name: str, make: Callable[[], Awaitable[bytes]], mtime_ns: int) -> Text:
-        return Text(("job", self.job.id, name), make, mtime_ns, lambda: self._engine.ledger.news(self.job.id))
+    def _text(self, name: str, make: Callable[[], Awaitable[bytes]], mtime_ns: int, kind: type[Text] = Text) -> Text:
+        return kind(("job", self.job.id, name), make, mtime_ns, lambda: self._engine.ledger.news(self.job.id))
 
     async def _now(self) -> Job:
         return await self._engine.ledger.current(self.job)

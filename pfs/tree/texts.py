@@ -46,7 +46,10 @@ class Text(File):
         if flags & WRITING:
             raise PfsError(Kind.DENIED, "this file is written by the server")
         content = await self._make()
-        return OpenText(self._attr_of(content), self._make, content, self._news)
+        return self._opened(self._attr_of(content), content)
+
+    def _opened(self, attr: Attr, content: bytes) -> OpenFile:
+        return OpenPicture(attr, self._make, content, self._news)
 
     def _attr_of(self, content: bytes) -> Attr:
         return Attr(
@@ -58,6 +61,17 @@ class Text(File):
             ctime_ns=self._mtime_ns,
             volatile=True,
         )
+
+
+class GrowingText(Text):
+    """A text to which is only added: whoever has read all of it goes on reading behind that, as `tail -f` does."""
+
+    async def look(self, subject: Subject) -> tuple[Attr, bytes | None]:
+        """Tell its attributes alone: an opening is no picture."""
+        return await self.attr(subject), None
+
+    def _opened(self, attr: Attr, content: bytes) -> OpenFile:
+        return OpenGrowing(attr, self._make, content, self._news)
 
 
 class ReadOnlyFile:
@@ -95,7 +109,7 @@ class ReadOnlyFile:
 
 
 class OpenText(ReadOnlyFile):
-    """An open `Text`."""
+    """An open text of the server: a picture, until it is read from its beginning again."""
 
     def __init__(
         self, attr: Attr, make: Callable[[], Awaitable[bytes]], content: bytes, news: News | None = None
@@ -106,20 +120,14 @@ class OpenText(ReadOnlyFile):
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return a part of the picture."""
-        if offset == 0 and not self._fresh:
+        if self._begins_anew(offset) and not self._fresh:
             self._content = await self._make()
             self.attr = replace(self.attr, size=len(self._content))
         self._fresh = False
         return self._content[offset : offset + size]
 
-    def picture(self) -> bytes:
-        """Return the picture of the opening; see `pfs.api.Pictured`."""
-        self._fresh = False
-        return self._content
-
-    def was_read(self, text: bytes) -> None:
-        """Take what `changed` has told for the picture; see `pfs.api.Pictured`."""
-        self._content, self._fresh = text, False
+    def _begins_anew(self, offset: int) -> bool:
+        return offset == 0
 
     async def changed(self, *, wait: bool = True) -> bytes | None:
         """Return another text than was read, once there is one; see `pfs.api.Awaited`."""
@@ -132,6 +140,35 @@ class OpenText(ReadOnlyFile):
             if not wait:
                 raise PfsError(Kind.WOULD_BLOCK, "it is what was read")
             await news.wait()
+        return None
+
+
+class OpenPicture(OpenText):
+    """An open `Text`, whose picture may be given away with the opening."""
+
+    def picture(self) -> bytes:
+        """Return the picture of the opening; see `pfs.api.Pictured`."""
+        self._fresh = False
+        return self._content
+
+    def was_read(self, text: bytes) -> None:
+        """Take what `changed` has told for the picture; see `pfs.api.Pictured`."""
+        self._content, self._fresh = text, False
+
+
+class OpenGrowing(OpenText):
+    """An open `GrowingText`."""
+
+    async def getattr(self) -> Attr:
+        """Tell the size as of now."""
+        return replace(self.attr, size=len(await self._make()))
+
+    def _begins_anew(self, offset: int) -> bool:
+        return offset == 0 or offset >= len(self._content)
+
+    async def changed(self, *, wait: bool = True) -> bytes | None:
+        """Return once there is more; who then read that alone would have no beginning."""
+        await super().changed(wait=wait)
         return None
 
 

@@ -7,10 +7,10 @@ import pytest
 import trio
 import trio.testing
 
-from pfs.api import Attr, Awaited, Changes, Closing, Entry, NodeType, OpenFlags, RenameMode, XattrMode
+from pfs.api import Attr, Awaited, Changes, Closing, Entry, NodeType, OpenFlags, Pictured, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
-from pfs.tree.texts import Text
+from pfs.tree.texts import GrowingText, Text
 from pfs.tree.virtual import Directory, DomainDirectory, Link, Node, StaticDirectory, virtual_id
 from tests.pfs.world import ADMIN, ANN, APPEND, BOB, CREATE, READ, TRUNCATE, WRITE, Control, World, kind_of
 
@@ -132,6 +132,30 @@ def test_an_open_text_is_a_picture_until_it_is_read_from_its_start_again(run: Ru
         assert await file.read(6, 100) == b" one\n"
         assert await file.read(0, 100) == b"3"
         assert await file.read(0, 100) == b"3"
+
+    run(main)
+
+
+def test_who_has_read_all_of_a_growing_text_reads_on_behind_that(run: Run) -> None:
+    texts, news = [b"one\n"], trio.Event()
+
+    async def make() -> bytes:
+        return b"".join(texts)
+
+    async def main() -> None:
+        text = GrowingText(("job", 7, "events"), make, 5, lambda: news)
+        assert await text.look(ANN) == (await text.attr(ANN), None)
+        file = await text.open(ANN, READ)
+        assert not isinstance(file, Pictured)
+        assert [await file.read(0, 2), await file.read(2, 100), await file.read(4, 100)] == [b"on", b"e\n", b""]
+        assert await kind_of(file.changed(wait=False)) is Kind.WOULD_BLOCK
+        texts.append(b"two\n")
+        assert (await file.getattr()).size == 8
+        assert await file.changed() is None
+        assert [await file.read(4, 2), await file.read(6, 100)] == [b"tw", b"o\n"]
+        assert await kind_of(file.changed(wait=False)) is Kind.WOULD_BLOCK
+        texts.append(b"three\n")
+        assert await file.read(0, 100) == b"one\ntwo\nthree\n"
 
     run(main)
 
