@@ -64,7 +64,7 @@ def explain(job: Pending, gang: Gang, state: State) -> Why:
                 f"{state.names(kept.moment.takes)} {'is' if len(kept.moment.takes) == 1 else 'are'} kept for it"
             )
         parts.append(_when(moment))
-        start_s = max(moment.at_s, state.now_s) if moment.at_s < math.inf else None
+        start_s = moment.at_s if moment.at_s < math.inf else None  # also when it is past: no text has a running clock
     return Why("; ".join(parts), place, start_s)
 
 

@@ -569,6 +569,7 @@ def test_status_is_the_cluster_in_one_screen_and_pit_can_read_it(tree, service):
         ]
         assert (jobs[0]["place"], jobs[0]["title"], jobs[1]["request"]) == ("n0[cuda 0-1]", "Runs", "[3:gtx]")
         assert (jobs[3]["place"], jobs[3]["changed"]) == ("n0[]", "2023-11-14T22:13:20Z")
+        assert [job["request"] for job in jobs] == ["[2:gtx]", "[3:gtx]", "[]", "[]"]  # also where there is a place
 
     tree(main)
 
@@ -617,7 +618,10 @@ def test_time_alone_changes_no_text(tree, service):
         async def texts() -> dict[str, bytes]:
             return {path: await text_of(fs, path) for path in (*paths, "queue", "status")}
 
-        for away in (False, True):
+        for late, away in ((False, False), (True, False), (False, True)):
+            if late:  # what was waited for should have happened, and has not
+                service.now_ns += 7200 * 10**9
+                drive.engine.heard(node.id)
             if away:
                 node.leaves()
             before = await texts()
