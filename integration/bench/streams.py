@@ -48,11 +48,20 @@ class Mounted:
 
 
 @contextmanager
-def mount(made: Box, name: str) -> Iterator[Mounted]:
-    """Mount a box's tree at another place as well."""
-    point = made.root / name
+def mount(made: Box, name: str, user: str | None = None) -> Iterator[Mounted]:
+    """Mount a box's tree at another place as well.
+
+    Args:
+        user: somebody new, whose mount it is.
+    """
+    point, env = made.root / name, made.env
     point.mkdir()
-    made.run("paddle", "mount", str(point)).check_returncode()
+    if user is not None:
+        added = made.run("jobd", "adduser", "--data-root", str(made.data), user).stdout
+        config = made.root / f"{user}-config"
+        config.write_text(added[added.index("dc1:") :])
+        env = {**env, "PADDLE_CONFIG": str(config)}
+    made.run("paddle", "mount", str(point), env=env).check_returncode()
     try:
         yield Mounted(point, json.loads(os.getxattr(point, STATUS))["pid"])
     finally:
@@ -181,8 +190,9 @@ def loud(seconds: int) -> None:
         made.start_server()
         made.start_node()
         made.mount()
-        other = stack.enter_context(mount(made, "other"))
-        status = other.dc / "jobs" / quiet(made, "quiet") / "status"
+        other = stack.enter_context(mount(made, "other", "ann"))
+        (other.dc / "jobs/own.yaml").write_text("command: 'true'\nhold: true\n")
+        status = other.dc / "jobs/own/status"
         count = max(1, int(seconds / STAT_EVERY_S / 2))
         stats_s(status, count // 10)
         without = sorted(stats_s(status, count))
