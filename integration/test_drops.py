@@ -4,6 +4,7 @@ Which prefixes are tried in each way is drawn at random; PFS_TEST_SEED repeats a
 them in every way, as `script/slow` does. `tests/jobd/files/test_halves.py` tries all of them on the part that decides.
 """
 
+import errno
 import json
 import os
 import random
@@ -525,3 +526,106 @@ def test_under_another_name_a_half_that_was_closed_in_peace_is_no_job_and_mv_han
         assert read_back(world, drop) == SPECS[name]
         end(world, drop)
     assert len(jobs(world)) == len(before) + len(cuts)
+
+
+# ---- renamed, removed and replaced while they are open
+
+
+def test_a_text_that_is_renamed_to_a_drop_before_it_is_closed_is_one_job(world: Box) -> None:
+    before = jobs(world)
+    for name, text in SPECS.items():
+        drop = fresh(world, Path(name).suffix)
+        with open(drop.with_suffix(".tmp"), "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, drop)
+            assert read_back(world, drop) == text
+            end(world, drop)
+    settled(world)
+    assert len(jobs(world)) == len(before) + len(SPECS) + 1
+
+
+def test_what_is_written_after_that_rename_and_closed_in_peace_is_another_job(world: Box) -> None:
+    before, drop = jobs(world), fresh(world, ".yaml")
+    fd = begin(drop.with_suffix(".tmp"), b"command: 'true'\n")
+    os.replace(drop.with_suffix(".tmp"), drop)
+    end(world, drop)
+    assert_written(fd, b"hold: true\n")
+    os.close(fd)
+    assert read_back(world, drop) == drop.read_bytes() == b"command: 'true'\nhold: true\n"
+    end(world, drop)
+    settled(world)
+    assert len(jobs(world)) == len(before) + 3
+
+
+@pytest.mark.parametrize("rest", [b"hold: true\n", b"hold: true", b""])
+@pytest.mark.parametrize("name", ["KILL", "TERM"])
+def test_what_is_written_after_that_rename_by_who_is_ended_by_a_signal_is_no_job(
+    world: Box, rest: bytes, name: str
+) -> None:
+    drop = fresh(world, ".yaml")
+
+    def write() -> None:
+        fd = begin(drop.with_suffix(".tmp"), b"command: 'true'\n")
+        os.replace(drop.with_suffix(".tmp"), drop)
+        if rest:
+            assert_written(fd, rest)
+        die(name)
+
+    before = jobs(world)
+    assert child(write) == -signal.Signals[f"SIG{name}"]
+    settled(world)
+    assert len(jobs(world)) == len(before) + 2  # that of the rename, which was the writer's own act
+    assert read_back(world, drop) == b"command: 'true'\n"
+    end(world, drop)
+
+
+def test_an_open_text_that_is_removed_or_replaced_is_gone(world: Box) -> None:
+    text = next(iter(SPECS.values()))
+    with no_job(world):
+        for suffix in (".yaml", ".tmp"):
+            drop = fresh(world, suffix)
+            fd = begin(drop, text)
+            drop.unlink()
+            os.fsync(fd)
+            os.close(fd)
+            wait_until(lambda: is_at_rest(world), WAIT_S)
+            assert drop.name not in os.listdir(drop.parent)
+        fd, made = tempfile.mkstemp(dir=world.dc / "jobs", suffix=".yaml")
+        assert_written(fd, text)
+        os.unlink(made)
+        os.close(fd)
+        assert not os.path.lexists(made)
+        scratch, other = fresh(world, ".tmp"), fresh(world, ".tmp")
+        other.write_bytes(b"other")
+        fd = begin(scratch, text)
+        os.replace(other, scratch)
+        os.close(fd)
+        wait_until(lambda: is_at_rest(world), WAIT_S)
+        assert scratch.read_bytes() == b"other"
+
+
+def test_a_drop_over_which_another_one_was_renamed_submits_nothing_more(world: Box) -> None:
+    before, drop = jobs(world), fresh(world, ".yaml")
+    drop.with_suffix(".tmp").write_bytes(b"command: 'true'\n")
+    fd = begin(drop, b"command: 'true'\nhold: true\n")
+    os.replace(drop.with_suffix(".tmp"), drop)
+    os.close(fd)
+    settled(world)
+    assert len(jobs(world)) == len(before) + 2
+    assert read_back(world, drop) == drop.read_bytes() == b"command: 'true'\n"
+    end(world, drop)
+
+
+def test_scratch_is_not_renamed_over_a_jobs_name(world: Box) -> None:
+    drop, scratch = fresh(world, ".yaml"), fresh(world, ".tmp")
+    drop.write_bytes(b"command: 'true'\n")
+    scratch.write_bytes(b"command: 'true'\n")
+    for text in (scratch, drop):
+        with pytest.raises(PermissionError) as caught:
+            os.rename(text, drop.with_suffix(""))
+        assert caught.value.errno == errno.EPERM
+    assert read_back(world, drop) == scratch.read_bytes()
+    end(world, drop)
+    scratch.unlink()

@@ -41,7 +41,8 @@ class Attr:
         mtime_ns, ctime_ns, atime_ns: nanoseconds since the epoch.
         volatile: made by the server and changing by itself: never cached, always read directly.
         stream: a read waits for more until the writer is done.
-        commits: closing it after writing is a command; whoever closes says how its writer ended.
+        commits: closing it after writing is a command, or would be one under another name, which it may be given
+            meanwhile; whoever closes says how its writer ended.
         valid_s: how many seconds a client may answer from this copy; where that is volatile, for the kernel only: a
             walk through a directory asks for its names, but not each time for the directory.
         leased: the server says so before it changes: until then a client may answer from this copy; of a

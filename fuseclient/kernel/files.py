@@ -5,7 +5,7 @@ wherever it stands by now and also without any name, and the call is repeated on
 bytes never change. A text that is being handed in (`Attr.commits`) is not: that gets ESTALE. One that is made for this
 one opening (`Attr.volatile`) is where it is read from its beginning, or polled; elsewhere that is ESTALE, too.
 
-Closing a file that `commits` is a command, so the server is told how its writer ended:
+Closing a file that `commits` is a command, or is one once it is renamed; so the server is told how its writer ended:
 
     nothing written since the server last heard        it is not asked
     a write was lost, or the opener, a holder or a

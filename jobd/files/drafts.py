@@ -3,16 +3,18 @@
     opened ── write ──▶ dirty ── flush LAST, whole ──▶ submitted
                           ├───── flush SHARED ────▶ dirty      somebody else still writes
                           ├───── flush DYING ─────▶ cut        never submitted
-                          └───── release ─────────▶ submitted  the fall-back; what is wrong stands in .error
+                          ├───── release ─────────▶ submitted  the fall-back; what is wrong stands in .error
+                          └───── renamed to a drop ▶ opened     submitted by that; what is written next is a new text
 
 What no continuation could cure is refused in `write` already: a shell's `echo >` does not see what `close` says.
 A text remembers that it was submitted; so neither `mv a.yaml b.yaml` nor an editor that puts its backup back makes
-a second job, while any text that is written anew does.
+a second job, while any text that is written anew does. A text that lost its name while it was open is gone: its
+closing keeps nothing, and submits nothing.
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from jobd.spec.spec import is_complete, prefix_problems
@@ -67,11 +69,20 @@ def resized(content: bytes, size: int) -> bytes:
 
 @dataclass
 class Draft:
-    """A text as the server holds it while somebody has it open."""
+    """A text as the server holds it while somebody has it open.
+
+    Attributes:
+        opened: how many openings it has.
+        changed: it is not kept yet as it is now.
+        gone: it was removed, or another one was put in its place.
+        writers: the openings that wrote what is not submitted yet.
+    """
 
     row: DraftRow
     opened: int = 0
     changed: bool = False
+    gone: bool = False
+    writers: set["OpenDraft"] = field(default_factory=set)
 
 
 def draft_attr(row: DraftRow) -> Attr:
@@ -90,7 +101,7 @@ def listed_draft_attr(text: ListedDraft) -> Attr:
         mtime_ns=text.mtime_ns,
         ctime_ns=text.mtime_ns,
         volatile=True,
-        commits=is_drop(text.name) and not text.link,
+        commits=not text.link,  # scratch, too: it may be renamed to the name of a drop while it is open
     )
 
 
@@ -107,7 +118,6 @@ class OpenDraft:
         self._append = OpenFlags.APPEND in flags
         self._desk = desk
         self._clock = clock
-        self._dirty = False
         self._written_bytes = 0  # from offset 0 without a hole: only then is a text judged while it is written
         self._cut = False
         self._job_id: int | None = None
@@ -145,7 +155,7 @@ class OpenDraft:
         new.extend(bytes(max(0, offset - len(new))))
         new[offset : offset + len(data)] = data
         self._change(bytes(new))
-        self._dirty = True
+        self._draft.writers.add(self)
         await self._judge_what_is_there()
         return len(data)
 
@@ -192,10 +202,12 @@ class OpenDraft:
                 raise
         finally:
             self._draft.opened -= 1
+            self._draft.writers.discard(self)
             self._desk.closed(self._draft)
 
     def _ready(self) -> bool:
-        return self._dirty and not self._cut and is_drop(self._draft.row.name)
+        draft = self._draft
+        return self in draft.writers and not (self._cut or draft.gone) and is_drop(draft.row.name)
 
     def _change(self, content: bytes) -> None:
         row = self._draft.row
@@ -203,13 +215,13 @@ class OpenDraft:
         self._draft.changed = True
 
     async def _keep(self) -> None:
-        if self._draft.changed:
+        if self._draft.changed and not self._draft.gone:
             self._draft.changed = False
             await self._desk.save(self._draft.row)
 
     async def _judge_what_is_there(self) -> None:
         row = self._draft.row
-        if not is_drop(row.name) or self._written_bytes != len(row.content):
+        if self._draft.gone or not is_drop(row.name) or self._written_bytes != len(row.content):
             return
         problems = prefix_problems(row.content)
         if problems:
@@ -217,7 +229,7 @@ class OpenDraft:
             raise await self._refuse(PfsError(Kind.INVALID, "\n".join(str(problem) for problem in problems)))
 
     async def _submit_now(self) -> None:
-        self._dirty = False
+        self._draft.writers.discard(self)
         row = self._draft.row
         row.submitted = True
         try:

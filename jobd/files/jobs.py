@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, listed_draft_attr, resized, stem
 from jobd.files.job import JobDirectory
 from jobd.files.listings import KeptListings
+from jobd.files.removal import throw_away
 from jobd.files.sources import Sources
 from jobd.files.tasks import WALK_VALID_S, job_attr
 from jobd.files.views import views
@@ -107,6 +108,7 @@ class JobsDirectory(Directory):
         now_ns = time.time_ns()
         row = DraftRow(user=subject.user, name=name, content=data, born_ns=now_ns, mtime_ns=now_ns)
         if not is_drop(name):
+            await self._check_is_no_jobs_name(subject, name)
             await self._store.save_draft(row)
             return None
         row.submitted = True
@@ -123,6 +125,7 @@ class JobsDirectory(Directory):
         self._check_new_name(name)
         if await self._draft(subject, name) is not None:
             raise PfsError(Kind.EXISTS, "there is such a file already")
+        await self._check_is_no_jobs_name(subject, name)
         now_ns = time.time_ns()
         row = DraftRow(
             user=subject.user, name=name, content=target.encode(), link=True, born_ns=now_ns, mtime_ns=now_ns
@@ -133,12 +136,12 @@ class JobsDirectory(Directory):
     async def unlink(self, subject: Subject, name: str) -> None:
         """Remove a text with its error, or an error; never a job."""
         if await self._draft(subject, name) is not None:
-            self._open.pop((subject.user, name), None)
+            self._lose(subject.user, name)
             await self._store.delete_draft(subject.user, name)
             return
         node = await self.lookup(subject, name)
         if isinstance(node, Link):
-            raise PfsError(Kind.FORBIDDEN, "a job's name stays; `echo kill` into its ctl ends the job")
+            raise _name_stays()
         if isinstance(node, Directory):
             raise PfsError(Kind.IS_DIR, "this is a directory")
         await self._store.clear_error(subject.user, name.removesuffix(ERROR_ENDING))
@@ -157,12 +160,9 @@ class JobsDirectory(Directory):
             raise PfsError(Kind.BUSY, f"job {name} is not over; `echo kill` into its ctl ends it")
         if job.array_id is not None:
             raise PfsError(Kind.FORBIDDEN, f"job {name} is a task of job {job.array_id}, and goes with it")
-        with self._engine.ledger.removing():
-            await self._store.remove(job.id, time.time_ns())
+        await throw_away(self._sources, job.id, time.time_ns())
         for view in self._views.values():
             view.forget()
-        for removed in (job, *(await self._store.tasks(job.id)).values()):
-            await self._sources.workshop.trash(removed)
 
     async def rename(self, subject: Subject, source: str, target: str, mode: RenameMode) -> None:
         """Rename a text; renaming one that was not submitted to the name of a spec submits it."""
@@ -175,6 +175,10 @@ class JobsDirectory(Directory):
         self._check_new_name(target)
         if mode is RenameMode.NO_REPLACE and await self._draft(subject, target) is not None:
             raise PfsError(Kind.EXISTS, "there is such a file already")
+        if source == target:
+            return
+        if not is_drop(target):
+            await self._check_is_no_jobs_name(subject, target)
         if draft.changed:
             draft.changed = False
             await self._store.save_draft(draft.row)
@@ -182,10 +186,7 @@ class JobsDirectory(Directory):
             await self._submit_renamed(subject, draft, target)
         else:
             await self._store.rename_draft(subject.user, source, target)
-        self._open.pop((subject.user, target), None)
-        if self._open.pop((subject.user, source), None) is not None:
-            self._open[subject.user, target] = draft
-        draft.row.name = target
+            self._move(draft, target)
 
     async def _submit_renamed(self, subject: Subject, draft: Draft, target: str) -> None:
         row = draft.row
@@ -197,8 +198,28 @@ class JobsDirectory(Directory):
         except PfsError as error:
             await self.complain(new, error)
             raise
-        await self._store.delete_draft(row.user, row.name)
-        draft.row = new
+        source = row.name
+        self._move(draft, target)
+        if row.content is new.content:
+            row.submitted = True
+            draft.writers.clear()
+        else:  # it was written to meanwhile, and is another text by now
+            draft.changed = True
+        await self._store.delete_draft(row.user, source)
+
+    def _move(self, draft: Draft, target: str) -> None:
+        """Let a text stand under another name; what stood there is gone."""
+        user, source = draft.row.user, draft.row.name
+        self._lose(user, target)
+        if self._open.pop((user, source), None) is not None:
+            self._open[user, target] = draft
+        draft.row.name = target
+
+    def _lose(self, user: str, name: str) -> None:
+        """Let a text that is open have no name any more."""
+        draft = self._open.pop((user, name), None)
+        if draft is not None:
+            draft.gone = True
 
     # ---- texts
 
@@ -221,7 +242,7 @@ class JobsDirectory(Directory):
         if changes.mtime_ns is not None:
             draft.row.mtime_ns = changes.mtime_ns
         draft.changed = True
-        if draft.opened == 0:
+        if draft.opened == 0 and not draft.gone:
             await self._store.save_draft(draft.row)
         return draft_attr(draft.row)
 
@@ -252,6 +273,17 @@ class JobsDirectory(Directory):
         if name.isdigit() or name.startswith("by-") or name.endswith(ERROR_ENDING):
             raise PfsError(Kind.FORBIDDEN, "numbers, by-* and *.error are names that the server gives")
 
+    async def _check_is_no_jobs_name(self, subject: Subject, name: str) -> None:
+        """Refuse scratch that would hide a job's name."""
+        try:
+            node = await self.lookup(subject, name)
+        except PfsError as error:
+            if error.kind is not Kind.NOT_FOUND:
+                raise
+            return
+        if isinstance(node, Link) and node.own:
+            raise _name_stays()
+
 
 class DraftFile(File):
     """A text of one user."""
@@ -271,6 +303,10 @@ class DraftFile(File):
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open it."""
         return self._directory.open_draft(subject, self._draft, flags)
+
+
+def _name_stays() -> PfsError:
+    return PfsError(Kind.FORBIDDEN, "a job's name stays; `echo kill` into its ctl ends the job")
 
 
 def _error_text(error: DropError) -> Node:

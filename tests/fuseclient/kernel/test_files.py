@@ -1,7 +1,7 @@
 """Open files over a file system in memory: reading, restarts of the server, and how writers end."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 import trio
@@ -437,6 +437,29 @@ def test_a_writer_that_is_ended_by_a_signal_cuts_the_text(run: Run, drop: Drop, 
         await drop.kernel.files.flush(fh)
         await drop.kernel.files.release(fh)
         assert (set(drop.closings), drop.handed) == ({Closing.DYING}, [])
+
+    run(main)
+
+
+@pytest.mark.parametrize("dying", [False, True])
+def test_who_was_opened_under_another_name_is_looked_for_under_its_present_one(
+    run: Run, drop: Drop, monkeypatch: pytest.MonkeyPatch, dying: bool
+) -> None:
+    asked: list[str] = []
+
+    def holders(wanted: Mapping[int, str], proc: str = "") -> dict[int, list[Holder]]:
+        asked.extend(wanted.values())
+        return {number: [] for number in wanted}
+
+    async def main() -> None:
+        monkeypatch.setattr(procs, "holders", holders)
+        fh = await drop.make()
+        await drop.kernel.files.write(fh, 0, b"text\n")
+        folder = (await drop.kernel.walk("dc1/drops")).number
+        await drop.kernel.ops.rename(folder, "a", folder, "b", 0)
+        drop.child_dies = dying
+        await drop.kernel.close(fh)
+        assert (asked, drop.closings[0]) == (["dc1/drops/b"], Closing.DYING if dying else Closing.LAST)
 
     run(main)
 

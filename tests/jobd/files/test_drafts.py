@@ -367,3 +367,211 @@ def test_a_text_that_goes_on_after_it_was_submitted_is_told_so(world, service):
         await file.release()
 
     world(main)
+
+
+SCRATCH_NAME = "jobs/x.tmp"
+HELD = b"hold: true\n"
+
+
+async def written(fs, path: str, text: bytes = SPEC):
+    """Open a text anew, write all of it, and keep it open."""
+    file = await fs.open(path, NEW, 0o644)
+    await file.write(0, text)
+    return file
+
+
+async def close(file, closing: Closing = Closing.LAST) -> None:
+    await file.flush(closing)
+    await file.release()
+
+
+@pytest.mark.parametrize("closing", Closing)
+def test_a_text_that_is_renamed_to_a_drop_while_it_is_open_is_one_job(world, service, closing):
+    async def main(fs, engine):
+        file = await written(fs, SCRATCH_NAME)
+        await file.fsync()
+        await fs.rename(SCRATCH_NAME, "jobs/x.yaml", RenameMode.REPLACE)
+        assert await job_count(engine, service.ann) == 1
+        await close(file, closing)
+        assert await job_count(engine, service.ann) == 1
+        assert {"x.yaml", "x", "1"} == await names(fs)
+        assert await text_of(fs, "jobs/x.yaml") == await text_of(fs, "jobs/1/spec.yaml") == SPEC
+        await fs.rename("jobs/x.yaml", "jobs/y.yaml", RenameMode.REPLACE)  # it is known to be submitted
+        assert await job_count(engine, service.ann) == 1
+
+    world(main)
+
+
+@pytest.mark.parametrize(
+    ("rest", "closing", "jobs"),
+    [
+        (HELD, Closing.LAST, 2),
+        (HELD.rstrip(), Closing.LAST, 2),  # by the last release
+        (HELD, Closing.DYING, 1),
+        (HELD.rstrip(), Closing.DYING, 1),
+    ],
+)
+def test_what_is_written_after_the_rename_is_a_new_text(world, service, rest, closing, jobs):
+    async def main(fs, engine):
+        file = await written(fs, SCRATCH_NAME)
+        await fs.rename(SCRATCH_NAME, "jobs/x.yaml", RenameMode.REPLACE)
+        await file.write(len(SPEC), rest)
+        await close(file, closing)
+        assert await job_count(engine, service.ann) == jobs
+        assert await text_of(fs, "jobs/1/spec.yaml") == SPEC
+        assert await text_of(fs, "jobs/x.yaml") == SPEC + rest
+        if jobs == 2:
+            assert await text_of(fs, "jobs/2/spec.yaml") == SPEC + rest
+
+    world(main)
+
+
+def test_who_wrote_before_the_rename_submits_nothing_of_who_writes_after_it(world, service):
+    async def main(fs, engine):
+        first, second = await written(fs, SCRATCH_NAME), await fs.open(SCRATCH_NAME, OpenFlags.WRITE, 0)
+        await fs.rename(SCRATCH_NAME, "jobs/x.yaml", RenameMode.REPLACE)
+        await second.write(len(SPEC), HELD)
+        await close(first)
+        assert await job_count(engine, service.ann) == 1
+        await close(second, Closing.DYING)
+        assert await job_count(engine, service.ann) == 1
+
+    world(main)
+
+
+def test_what_is_written_while_the_rename_submits_is_a_new_text(world, service, monkeypatch):
+    async def main(fs, engine):
+        file = await written(fs, SCRATCH_NAME)
+        submit = engine.submit
+
+        async def slowly(*arguments):
+            await file.write(len(SPEC), HELD)
+            await file.fsync()
+            return await submit(*arguments)
+
+        monkeypatch.setattr(engine, "submit", slowly)
+        await fs.rename(SCRATCH_NAME, "jobs/x.yaml", RenameMode.REPLACE)
+        monkeypatch.setattr(engine, "submit", submit)
+        assert await text_of(fs, "jobs/1/spec.yaml") == SPEC
+        await close(file)
+        assert await job_count(engine, service.ann) == 2
+        assert await text_of(fs, "jobs/2/spec.yaml") == await text_of(fs, "jobs/x.yaml") == SPEC + HELD
+        assert "x.tmp" not in await names(fs)
+
+    world(main)
+
+
+def test_a_refused_rename_leaves_an_open_text_to_its_closing(world, service):
+    async def main(fs, engine):
+        file = await written(fs, SCRATCH_NAME, b"comand: x\n")
+        assert await refusal(fs.rename(SCRATCH_NAME, "jobs/x.yaml", RenameMode.REPLACE)) is Kind.INVALID
+        await file.setattr(Changes(size=0))
+        await file.write(0, SPEC)
+        await fs.rename(SCRATCH_NAME, "jobs/x.yaml", RenameMode.REPLACE)
+        await close(file)
+        assert await job_count(engine, service.ann) == 1
+        assert "x.yaml.error" not in await names(fs)
+
+    world(main)
+
+
+@pytest.mark.parametrize(("name", "asked"), [("a.yaml", True), ("a.tmp", True), ("link", False)])
+def test_of_every_text_it_is_asked_how_its_writer_closes(world, name, asked):
+    """One that is scratch now may have become a drop by then."""
+
+    async def main(fs, engine):
+        if name == "link":
+            await fs.symlink("jobs/link", "anything")
+        else:
+            await close(await fs.open(f"jobs/{name}", NEW, 0o644))
+        listed = {entry.name: entry.attr for entry in await fs.listdir("jobs")}
+        assert (await fs.getattr(f"jobs/{name}")).commits is listed[name].commits is asked
+
+    world(main)
+
+
+@pytest.mark.parametrize("name", ["u.yaml", "s.tmp"])
+@pytest.mark.parametrize("closing", Closing)
+def test_a_text_that_is_removed_while_it_is_open_is_gone(world, service, name, closing):
+    async def main(fs, engine):
+        file = await written(fs, f"jobs/{name}")
+        await fs.unlink(f"jobs/{name}")
+        assert await names(fs) == set()
+        await file.write(len(SPEC), HELD)
+        assert await file.read(0, 100) == SPEC + HELD
+        await file.fsync()
+        await close(file, closing)
+        assert await names(fs) == set()
+        assert await job_count(engine, service.ann) == 0
+
+    world(main)
+
+
+def test_a_text_that_is_gone_is_not_complained_about(world, service):
+    async def main(fs, engine):
+        file = await fs.open("jobs/u.yaml", NEW, 0o644)
+        await fs.unlink("jobs/u.yaml")
+        await file.write(0, b"comand: x\n")
+        await close(file)
+        assert await names(fs) == set()
+
+    world(main)
+
+
+@pytest.mark.parametrize(("text", "target"), [(SPEC, "jobs/u.yaml"), (b"other", "jobs/s.tmp")])
+def test_a_text_over_which_another_one_was_renamed_is_gone(world, service, text, target):
+    async def main(fs, engine):
+        await drop(fs, SCRATCH_NAME, text)
+        file = await written(fs, target, SPEC + HELD)
+        await fs.rename(SCRATCH_NAME, target, RenameMode.REPLACE)
+        jobs = await job_count(engine, service.ann)
+        assert jobs == (target == "jobs/u.yaml")
+        await close(file)
+        assert await job_count(engine, service.ann) == jobs
+        assert await text_of(fs, target) == text
+
+    world(main)
+
+
+def test_a_new_text_under_the_name_of_one_that_is_gone_is_another_one(world, service):
+    async def main(fs, engine):
+        old = await written(fs, "jobs/u.yaml", SPEC + HELD)
+        await fs.unlink("jobs/u.yaml")
+        await drop(fs, "jobs/u.yaml", SPEC)
+        await close(old)
+        assert await job_count(engine, service.ann) == 1
+        assert await text_of(fs, "jobs/u.yaml") == SPEC
+
+    world(main)
+
+
+def test_a_text_that_is_renamed_to_its_own_name_stays(world, service):
+    async def main(fs, engine):
+        await drop(fs, SCRATCH_NAME, SPEC)
+        await fs.rename(SCRATCH_NAME, SCRATCH_NAME, RenameMode.REPLACE)
+        assert await text_of(fs, SCRATCH_NAME) == SPEC
+
+    world(main)
+
+
+def test_no_scratch_hides_a_jobs_name(world, service):
+    async def main(fs, engine):
+        await drop(fs, "jobs/x.yaml", SPEC)
+        await drop(fs, "jobs/t.tmp", SPEC)
+        for hiding in (
+            fs.rename("jobs/t.tmp", "jobs/x", RenameMode.REPLACE),
+            fs.rename("jobs/x.yaml", "jobs/x", RenameMode.REPLACE),
+            fs.put("jobs/x", SPEC, None),
+            fs.symlink("jobs/x", "t.tmp"),
+        ):
+            with pytest.raises(PfsError) as caught:
+                await hiding
+            assert caught.value.kind is Kind.FORBIDDEN
+            assert "a job's name stays" in caught.value.message
+        assert await fs.readlink("jobs/x") == "1"
+        assert {"x", "x.yaml", "t.tmp", "1"} == await names(fs)
+        await fs.symlink("jobs/lock", "t.tmp")
+        await fs.rename("jobs/t.tmp", "jobs/lock", RenameMode.REPLACE)  # one's own link is no job's name
+        assert await text_of(fs, "jobs/lock") == SPEC
+
+    world(main)
