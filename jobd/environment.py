@@ -15,6 +15,8 @@ the image's; `PADDLE_INIT_NICS`, since there is one network; and the files `/tra
 `/train.list`, which would need root.
 
 A spec may set any of them to its liking (`MASTER_PORT`, `HOME`, …) but those of `_fixed`, which it is refused for.
+`PYTHONPATH` is a list, in which PaddleCloud's package stands first: before what the spec says, or else before what the
+image says, which only the node knows (`extended`).
 """
 
 import re
@@ -30,6 +32,7 @@ _PORT_COUNT = 10_000
 _LABEL_MAX = 40
 # where PaddlePaddle's parameter servers listen
 _PADDLE_PORT = "7164"
+_PATH = "PYTHONPATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +105,14 @@ def environment(facts: Facts) -> dict[str, str]:
         **_paddle(facts),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **facts.env,
+        **_package_first(facts),
         **_fixed(facts),
     }
+
+
+def extended(facts: Facts) -> tuple[str, ...]:
+    """Return the variables that are lists, and stand before what the image says instead of in its place."""
+    return () if facts.paddle is None or _PATH in facts.env else (_PATH,)
 
 
 def hostfile(facts: Facts) -> str:
@@ -223,11 +232,17 @@ def _paddle(facts: Facts) -> dict[str, str]:
         "PADDLE_TRAINER_ENDPOINTS": _endpoints(trainers),
         "PADDLE_PSERVERS_IP_PORT_LIST": _endpoints(pservers),
         "PADDLE_CURRENT_ENDPOINT": _endpoints((own,)),
-        "PYTHONPATH": work_dir(facts),
     }
     if not facts.group.service:
         values |= {name: str(facts.process_index) for name in ("PADDLE_TRAINER_ID", "PADDLE_INIT_TRAINER_ID")}
     return values
+
+
+def _package_first(facts: Facts) -> dict[str, str]:
+    if facts.paddle is None:
+        return {}
+    said = facts.env.get(_PATH, "")
+    return {_PATH: f"{work_dir(facts)}:{said}" if said else work_dir(facts)}
 
 
 def _endpoints(hosts: tuple[str, ...]) -> str:

@@ -150,8 +150,7 @@ class Assignment:
         grace_s: seconds between TERM and KILL.
         runtime: what shall run it, `DOCKER` or `SANDBOX`.
         gpus: UUIDs of the GPUs that are its own.
-        hosts: name and address of every process of a gang, this one too; the address is "" where the gang's
-            network tells it.
+        hosts: name and address of every process of a gang, this one too; "" where its network tells the address.
         network: of the gang, for containers; None where the process has no fellows.
         overlay: the network spans machines and was made by `network.make`; else the node makes it.
         shm_bytes: size of /dev/shm; None is the runtime's own.
@@ -160,6 +159,7 @@ class Assignment:
         key: of the job, for a node that mounts the tree for it; None for one that has the data root.
         credential: for the registry of the image; None where the spec names none for it.
         secrets: what its owner keeps and its spec names: files in `SECRETS`.
+        extended: variables of `env` that are lists: what the image says of them stands behind, with a colon between.
         held: its program begins when the server says so (`task.go`), though the task runs; it needs a shell.
         pinned: the image by its digest, as an earlier process of the job had it: this one shall have the same.
         shares_image: fellows that start with it shall have the same image, too: the node asks which (`task.image`).
@@ -190,6 +190,7 @@ class Assignment:
     pinned: str | None = None
     shares_image: bool = False
     held: bool = False
+    extended: tuple[str, ...] = ()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -255,6 +256,7 @@ def decode_assignment(value: Any) -> Assignment:
         fields["env"] = {str(name): str(text) for name, text in fields["env"].items()}
         fields["volumes"] = tuple(TaskVolume(**volume) for volume in fields["volumes"])
         fields["gpus"] = tuple(str(uuid) for uuid in fields.get("gpus", ()))
+        fields["extended"] = tuple(str(name) for name in fields.get("extended", ()))
         fields["gids"] = tuple(int(gid) for gid in fields.get("gids", ()))
         fields["hosts"] = tuple((str(name), str(address)) for name, address in fields.get("hosts", ()))
         if (credential := fields.get("credential")) is not None:

@@ -58,3 +58,18 @@ class PfsError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
+
+    def saying(self, message: str) -> "PfsError":
+        """Return the same failure in other words."""
+        return PfsError(self.kind, message, self.path)
+
+
+class AllowanceError(PfsError):
+    """A failure of kind QUOTA of what no disk holds: GPUs, and jobs that run or wait.
+
+    Only over HTTP that is told apart from a quota of storage; all who are told the kind do the same with both.
+    """
+
+    def saying(self, message: str) -> "AllowanceError":
+        """Return the same failure in other words."""
+        return AllowanceError(self.kind, message, self.path)

@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 from jobd.engine.credentials import credential_for
 from jobd.engine.jobkeys import job_key
 from jobd.engine.packages import volumes
-from jobd.environment import Facts, GroupHosts, environment, host_name, work_dir
+from jobd.environment import Facts, GroupHosts, environment, extended, host_name, work_dir
 from jobd.imagename import image_of
 from jobd.job import Job
 from jobd.life.actions import FETCH, begins_together
@@ -256,6 +256,7 @@ def _process(job: Job, worker: int, owner: Subject, place: Place, machines: Mapp
         task_id=task_of(job, worker),
         argv=group.argv,
         env=environment(facts),
+        extended=extended(facts),
         workdir=work_dir(facts),
         hostname=facts.group.hosts[facts.process_index],
         image=group.image,

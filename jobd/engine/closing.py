@@ -42,7 +42,7 @@ class Closing:
         Raises:
             PfsError: FORBIDDEN for who is no administrator, and does not own them either.
         """
-        self._check(subject, node_ids)
+        self.check(subject, node_ids)
         closed = Closed(subject.user, why, self._flow.clock())
         self._tell(node_ids, closed.text)
         async with self._turn:
@@ -55,7 +55,7 @@ class Closing:
         Raises:
             PfsError: FORBIDDEN for who is no administrator, and does not own them either.
         """
-        self._check(subject, node_ids)
+        self.check(subject, node_ids)
         self._tell(node_ids, f"resumed by {subject.user}")
         async with self._turn:
             await self._flow.store.open_nodes(node_ids)
@@ -86,7 +86,8 @@ class Closing:
         flow.lookout([node_id])
         flow.wake()
 
-    def _check(self, subject: Subject, node_ids: Collection[str]) -> None:
+    def check(self, subject: Subject, node_ids: Collection[str]) -> None:
+        """Refuse who may not drain nodes; FORBIDDEN."""
         rows = [self._flow.fleet.row(node_id) for node_id in node_ids]
         owners = ["" if row is None else row.owner for row in rows]
         if not all(allowed(subject, Verb.COMMAND, Thing(ThingKind.NODE, owner)) for owner in owners):

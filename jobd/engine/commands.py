@@ -7,17 +7,31 @@ that wait.
 import trio
 
 from jobd.engine.assign import node_of, task_of
+from jobd.engine.commandrules import (
+    CHANGE_CURE,
+    HOLD_CURE,
+    RELEASE_CURE,
+    REQUEUE_CURE,
+    Trial,
+    check_held,
+    check_holders,
+    check_limited,
+    check_may_lose,
+    check_no_task,
+    check_priority,
+    check_shared_with,
+    check_unshared,
+    running,
+)
 from jobd.engine.flow import Flow
 from jobd.engine.ledger import Active
 from jobd.job import Job
 from jobd.life import events as happened
 from jobd.life.events import Event
 from jobd.life.life import BEFORE_PLACED, ON_NODES, IllegalEvent
-from jobd.spec.model import PRIORITY_MAX
 from pfs.errors import Kind, PfsError
-from pfs.perm import SERVICE, Subject, Verb, allowed
+from pfs.perm import Subject
 
-PRIORITY_OF_ALL_MAX = 50
 GIVEN_UP = "{by} said that the node {node} will not come back"
 
 
@@ -26,6 +40,17 @@ class Commands:
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
+
+    async def trial(self, subject: Subject, job_id: int) -> Trial:
+        """Return what commands of `subject` can be tried on, before the first of them is given.
+
+        Raises:
+            PfsError: FORBIDDEN for somebody else's job.
+        """
+        job = await self._flow.ledger.commanded(subject, job_id)
+        active = self._flow.ledger.get(job_id)
+        tasks = [] if active is None else [each.job.life for each in self._concerned(active)[1:]]
+        return Trial(subject, job, tasks, self._flow.fleet.policy.members.values(), self._flow.clock)
 
     async def kill(self, subject: Subject, job_id: int) -> None:
         """End a job: at once if nothing was started, else TERM, its grace, KILL; again is fine until it is over.
@@ -43,20 +68,14 @@ class Commands:
             PfsError: FORBIDDEN, or BUSY when none runs or a node of one is away.
         """
         job = (await self._own(subject, job_id)).job
-        running = [
-            worker
-            for worker, process in enumerate(job.life.processes)
-            if process.started_at_ns is not None and not process.over
-        ]
-        if not running:
-            raise PfsError(Kind.BUSY, f"job {job_id} is {job.life.state}: there is no process to send a signal to")
-        links = {node_of(job, worker): self._flow.fleet.link(node_of(job, worker)) for worker in running}
+        workers = running(job)
+        links = {node_of(job, worker): self._flow.fleet.link(node_of(job, worker)) for worker in workers}
         for node, link in links.items():
             if link is None:
                 name = self._flow.fleet.name(node)
                 raise PfsError(Kind.BUSY, f"the node {name} is not connected; try again when it is back")
         async with trio.open_nursery() as nursery:
-            for worker in running:
+            for worker in workers:
                 link = links[node_of(job, worker)]
                 assert link is not None
                 nursery.start_soon(link.signal, task_of(job, worker), number)
@@ -68,8 +87,7 @@ class Commands:
             PfsError: FORBIDDEN, or BUSY when it does not wait.
         """
         active = await self._own(subject, job_id)
-        cure = "only a job that waits can be held; requeue or kill it"
-        await self._tell(active, happened.Held(time_ns=self._flow.clock(), by=subject.user), cure)
+        await self._tell(active, happened.Held(time_ns=self._flow.clock(), by=subject.user), HOLD_CURE)
 
     async def release(self, subject: Subject, job_id: int) -> None:
         """Let a job that is held go on.
@@ -78,23 +96,20 @@ class Commands:
             PfsError: DENIED when an admin holds it, BUSY when nobody does.
         """
         active = await self._own(subject, job_id)
-        for each in self._concerned(active):
-            holder = each.job.life.held_by
-            if holder not in ("", subject.user, each.job.user) and not allowed(subject, Verb.RULE, each.job.domain):
-                raise PfsError(Kind.DENIED, f"job {job_id} is held by {holder}; ask them, or an admin, to release it")
-        if not any(each.job.life.held_by for each in self._concerned(active)):
-            raise PfsError(Kind.BUSY, f"job {job_id} is not held; it is {active.job.life.state}")
-        await self._tell(active, happened.Released(time_ns=self._flow.clock(), by=subject.user), "it waits no more")
+        lives = [each.job.life for each in self._concerned(active)]
+        check_holders(subject, active.job, lives)
+        check_held(active.job, active.job.life, lives)
+        await self._tell(active, happened.Released(time_ns=self._flow.clock(), by=subject.user), RELEASE_CURE)
 
     async def requeue(self, subject: Subject, job_id: int) -> None:
-        """Stop a job and run it again under its number.
+        """Stop a job and run it again under its number; let one that is held go on, of which nothing runs.
 
         Raises:
-            PfsError: FORBIDDEN, or BUSY when it does not run.
+            PfsError: FORBIDDEN, DENIED when an admin holds it, BUSY when it neither runs nor is held.
         """
         active = await self._own(subject, job_id)
-        cure = "only a job that starts or runs can be run again; a job that waits will run anyway"
-        await self._tell(active, happened.RequeueRequested(time_ns=self._flow.clock(), by=subject.user), cure)
+        check_holders(subject, active.job, [each.job.life for each in self._concerned(active)])
+        await self._tell(active, happened.RequeueRequested(time_ns=self._flow.clock(), by=subject.user), REQUEUE_CURE)
 
     async def set_priority(self, subject: Subject, job_id: int, priority: int) -> None:
         """Give a job another priority; it matters while it waits.
@@ -105,7 +120,7 @@ class Commands:
         check_priority(subject, priority)
         active = await self._own(subject, job_id)
         event = happened.PriorityChanged(time_ns=self._flow.clock(), by=subject.user, priority=priority)
-        await self._tell(active, event, "it is about to end")
+        await self._tell(active, event, CHANGE_CURE)
 
     async def extend(self, subject: Subject, job_id: int, by_s: float) -> None:
         """Give a job more time.
@@ -114,10 +129,9 @@ class Commands:
             PfsError: INVALID where it has no limit, FORBIDDEN, BUSY when it is about to end.
         """
         active = await self._own(subject, job_id)
-        if active.job.life.max_duration_s is None:
-            raise PfsError(Kind.INVALID, f"job {job_id} has no time limit; there is nothing to extend")
+        check_limited(active.job)
         event = happened.Extended(time_ns=self._flow.clock(), by=subject.user, by_s=by_s)
-        await self._tell(active, event, "it is about to end")
+        await self._tell(active, event, CHANGE_CURE)
 
     async def give_up(self, subject: Subject, job_id: int) -> None:
         """Give up what a job has on nodes that are not connected, as an admin who knows that they will not come back.
@@ -125,8 +139,7 @@ class Commands:
         Raises:
             PfsError: DENIED for others, BUSY where all of its nodes are there.
         """
-        if not allowed(subject, Verb.RULE, SERVICE):
-            raise PfsError(Kind.DENIED, "only an admin can say that a node will not come back")
+        check_may_lose(subject)
         active = await self._own(subject, job_id)
         job = active.job
         is_away = self._flow.fleet.is_away
@@ -142,10 +155,7 @@ class Commands:
             PfsError: FORBIDDEN, INVALID for a task, or a group that `subject` is not in.
         """
         await self._shared(subject, job_id)
-        known = self._flow.fleet.policy.members.values() if allowed(subject, Verb.RULE, SERVICE) else ()
-        foreign = sorted(groups.difference(subject.groups, *known))
-        if foreign:
-            raise PfsError(Kind.INVALID, f"you are in no group {foreign[0]!r}; share with groups that you are in")
+        check_shared_with(subject, groups, self._flow.fleet.policy.members.values())
         await self._flow.ledger.share(job_id, groups, frozenset())
 
     async def unshare(self, subject: Subject, job_id: int, groups: frozenset[str]) -> None:
@@ -155,18 +165,14 @@ class Commands:
             PfsError: FORBIDDEN, INVALID for a task, or a group that the job is not shared with.
         """
         job = await self._shared(subject, job_id)
-        foreign = sorted(groups - job.groups)
-        if foreign:
-            there = ", ".join(sorted(job.groups)) or "nobody"
-            raise PfsError(Kind.INVALID, f"job {job_id} is not shared with {foreign[0]!r}, but with: {there}")
+        check_unshared(job, groups)
         await self._flow.ledger.share(job_id, frozenset(), groups or job.groups)
 
     # ---- inside
 
     async def _shared(self, subject: Subject, job_id: int) -> Job:
         job = await self._flow.ledger.commanded(subject, job_id)
-        if job.array_id is not None:
-            raise PfsError(Kind.INVALID, f"job {job_id} is a task of job {job.array_id}; share that one")
+        check_no_task(job)
         return job
 
     async def _own(self, subject: Subject, job_id: int) -> Active:
@@ -193,15 +199,3 @@ class Commands:
                 nursery.start_soon(tell, each)
         if not told:
             raise PfsError(Kind.BUSY, f"job {active.job.id} is {active.job.life.state}: {cure}")
-
-
-def check_priority(subject: Subject, priority: int) -> None:
-    """Refuse a priority that somebody may not give.
-
-    Raises:
-        PfsError: INVALID, or DENIED above what everybody may have.
-    """
-    if not 0 <= priority <= PRIORITY_MAX:
-        raise PfsError(Kind.INVALID, f"{priority} is no priority; they go from 0 to {PRIORITY_MAX}")
-    if priority > PRIORITY_OF_ALL_MAX and not allowed(subject, Verb.RULE, SERVICE):
-        raise PfsError(Kind.DENIED, f"priorities above {PRIORITY_OF_ALL_MAX} are for admins; {priority} is too high")

@@ -85,6 +85,8 @@ class Engine:
         self.attaching = Attaching(self.ledger, self.fleet)
         self.submit = self._submissions.submit
         self.check = self._submissions.check
+        self.least_gpus = self._submissions.least_gpus
+        self.trial = self._commands.trial
         self.kill = self._commands.kill
         self.signal = self._commands.signal
         self.hold = self._commands.hold
@@ -97,6 +99,7 @@ class Engine:
         self.unshare = self._commands.unshare
         self.drain = self._closing.drain
         self.resume = self._closing.resume
+        self.check_closing = self._closing.check
         self.gpus = self._closing.gpus
         self.attach = self._reports.attach
         self.detach = self._reports.detach

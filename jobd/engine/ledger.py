@@ -30,6 +30,7 @@ from pfs.errors import Kind, PfsError
 from pfs.perm import EVERY_JOB, Domain, Subject, Verb, allowed
 
 OVER_KEPT_MAX = 64
+SHARES_KEPT_MAX = 4096
 LISTINGS_KEPT_MAX = 4  # of so many readers; one of 10,000 jobs takes 3 MB
 HOUR_NS = 3600 * 1_000_000_000
 
@@ -106,6 +107,7 @@ class Ledger:
         self._clock = clock
         self._active: dict[int, Active] = {}
         self._sharing = trio.Lock()
+        self._shared_at_ns: dict[int, int] = {}
         self.unshared: Callable[[Domain, Domain], None] = lambda before, after: None
         self.observer: Callable[[Life | None, Job], None] = lambda before, job: None
         self._over: Recent[int, Job | None] = Recent(OVER_KEPT_MAX)  # a path is walked several times
@@ -182,7 +184,7 @@ class Ledger:
 
     @contextmanager
     def removing(self) -> Iterator[None]:
-        """Know nothing more of jobs that are over, once those are removed that are removed meanwhile."""
+        """Know nothing more of jobs that are over, once those are removed, or are back, that are so meanwhile."""
         try:
             with self._over.changing(None):
                 yield
@@ -220,11 +222,19 @@ class Ledger:
             groups = (job.groups | more) - fewer
             with trio.CancelScope(shield=True), self._over.changing(None):
                 await self._store.share(job_id, groups)
+                self._shared_at_ns.pop(job_id, None)
+                self._shared_at_ns[job_id] = self._clock()
+                if len(self._shared_at_ns) > SHARES_KEPT_MAX:
+                    del self._shared_at_ns[next(iter(self._shared_at_ns))]
                 for active in self._active.values():
                     if job_id in (active.job.id, active.job.array_id):
                         active.job = replace(active.job, groups=groups)
             self.touch()
             self.unshared(job.domain, replace(job, groups=groups).domain)
+
+    def shared_at_ns(self, job: Job) -> int:
+        """Return when a job was shared with other groups than before, as far as this service saw that; else 0."""
+        return self._shared_at_ns.get(job.array_id or job.id, 0)
 
     async def keep_shares(self, groups: frozenset[str]) -> None:
         """Know of no shares with other groups than these, which are all that there are; on disk there are none."""

@@ -63,7 +63,7 @@ class Retention:
     async def sweep(self) -> None:
         """Take away what is due; what cannot be taken away is tried again next time."""
         now_ns = self._clock()
-        await self._try(self._workshop.sweep(now_ns / 1e9))
+        await self._try(self._workshop.trash.sweep(now_ns / 1e9))
         await self._try(self._trees.sweep())
         await self._try(self._tidy())
         await self._try(self._take_files(now_ns))
@@ -78,8 +78,9 @@ class Retention:
     async def _remove_removed(self, there: Sequence[int]) -> None:
         """Throw to the trash what a server that was killed had no time to."""
         for start in range(0, len(there), JOBS_AT_ONCE):
-            for job_id in await self._removed_of(there[start : start + JOBS_AT_ONCE]):
-                await self._workshop.move_to_trash(job_id)
+            async with self._workshop.trash.turn:
+                for job_id in await self._removed_of(there[start : start + JOBS_AT_ONCE]):
+                    await self._workshop.trash.put(job_id)
 
     async def _tidy(self) -> None:
         """Remove once the `tmp` of jobs that ended under a server that was killed; later ends see to it themselves."""

@@ -97,6 +97,12 @@ class Roster:
         Raises:
             PfsError: NOT_FOUND, FORBIDDEN, INVALID for what cannot be a name, EXISTS when a node of the cluster has it.
         """
+        row = self.check_rename(subject, node_id, name)
+        rows = [other for other in self._flow.fleet.rows() if other.entry_id == row.entry_id]
+        await self.keep([changed(other, name=name) for other in rows])
+
+    def check_rename(self, subject: Subject, node_id: str, name: str) -> NodeRow:
+        """Refuse a name of a node, as `rename_node` does; return the machine."""
         fleet = self._flow.fleet
         row = fleet.row(node_id)
         if row is None:
@@ -106,8 +112,14 @@ class Roster:
         same = [other for other in fleet.rows() if (other.cluster_id, other.name) == (row.cluster_id, name)]
         if any(other.entry_id != row.entry_id for other in same):
             raise PfsError(Kind.EXISTS, f"another node of its cluster is named {name!r}")
-        rows = [other for other in fleet.rows() if other.entry_id == row.entry_id]
-        await self.keep([changed(other, name=name) for other in rows])
+        return row
+
+    def check_cluster(self, subject: Subject, cluster: Cluster, name: str | None) -> None:
+        """Refuse a command for a cluster: another name, or to be the default for None; FORBIDDEN, EXISTS."""
+        _check_may_command(subject, Thing(ThingKind.CLUSTER, cluster.owner))
+        for other in self._flow.fleet.clusters:
+            if other.owner == cluster.owner and other.id != cluster.id and other.name == name:
+                raise PfsError(Kind.EXISTS, f"the cluster {other.id} has the name {name!r} already")
 
     async def rename_cluster(self, subject: Subject, cluster: Cluster, name: str) -> None:
         """Give a cluster another name, for whoever it belongs to.

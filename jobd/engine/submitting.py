@@ -8,20 +8,22 @@ from weakref import WeakValueDictionary
 
 import trio
 
-from jobd.engine.commands import check_priority
+from jobd.engine.commandrules import check_priority
 from jobd.engine.credentials import FindSecret, check_places, check_use, find_credential, find_secrets
+from jobd.engine.demands import needs_of
 from jobd.engine.dependencies import next_step
 from jobd.engine.flow import Flow
 from jobd.job import Job
 from jobd.life.events import Event, Submitted, Terms
 from jobd.life.life import fold
+from jobd.scheduling.quotas import gpus_of
 from jobd.spec.defaultimages import with_default_image
 from jobd.spec.model import JobSpec
 from jobd.spec.spec import parse_spec
 from jobd.spec.values import name_problem
 from jobd.store.jobs import NewTask
 from jobd.store.tables import DraftRow
-from pfs.errors import Kind, PfsError
+from pfs.errors import AllowanceError, Kind, PfsError
 from pfs.perm import Subject
 
 QUICK_SPEC_BYTES = 16 * 1024
@@ -65,6 +67,15 @@ class Submissions:
         """
         async with self._turn(subject.user):
             await self._check(subject, await self._whole(text, stem))
+
+    async def least_gpus(self, subject: Subject, text: bytes, stem: str) -> int:
+        """Return how many GPUs a job of this text has at least while it runs: so many count for quotas.
+
+        Raises:
+            PfsError: INVALID for what is no spec.
+        """
+        async with self._turn(subject.user):
+            return gpus_of(needs_of(await _parsed(text, stem)))
 
     async def _whole(self, text: bytes, stem: str) -> JobSpec:
         return with_default_image(await _parsed(text, stem), self._flow.fleet.policy.images)
@@ -113,7 +124,7 @@ class Submissions:
         job = Job(0, subject.user, spec, fold(self._first_events(subject, spec, is_array=False)))
         forbidden = self._flow.queue.forbidden(job)
         if forbidden is not None:
-            raise PfsError(Kind.QUOTA, forbidden)
+            raise AllowanceError(Kind.QUOTA, forbidden)
         impossible = self._flow.queue.refuse(job)
         if impossible is not None:
             raise PfsError(Kind.INVALID, impossible)

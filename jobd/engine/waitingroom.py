@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from jobd.job import Job
 from jobd.life.life import ON_NODES
 from jobd.scheduling.quotas import JobLimits
-from pfs.errors import Kind, PfsError
+from pfs.errors import AllowanceError, Kind
 from pfs.quota import GROUP, quota_of
 
 
@@ -57,7 +57,7 @@ class WaitingRoom:
         for holder in (user, *(GROUP + group for group in sorted(self._members.get(user, ())))):
             most = self._most.get(holder)
             if most is not None and self.waiting(holder) + count > most:
-                raise PfsError(Kind.QUOTA, _refused(holder, self.waiting(holder), most, count))
+                raise AllowanceError(Kind.QUOTA, _refused(holder, self.waiting(holder), most, count))
         self._counts[user] += count
         try:
             yield

@@ -3,20 +3,21 @@
 <data root>/jobs/<id>/data/{src,keep,out,tmp}    the job's own, as its owner
 <data root>/jobs/<id>/logs                       the service's
 <data root>/jobs/<id>/origin.json, patch         where a shipped tree came from
-<data root>/server/trash/<id>.<n>                jobs that their owners removed, for `TRASH_KEPT_S`
+<data root>/server/trash/<id>                    jobs that their owners removed   (`jobd.engine.trash`)
 """
 
 import contextlib
 import json
 import os
 import stat
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 import trio
 
 from jobd.engine.assign import Place, data_path, facts_of
 from jobd.engine.packages import folders, locate
+from jobd.engine.trash import PARTS, Trash
 from jobd.environment import hostfile, result_name
 from jobd.job import Job
 from jobd.manifest import FILES_MAX, PATCH_BYTES_MAX, SIZE_BYTES_MAX, Manifest, Origin, tree_of
@@ -25,19 +26,15 @@ from jobd.store.trees import TreeStore
 from pfs.disk.copytree import Copied, Limits, copy_tree, lay_out
 from pfs.disk.domains import Disk
 from pfs.disk.project import set_project
-from pfs.disk.removal import move_aside, remove_tree
 from pfs.disk.system import open_beneath
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, Subject, Verb, allowed
 from pfs.quota import GROUP, HOME
 
-PARTS = ("src", "keep", "out", "tmp")
 LIMITS = Limits(FILES_MAX, SIZE_BYTES_MAX)
 AT_ONCE = 2
 PREPARE_S_MAX = 3600.0
 RESULT_BYTES_MAX = 64 * 1024
-TRASH = "server/trash"
-TRASH_KEPT_S = 14 * 86_400.0
 ORIGIN, PATCH = "origin.json", "patch"
 
 
@@ -56,6 +53,9 @@ class DiskWorkshop:
         find_job: looks up a job, whoever asks.
         prepare_s_max: so long may the preparation of one job take.
         reached: told of each domain that a job shall have something of, before it is made.
+
+    Attributes:
+        trash: what jobs had that their owners removed.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DiskWorkshop:
         self._prepare_s_max = prepare_s_max
         self._reached = reached
         self._turns = trio.CapacityLimiter(AT_ONCE)
-        self._trash_made = False
+        self.trash = Trash(disk)
 
     async def _owner(self, job: Job) -> Subject:
         owner = await self._user(job.user)
@@ -292,12 +292,12 @@ class DiskWorkshop:
 
     async def remove_tmp(self, job_id: int) -> None:
         """Remove the `tmp` of a job that is over."""
-        await self._remove(data_path(job_id, "tmp"), f"{job_id}.tmp")
+        await self.trash.remove(data_path(job_id, "tmp"), f"{job_id}.tmp")
 
     async def expire(self, job_id: int) -> None:
         """Remove what a job that is over has on disk: its data and logs. Where its tree came from stays on record."""
-        await self._remove(data_path(job_id), f"{job_id}.data", PARTS)
-        await self._remove(f"jobs/{job_id}/logs", f"{job_id}.logs")
+        await self.trash.remove(data_path(job_id), f"{job_id}.data", PARTS)
+        await self.trash.remove(f"jobs/{job_id}/logs", f"{job_id}.logs")
 
         def work() -> None:
             with (
@@ -310,23 +310,6 @@ class DiskWorkshop:
 
         await self._disk.run(work)
         self._disk.counts.doubt()
-
-    async def trash(self, job: Job) -> None:
-        """Take everything that a job has on disk out of sight; `sweep` removes it after `TRASH_KEPT_S`."""
-        await self.move_to_trash(job.id)
-
-    async def move_to_trash(self, job_id: int) -> None:
-        """Do what `trash` does, by the job's number."""
-        self._make_trash()
-        parts = [f"data/{part}" for part in PARTS]
-        if await move_aside(self._disk, f"jobs/{job_id}", f"{TRASH}/{job_id}", parts):
-
-            def work() -> None:
-                with self._disk.directory(TRASH) as trash:
-                    os.utime(str(job_id), dir_fd=trash, follow_symlinks=False)  # it tells since when it is there
-
-            await self._disk.run(work)
-            self._disk.counts.doubt()
 
     async def on_disk(self, *parts: str) -> list[int]:
         """Return the numbers of the jobs that have one of these directories on disk, such as `data` or `logs`."""
@@ -346,41 +329,6 @@ class DiskWorkshop:
                 return _is_there(jobs, str(job.id), "logs")
 
         return await self._disk.run(work)
-
-    async def sweep(self, now_s: float) -> None:
-        """Remove what has been in the trash for long, and what a crash left on its way out.
-
-        Args:
-            now_s: seconds since the epoch.
-        """
-
-        def work() -> list[str]:
-            self._make_trash()
-            with self._disk.directory(TRASH, os.O_RDONLY) as trash:
-                ages = {name: os.stat(name, dir_fd=trash, follow_symlinks=False).st_mtime for name in os.listdir(trash)}
-            due = [name for name, at_s in ages.items() if not name.isdigit() or at_s <= now_s - TRASH_KEPT_S]
-            return sorted(due, key=str.isdigit)  # what a crash left comes first: the names are needed again
-
-        for name in await self._disk.run(work, long=True):
-            await remove_tree(self._disk, TRASH, name)
-
-    async def _remove(self, path: str, name: str, parts: Sequence[str] = ()) -> None:
-        """Remove a directory by way of the trash, where it is called `name`."""
-        self._make_trash()
-        try:
-            moved = await move_aside(self._disk, path, f"{TRASH}/{name}", parts)
-        except PfsError as error:
-            if error.kind not in (Kind.NOT_EMPTY, Kind.EXISTS):
-                raise
-            await remove_tree(self._disk, TRASH, name)  # what a crash left of the same
-            moved = await move_aside(self._disk, path, f"{TRASH}/{name}", parts)
-        if moved:
-            await remove_tree(self._disk, TRASH, name)
-
-    def _make_trash(self) -> None:
-        if not self._trash_made:
-            self._disk.make_directory_now(TRASH, 0o700, None)
-            self._trash_made = True
 
 
 def _told(copied: Copied, source: str) -> str:

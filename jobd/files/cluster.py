@@ -38,8 +38,8 @@ SHOWN_MAX = 1000
 DONE_SHOWN_MAX = 20
 
 NODES = ("NODE", "STATE", "GPUS", "FREE", "PROCESSES", "CPUS", "MEMORY", "RUNTIMES")
-RUNNING = ("JOB", "STATE", "CHANGED", "USER", "PLACE", "TITLE")
-DONE = ("JOB", "STATE", "CHANGED", "USER", "UTIL", "MEMORY", "PLACE", "TITLE")
+RUNNING = ("JOB", "STATE", "CHANGED", "USER", "REQUEST", "PLACE", "TITLE")
+DONE = ("JOB", "STATE", "CHANGED", "USER", "UTIL", "MEMORY", "REQUEST", "PLACE", "TITLE")
 WAITING = ("JOB", "STATE", "CHANGED", "USER", "REQUEST", "TITLE")
 QUEUE = ("PLACE", "JOB", "USER", "PRIORITY", "REQUEST", "EARLIEST START", "TITLE", "WHY")
 
@@ -128,17 +128,18 @@ async def status_text(sources: Sources) -> str:
     standings, uses = sources.engine.fleet.standings(), Uses(jobs)
     names, numbers = sources.node_names(), sources.gpu_numbers()
 
-    def placed(job: Job) -> str:
-        return place_text(job.life.processes, names, numbers)
+    def placed(job: Job, *uses: str) -> list[str]:
+        where = place_text(job.life.processes, names, numbers)
+        return _row(job, [*uses, request_text(job.spec), where])
 
     firsts, more = _by_array(waiting)
-    shown = [_row(job, request_text(job.spec), more) for job in firsts[:SHOWN_MAX]]
+    shown = [_row(job, [request_text(job.spec)], more) for job in firsts[:SHOWN_MAX]]
     sections = [
         _summary(standings, uses, len(running), len(waiting)),
         _nodes(standings, uses),
-        "Running:\n" + table(RUNNING, [_row(job, placed(job)) for job in running[:SHOWN_MAX]]) + _more(len(running)),
+        "Running:\n" + table(RUNNING, [placed(job) for job in running[:SHOWN_MAX]]) + _more(len(running)),
         "Waiting:\n" + table(WAITING, shown) + _more(len(firsts)),
-        "Done:\n" + table(DONE, [_row(job, placed(job), uses=mean_texts(job)) for job in done]),
+        "Done:\n" + table(DONE, [placed(job, *mean_texts(job)) for job in done]),
     ]
     return "\n".join(sections)
 
@@ -193,9 +194,9 @@ def _by_array(jobs: Iterable[Job]) -> tuple[list[Job], Counter[int]]:
     return list(found.values()), more
 
 
-def _row(job: Job, where: str, more: Mapping[int, int] | None = None, uses: Sequence[str] = ()) -> list[str]:
+def _row(job: Job, cells: Sequence[str], more: Mapping[int, int] | None = None) -> list[str]:
     title = _title(job, more or {})
-    return [str(job.id), job.life.state, time_text(job.life.changed_at_ns), job.user, *uses, where, title]
+    return [str(job.id), job.life.state, time_text(job.life.changed_at_ns), job.user, *cells, title]
 
 
 def _title(job: Job, more: Mapping[int, int]) -> str:

@@ -12,7 +12,7 @@ from jobd.files.control import Control
 from jobd.files.sources import FactsDirectory, Sources, missing
 from jobd.identity import Cluster, check_cluster_name, number_of
 from pfs.api import Attr, Entry
-from pfs.perm import Subject
+from pfs.perm import Subject, Thing, ThingKind, Verb, allowed
 from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
 HELP = """\
@@ -71,13 +71,19 @@ def _control(sources: Sources, cluster: Cluster, mtime_ns: int) -> Control:
     """Return the `ctl` of a cluster."""
 
     async def obey(subject: Subject, data: bytes) -> None:
-        for name in parse_ctl(data):
+        names = parse_ctl(data)
+        for name in names:
+            sources.engine.roster.check_cluster(subject, cluster, name)
+        for name in names:
             if name is None:
                 await sources.engine.roster.make_default(subject, cluster)
             else:
                 await sources.engine.roster.rename_cluster(subject, cluster, name)
 
-    return Control(("cluster", cluster.id), HELP, obey, mtime_ns, sources.audit)
+    def may_command(subject: Subject) -> bool:
+        return allowed(subject, Verb.COMMAND, Thing(ThingKind.CLUSTER, cluster.owner))
+
+    return Control(("cluster", cluster.id), HELP, obey, mtime_ns, sources.audit, may_command=may_command)
 
 
 def parse_ctl(data: bytes) -> list[str | None]:

@@ -16,6 +16,7 @@ from pfs.tree.virtual import File, virtual_id
 
 # understands every line of a write before it does the first
 Obey = Callable[[Subject, bytes], Awaitable[None]]
+Says = Callable[[Subject], bool]
 Told = Callable[..., AbstractAsyncContextManager[None]]
 
 
@@ -26,14 +27,25 @@ class Control(File):
         words: name what it commands, for ever.
         text: what reading it prints.
         obey: does what somebody wrote.
+        may_command: tells who may command it; everybody else may only read it, as its mode says.
         audit: keeps who wrote what, and what came of it.
     """
 
-    def __init__(self, words: Sequence[object], text: str, obey: Obey, mtime_ns: int, audit: AuditLog) -> None:
+    def __init__(
+        self,
+        words: Sequence[object],
+        text: str,
+        obey: Obey,
+        mtime_ns: int,
+        audit: AuditLog,
+        *,
+        may_command: Says,
+    ) -> None:
         self._node_id = virtual_id(*words, "ctl")
         self._text = text.encode()
         self._told = partial(audit.about, "ctl", "{}s/{}".format(*words))
         self._obey = obey
+        self._may_command = may_command
         self._mtime_ns = mtime_ns
 
     async def attr(self, subject: Subject) -> Attr:
@@ -41,7 +53,7 @@ class Control(File):
         return Attr(
             NodeType.FILE,
             self._node_id,
-            0o600,
+            0o600 if self._may_command(subject) else 0o400,
             len(self._text),
             mtime_ns=self._mtime_ns,
             ctime_ns=self._mtime_ns,

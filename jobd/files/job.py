@@ -27,7 +27,7 @@ from jobd.files.streams import LogFile, WaitStream
 from jobd.files.tasks import TasksDirectory, job_attr
 from jobd.job import Job
 from jobd.life.events import Event, Placed, encode_event
-from jobd.life.model import Process, State
+from jobd.life.model import BEFORE_PLACED, Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
 from pfs.tree.texts import GrowingText, Text
@@ -81,10 +81,7 @@ class JobDirectory(Directory):
             case "exit_code" if life.exit_code is not None:
                 return self._text(name, self._exit_code, life.changed_at_ns)
             case "events" | "resolved.yaml" | "state" | "status" | "why":
-                makers = {"events": self._events, "state": self._state, "status": self._status, "why": self._why}
-                makers["resolved.yaml"] = self._resolved
-                kind = GrowingText if name == "events" else Text
-                return self._text(name, makers[name], life.changed_at_ns, kind)
+                return self._standing_text(name)
         raise missing()
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
@@ -96,6 +93,26 @@ class JobDirectory(Directory):
 
     def _text(self, name: str, make: Callable[[], Awaitable[bytes]], mtime_ns: int, kind: type[Text] = Text) -> Text:
         return kind(("job", self.job.id, name), make, mtime_ns, lambda: self._engine.ledger.news(self.job.id))
+
+    def _standing_text(self, name: str) -> Text:
+        """Return a text about how the job stands, with the time of what it tells."""
+        life = self.job.life
+        if name == "state":
+            return self._text(name, self._state, life.changed_at_ns)
+        if name == "events":
+            return self._text(name, self._events, life.told_at_ns, GrowingText)
+        makers = {"resolved.yaml": self._resolved, "status": self._status, "why": self._why}
+        return self._text(name, makers[name], self._told_at_ns())
+
+    def _told_at_ns(self) -> int:
+        """Return when that changed last which is told of the job; never before it did.
+
+        Of one that waits, and of an array, it is told how others stand: then any change of them counts.
+        """
+        job, ledger = self.job, self._engine.ledger
+        own_ns = max(job.life.told_at_ns, ledger.shared_at_ns(job))
+        tells_of_others = job.life.state in BEFORE_PLACED or (_has_tasks(job) and not job.life.state.over)
+        return max(own_ns, ledger.changed_at_ns) if tells_of_others else own_ns
 
     async def _now(self) -> Job:
         return await self._engine.ledger.current(self.job)

@@ -1,4 +1,7 @@
-"""`ctl` of a job: its owner's commands, and those of administrators."""
+"""`ctl` of a job: its owner's commands, and those of administrators.
+
+All commands of a write are tried, one after the other, before the first is obeyed.
+"""
 
 from jobd.ctl import (
     HELP,
@@ -19,17 +22,24 @@ from jobd.engine.engine import Engine
 from jobd.files.control import Control
 from jobd.files.sources import Sources
 from jobd.job import Job
-from pfs.perm import Subject
+from pfs.perm import Subject, Verb, allowed
 
 
 def job_control(sources: Sources, job: Job) -> Control:
     """Return the `ctl` of a job."""
 
     async def obey(subject: Subject, data: bytes) -> None:
-        for command in parse_ctl(data):
+        commands = parse_ctl(data)
+        trial = await sources.engine.trial(subject, job.id)
+        for command in commands:
+            trial.tell(command)
+        for command in commands:
             await _obey(sources.engine, subject, job.id, command)
 
-    return Control(("job", job.id), HELP, obey, job.life.submitted_at_ns, sources.audit)
+    def may_command(subject: Subject) -> bool:
+        return allowed(subject, Verb.COMMAND, job.domain)
+
+    return Control(("job", job.id), HELP, obey, job.life.submitted_at_ns, sources.audit, may_command=may_command)
 
 
 async def _obey(engine: Engine, subject: Subject, job_id: int, command: Command) -> None:

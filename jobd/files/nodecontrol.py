@@ -6,11 +6,11 @@ from functools import partial
 from jobd.files.control import Control
 from jobd.files.facts import gpu_number
 from jobd.files.sources import Sources
-from jobd.nodectl import HELP, Drain, Rename, Reserve, Resume, Unreserve, parse_ctl
+from jobd.nodectl import HELP, Command, Drain, Rename, Reserve, Resume, Unreserve, parse_ctl
 from jobd.store.decisions import Groups
 from jobd.store.tables import NodeRow
 from pfs.errors import Kind, PfsError
-from pfs.perm import SERVICE, Subject, Verb, allowed
+from pfs.perm import SERVICE, Subject, Thing, ThingKind, Verb, allowed
 
 
 def node_control(sources: Sources, row: NodeRow, node_ids: Collection[str]) -> Control:
@@ -23,7 +23,10 @@ def node_control(sources: Sources, row: NodeRow, node_ids: Collection[str]) -> C
     engine = sources.engine
 
     async def obey(subject: Subject, data: bytes) -> None:
-        for command in parse_ctl(data):
+        commands = parse_ctl(data)
+        for command in commands:
+            _check(sources, subject, row, node_ids, command)
+        for command in commands:
             match command:
                 case Drain(why):
                     await engine.drain(subject, node_ids, why)
@@ -38,7 +41,27 @@ def node_control(sources: Sources, row: NodeRow, node_ids: Collection[str]) -> C
                     what = _named(row, numbers) if numbers else _all(sources, row)
                     await _reserve(sources, subject, what, partial(_without, group))
 
-    return Control(("node", min(node_ids)), HELP, obey, row.registered_at_ns, sources.audit)
+    def may_command(subject: Subject) -> bool:
+        return allowed(subject, Verb.COMMAND, Thing(ThingKind.NODE, row.owner))
+
+    return Control(("node", min(node_ids)), HELP, obey, row.registered_at_ns, sources.audit, may_command=may_command)
+
+
+def _check(sources: Sources, subject: Subject, row: NodeRow, node_ids: Collection[str], command: Command) -> None:
+    """Refuse a command, as far as that is known before anything is done."""
+    match command:
+        case Rename(name):
+            sources.engine.roster.check_rename(subject, min(node_ids), name)
+        case Reserve(_, numbers) | Unreserve(_, numbers):
+            _check_may_reserve(subject)
+            _named(row, numbers)
+        case Drain() | Resume():
+            sources.engine.check_closing(subject, node_ids)
+
+
+def _check_may_reserve(subject: Subject) -> None:
+    if not allowed(subject, Verb.RULE, SERVICE):
+        raise PfsError(Kind.FORBIDDEN, "for whom nodes are reserved is said by administrators")
 
 
 def _without(group: str, before: Groups) -> Groups:
@@ -48,8 +71,7 @@ def _without(group: str, before: Groups) -> Groups:
 async def _reserve(
     sources: Sources, subject: Subject, what: Sequence[tuple[str, str]], after: Callable[[Groups], Groups]
 ) -> None:
-    if not allowed(subject, Verb.RULE, SERVICE):
-        raise PfsError(Kind.FORBIDDEN, "for whom nodes are reserved is said by administrators")
+    _check_may_reserve(subject)
     await sources.store.reserve(what, after)
     await sources.engine.take_up_policy()
 

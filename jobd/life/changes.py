@@ -5,8 +5,8 @@ Every step takes a life and an event and returns the life that follows; which ma
 
 from dataclasses import replace
 
-from jobd.life.events import Extended, Held, PriorityChanged, Released
-from jobd.life.model import Life
+from jobd.life.events import Extended, Held, PriorityChanged, Released, RequeueRequested
+from jobd.life.model import IllegalEvent, Life
 
 
 def hold(life: Life, event: Held) -> Life:
@@ -16,6 +16,13 @@ def hold(life: Life, event: Held) -> Life:
 
 def release(life: Life, _event: Released) -> Life:
     """Let it go on."""
+    return replace(life, held_by="")
+
+
+def requeue_held(life: Life, event: RequeueRequested) -> Life:
+    """Let it go on, if somebody wants it to run again that is held; a job that waits by itself will run anyway."""
+    if not life.held_by or not event.by:
+        raise IllegalEvent(life.state, event, "nobody holds it")
     return replace(life, held_by="")
 
 

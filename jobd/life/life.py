@@ -18,7 +18,8 @@ Rules:
 6. A process that ends while the job stops already decides nothing: it was told to stop, or its fellows are gone. Who
    is told, and when, is `told`.
 7. An attempt that failed, or whose node was lost, is followed by another one where the terms allow; so is one that
-   somebody asked to run again. The number stays, `attempt` counts, and the processes begin anew.
+   somebody asked to run again. The number stays, `attempt` counts, and the processes begin anew. Of a job that is held
+   nothing runs: to run it again is to release it, and the attempt that it waits for is that one.
 8. No process starts before the files that a task brings are there: until then the attempt ends with that task.
 9. The exit code exists at the end and only there: that of the first process that failed, in time, else 0; 125 when
    nothing ran or when nobody will ever know.
@@ -34,7 +35,7 @@ the one that it follows.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobd.life import changes, steps
@@ -135,14 +136,18 @@ def update(life: Life | None, event: Event) -> Life:
         if not isinstance(event, Submitted):
             raise IllegalEvent(None, event)
         at_ns, terms = event.time_ns, event.terms
-        return Life(State.PENDING, "", at_ns, at_ns, terms, terms.priority, terms.max_duration_s, event.held_by)
+        life = Life(State.PENDING, "", at_ns, at_ns, terms, terms.priority, terms.max_duration_s, event.held_by)
+        return replace(life, told_at_ns=at_ns)
     rules = ARRAY_RULES if life.terms.is_array else RULES
     rule = rules[life.state].get(type(event))
     if rule is None:
         raise IllegalEvent(life.state, event)
     if isinstance(event, OfAttempt) and event.attempt not in (0, _attempt(life, event)):
         return life
-    return rule.step(life, event)
+    after = rule.step(life, event)
+    if after == life:
+        return life
+    return replace(after, told_at_ns=max(life.told_at_ns, after.changed_at_ns, event.time_ns))
 
 
 def _attempt(life: Life, event: OfAttempt) -> int:
@@ -210,7 +215,11 @@ def _changed(state: State, *, waits: bool) -> dict[type[Event], Rule]:
         PriorityChanged: Rule((state,), changes.prioritise),
         Extended: Rule((state,), changes.extend),
     }
-    holding: dict[type[Event], Rule] = {Held: Rule((state,), changes.hold), Released: Rule((state,), changes.release)}
+    holding: dict[type[Event], Rule] = {
+        Held: Rule((state,), changes.hold),
+        Released: Rule((state,), changes.release),
+        RequeueRequested: Rule((state,), changes.requeue_held),
+    }
     return {**holding, **rules} if waits else rules
 
 
@@ -258,7 +267,8 @@ RULES: Mapping[State, Mapping[type[Event], Rule]] = {
         StartFailed: _process_ended(State.STARTING, *_FAILURES),
         # the word that it started was overtaken
         Ended: _process_ended(State.STARTING, State.SUCCEEDED, *_FAILURES),
-        NodeLost: _process_ended(State.STARTING, *_FAILURES),
+        # of one that retires, when all others have ended well
+        NodeLost: _process_ended(State.STARTING, State.SUCCEEDED, *_FAILURES),
         KillRequested: _KILLED,
         RequeueRequested: _REQUEUED,
         # of another attempt

@@ -110,6 +110,7 @@ class Life:
         spans: its processes may be on several machines, and have a network for that.
         images: by worker index, the image that each ran last in any attempt, or is about to run, by its digest; ""
             where there is none.
+        told_at_ns: when it last became other than before, in whatever respect.
     """
 
     state: State
@@ -137,6 +138,7 @@ class Life:
     replaced: tuple[int, ...] = ()
     spans: bool = False
     images: tuple[str, ...] = ()
+    told_at_ns: int = 0
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -197,6 +199,7 @@ def decode_life(value: Mapping[str, Any]) -> Life:
     fields["stop_end"] = None if stop_end is None else State(stop_end)
     fields["images"] = tuple(fields.get("images", ()))
     fields["replaced"] = tuple(fields.get("replaced", ()))
+    fields.setdefault("told_at_ns", fields["changed_at_ns"])
     # lives of old were told so by their places alone
     fields.setdefault("spans", len({process.node for process in fields["processes"]}) > 1)
     return Life(**fields)

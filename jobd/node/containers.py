@@ -4,7 +4,8 @@ A container has no rights that no image needs, and every limit that the engine c
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import docker
@@ -94,6 +95,19 @@ def container_configuration(
         "mac_address": joined.hardware or None,
         "networking_config": attachment(launch, joined),
     }
+
+
+def with_image_behind(launch: Launch, env: Iterable[str]) -> Launch:
+    """Return a launch whose lists (`Launch.extended`) have behind them what the image says of them.
+
+    Args:
+        env: the variables of the image, each as `name=value`.
+    """
+    said = dict(each.split("=", 1) for each in env if "=" in each)
+    lists = {
+        name: f"{launch.env[name]}:{said[name]}" for name in launch.extended if name in launch.env and said.get(name)
+    }
+    return replace(launch, env={**launch.env, **lists})
 
 
 def may_have_quotas(info: Mapping[str, Any]) -> bool:

@@ -132,6 +132,7 @@ def launch_of(assignment: Assignment, uid: int | None, gid: int | None, volumes:
         shm_bytes=assignment.shm_bytes,
         credential=assignment.credential,
         pinned=assignment.pinned,
+        extended=assignment.extended,
     )
 
 

@@ -35,7 +35,7 @@ import trio
 from jobd.attach import Program
 from jobd.node import diskuse, processes
 from jobd.node.collector import PAUSE_FIRST_S, PAUSE_MOST_S, Collector, MayStart
-from jobd.node.containers import container_configuration, may_have_quotas, swarm_of
+from jobd.node.containers import container_configuration, may_have_quotas, swarm_of, with_image_behind
 from jobd.node.engine import CONFLICT, NOT_FOUND, Engine, Refusal
 from jobd.node.enginewatch import EngineWatch
 from jobd.node.execs import Executed, dialled, end_left, executed
@@ -175,7 +175,7 @@ class DockerRuntime:
     async def _start(self, launch: Launch, directory: Path, tell: Tell, consent: Consent) -> None:
         container, image = self.container(launch.task_id), await self._image(launch, tell, consent)
         try:
-            await self._create(launch, container, image.id)
+            await self._create(launch, container, image)
         except Refusal as refusal:
             state = await self._engine.state(container) if refusal.status == CONFLICT else None
             if state is None:
@@ -194,13 +194,13 @@ class DockerRuntime:
             collector.look_again()
         self._nursery.start_soon(self._look_at_disk, launch.task_id, collector)
 
-    async def _create(self, launch: Launch, container: str, image_id: str) -> None:
+    async def _create(self, launch: Launch, container: str, image: Found) -> None:
         joined = await self._networks.make(launch)
         labels = {LABEL_TASK: launch.task_id, LABEL_NODE: self._instance, LABEL_NETWORK: joined.name}
         labels[LABEL_IMAGE] = str(launch.image)
         if launch.disk_bytes is not None:
             labels[diskuse.LABEL] = str(launch.disk_bytes)
-        asked, info = replace(launch, image=image_id), self._watch.info
+        asked, info = replace(with_image_behind(launch, image.env), image=image.id), self._watch.info
         has_quota = launch.disk_bytes is not None and may_have_quotas(info) and info is not self._without_quotas
 
         def create(client: docker.APIClient) -> None:
@@ -216,7 +216,7 @@ class DockerRuntime:
                 raise
             log.info("the container engine keeps no limit of what containers write: %s", refusal)
             self._without_quotas = info
-            await self._create(launch, container, image_id)
+            await self._create(launch, container, image)
 
     async def tasks(self) -> Sequence[str]:
         """Return the ids of all tasks; see `Runtime`.

@@ -57,10 +57,12 @@ class Found:
     Attributes:
         id: what containers are made of.
         digest: what a registry that has it calls it, `name@sha256:…`; its id where none is known to have it.
+        env: the variables that it gives to what runs in it, each as `name=value`.
     """
 
     id: str
     digest: str
+    env: tuple[str, ...] = ()
 
 
 class Progress:
@@ -170,13 +172,14 @@ class Images:
             if refusal.status != NOT_FOUND:
                 raise
             return None
+        env = tuple(str(each) for each in (told.get("Config") or {}).get("Env") or ())
         for digest in digests_of(name, told):
             is_own = image_of(digest).repository == image_of(name).repository
             if has_come and is_own:
                 self._asked[digest] = inf, True
             if await self._is_elsewhere(digest, told, credential if is_own else None):
-                return Found(str(told["Id"]), digest)
-        return Found(str(told["Id"]), str(told["Id"]))
+                return Found(str(told["Id"]), digest, env)
+        return Found(str(told["Id"]), str(told["Id"]), env)
 
     async def _is_elsewhere(self, digest: str, told: Mapping[str, Any], credential: Credential | None) -> bool:
         """Tell whether other nodes can fetch what this engine calls by a digest."""

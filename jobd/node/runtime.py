@@ -49,6 +49,7 @@ class Launch:
     Attributes:
         argv: the program and its arguments; a command text comes as `["sh", "-c", text]`.
         image: name of a container image; None asks for the machine's own userland.
+        extended: variables that stand before what the image says of them, with a colon between, not in its place.
         uid, gid: whose the processes are; None keeps the daemon's own (a daemon without root).
         gids: of groups that they are in beside it.
         hostname: what the task calls its machine.
@@ -88,6 +89,7 @@ class Launch:
     ulimits: Mapping[str, int] = field(default_factory=dict)
     credential: Credential | None = None
     pinned: str | None = None
+    extended: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

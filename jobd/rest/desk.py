@@ -1,15 +1,18 @@
 """What the doors for clients of PaddleCloud look up: the jobs of a user, by name or number, quotas and registries.
 
-Nothing is changed here: that is done through the tree, as everywhere.
+Nothing is changed here: that is done through the tree, as everywhere; but for what is in the trash, and in no tree.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from jobd.engine.credentials import parse_credential
+from jobd.files.removal import NUMBER_DIGITS_MAX, restore
 from jobd.files.sources import Sources
 from jobd.job import Job
 from jobd.rest.posted import check_gpus
+from jobd.rest.survey import Survey
 from jobd.scheduling.quotas import JobLimits
 from pfs.api import OpenFile
 from pfs.errors import Kind, PfsError
@@ -19,7 +22,6 @@ from pfs.quota import HOME
 JOBS_MAX = 1000
 LOG_BYTES_MAX = 1024 * 1024  # of one process
 LOG_PIECE_BYTES = 64 * 1024
-NUMBER_DIGITS_MAX = 18  # no job has a larger one, and no database either
 
 
 class Desk:
@@ -27,10 +29,12 @@ class Desk:
 
     Attributes:
         datacenter: its name.
+        survey: what everybody may know of jobs.
     """
 
     def __init__(self, sources: Sources, datacenter: str) -> None:
         self.datacenter = datacenter
+        self.survey = Survey(sources)
         self._sources = sources
         self._ledger = sources.engine.ledger
 
@@ -74,6 +78,10 @@ class Desk:
         """Return a job once it is over."""
         return await self._ledger.wait(job)
 
+    async def restore(self, subject: Subject, name: str) -> int:
+        """Bring a job back from the trash, by its number or its name; return its number."""
+        return await restore(self._sources, subject, name, time.time_ns())
+
     def nodes(self) -> dict[str, tuple[str, str]]:
         """Return the names of nodes, and the addresses that they tell of themselves, by id."""
         known = self._sources.engine.fleet.standings()
@@ -83,9 +91,15 @@ class Desk:
         """Refuse a spec as its submission would, but for its files."""
         await self._sources.engine.check(subject, text, name)
 
-    def check_gpus(self, subject: Subject, asked: int) -> None:
-        """Refuse a job that alone wants more GPUs than its owner may have, as QUOTA."""
-        check_gpus(asked, self._sources.engine.has(subject.user).gpus, self._limits(subject).gpus)
+    async def check_gpus(self, subject: Subject, text: bytes, name: str) -> None:
+        """Refuse a spec that alone wants more GPUs than its owner may have, as QUOTA, or one that is none.
+
+        They are counted as submissions count them; only the words are those that clients of PaddleCloud know.
+        """
+        limit = self._limits(subject).gpus
+        if limit is not None:
+            asked = await self._sources.engine.least_gpus(subject, text, name)
+            check_gpus(asked, self._sources.engine.has(subject.user).gpus, limit)
 
     def quota(self, subject: Subject) -> list[dict[str, Any]]:
         """Return what a user has and may have; a limit that is null is none."""

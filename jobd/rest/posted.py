@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobd.spec.values import name_problem
-from pfs.errors import Kind, PfsError
+from pfs.errors import AllowanceError, Kind, PfsError
 
 NAME = "paddle-cluster-job"
 PACKAGE = ("job_package", "jobPackage")
@@ -27,14 +27,12 @@ class Posted:
         text: its spec, in which each field has a line.
         fields: the names of these, in that order.
         package: the folder that it runs in, `/pfs/<datacenter>/…`; "" where its files come from elsewhere.
-        gpus: that its trainers want together.
     """
 
     name: str
     text: bytes
     fields: tuple[str, ...]
     package: str
-    gpus: int
 
     def plainly(self, message: str) -> str:
         """Return what is wrong with the spec, with fields in the place of lines: nobody has seen these."""
@@ -63,8 +61,7 @@ def spec_of(said: Mapping[str, Any], user: str, datacenter: str) -> Posted:
         raise PfsError(Kind.INVALID, problem)
     package = _package(fields, f"/pfs/{datacenter}/home/{user}/jobs/{name}")
     lines = ",\n".join(f"{json.dumps(field)}: {json.dumps(value)}" for field, value in fields.items())
-    gpus = _number(fields, "gpu", 0) * _number(fields, "parallelism", 1)
-    return Posted(name, f"{{\n{lines}\n}}\n".encode(), tuple(fields), package, gpus)
+    return Posted(name, f"{{\n{lines}\n}}\n".encode(), tuple(fields), package)
 
 
 def _package(fields: dict[str, Any], uploaded: str) -> str:
@@ -79,11 +76,6 @@ def _package(fields: dict[str, Any], uploaded: str) -> str:
     return str(fields[(given or PACKAGE)[0]])
 
 
-def _number(fields: Mapping[str, Any], field: str, default: int) -> int:
-    value = fields.get(field, default)
-    return value if isinstance(value, int) else default
-
-
 def check_gpus(asked: int, used: int, limit: int | None) -> None:
     """Refuse a job that alone wants more GPUs than its owner may have.
 
@@ -92,4 +84,4 @@ def check_gpus(asked: int, used: int, limit: int | None) -> None:
     """
     if limit is not None and asked > limit:
         text = f"You don't have enought GPU quota,request: {asked}, usage: {used}, limit: {limit}"
-        raise PfsError(Kind.QUOTA, text)
+        raise AllowanceError(Kind.QUOTA, text)

@@ -22,6 +22,8 @@ from jobd.store.jobs import Jobs, NewTask
 from jobd.store.limits import JobQuotas
 from jobd.store.nodes import Nodes
 from jobd.store.recent import Recent
+from jobd.store.removed import Removed
+from jobd.store.search import Searches
 from jobd.store.sharing import Sharing
 from jobd.store.tables import DraftRow, DraftTable, JobName
 from pfs.errors import Kind
@@ -42,7 +44,7 @@ _JOB = select(col(JobName.job_id)).where(
 Standing = dict[str, Any] | int | None
 
 
-class JobStore(Jobs, Drafts, Nodes, Closures, JobQuotas, Sharing):
+class JobStore(Jobs, Drafts, Nodes, Closures, JobQuotas, Sharing, Removed, Searches):
     """Everything the job service keeps in SQL, in its own words."""
 
     def __init__(self, database: Database) -> None:

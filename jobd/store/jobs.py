@@ -22,7 +22,7 @@ from jobd.store.drafts import clear_error, keep_draft, kept
 from jobd.store.nodes import add_usage
 from jobd.store.sharing import add_groups, first_groups, groups_of, is_shared_with
 from jobd.store.tables import DraftRow, EventRow, JobName, JobRow, JobSpecRow
-from pfs.audit.log import add, audited, record_now
+from pfs.audit.log import add, record_now
 from pfs.audit.record import DONE
 from pfs.light import light
 from pfs.sql import Database
@@ -112,9 +112,9 @@ class Jobs:
         def work(session: Session) -> tuple[list[Job], bool]:
             if key is not None:
                 same = (col(JobRow.user) == user, col(JobRow.idempotency_key) == key)
-                found = _jobs(session, *same)
+                found = jobs_in(session, *same)
                 if found:
-                    return [*found, *_jobs(session, col(JobRow.array_id) == found[0].id)], False
+                    return [*found, *jobs_in(session, col(JobRow.array_id) == found[0].id)], False
             job_id = _add_job(session, user, spec, life, key)
             _add_events(session, [(job_id, event) for event in events])
             asked = {"job_id": job_id, "text": values["content"], "spec": spec.to_json()}
@@ -171,7 +171,7 @@ class Jobs:
 
     async def active(self) -> list[Job]:
         """Return every job that is not over, with the tasks of arrays."""
-        return await self._database.read(lambda session: _jobs(session, _NOT_OVER))
+        return await self._database.read(lambda session: jobs_in(session, _NOT_OVER))
 
     async def job(self, job_id: int) -> Job | None:
         """Return a job, also one that is over; None for one that was removed."""
@@ -189,20 +189,20 @@ class Jobs:
         """Return those of the jobs that are there, by number."""
 
         def work(session: Session) -> dict[int, Job]:
-            some = (_jobs(session, col(JobRow.id).in_(part), _THERE) for part in _parts(job_ids))
+            some = (jobs_in(session, col(JobRow.id).in_(part), _THERE) for part in in_parts(job_ids))
             return {job.id: job for jobs in some for job in jobs}
 
         return await self._database.read(work)
 
     async def tasks(self, array_id: int) -> dict[int, Job]:
         """Return the tasks of an array, by index."""
-        tasks = await self._database.read(lambda session: _jobs(session, col(JobRow.array_id) == array_id))
+        tasks = await self._database.read(lambda session: jobs_in(session, col(JobRow.array_id) == array_id))
         return {task.array_index: task for task in tasks if task.array_index is not None}
 
     async def task(self, array_id: int, index: int) -> Job | None:
         """Return one task of an array."""
         which = (col(JobRow.array_id) == array_id, col(JobRow.array_index) == index)
-        found = await self._database.read(lambda session: _jobs(session, *which))
+        found = await self._database.read(lambda session: jobs_in(session, *which))
         return found[0] if found else None
 
     async def listed_tasks(self, array_id: int) -> list[ListedTask]:
@@ -249,7 +249,7 @@ class Jobs:
         query = select(col(JobRow.id), col(JobRow.life)["processes"].label("processes"))
 
         def work(session: Session) -> dict[int, list[str]]:
-            parts = (query.where(col(JobRow.id).in_(part)) for part in _parts(job_ids))
+            parts = (query.where(col(JobRow.id).in_(part)) for part in in_parts(job_ids))
             rows = [row for part in parts for row in _rows(session, part)]
             return {row.id: [process["node"] for process in row.processes if process["node"]] for row in rows}
 
@@ -261,7 +261,7 @@ class Jobs:
 
         def work(session: Session) -> list[Job]:
             ids = [row.id for row in _rows(session, query)]
-            found = _jobs(session, col(JobRow.id).in_(ids)) if ids else []
+            found = jobs_in(session, col(JobRow.id).in_(ids)) if ids else []
             return sorted(found, key=lambda job: ids.index(job.id))
 
         return await self._database.read(work)
@@ -285,27 +285,8 @@ class Jobs:
         query = select(col(JobName.name), col(JobName.job_id)).where(col(JobName.user) == user)
 
         def work(session: Session) -> dict[str, int]:
-            parts = (query.where(col(JobName.job_id).in_(part)) for part in _parts(job_ids))
+            parts = (query.where(col(JobName.job_id).in_(part)) for part in in_parts(job_ids))
             return {row.name: row.job_id for part in parts for row in _rows(session, part)}
-
-        return await self._database.read(work)
-
-    async def remove(self, job_id: int, time_ns: int) -> None:
-        """Let a job and its tasks be nobody's: they are in no listing, and under no number."""
-        which = (col(JobRow.id) == job_id) | (col(JobRow.array_id) == job_id)
-
-        def work(session: Session) -> None:
-            session.connection().execute(update(JobRow).where(which).values(removed_at_ns=time_ns))
-
-        await self._database.write(audited("job.remove", f"jobs/{job_id}", work))
-
-    async def removed_of(self, job_ids: Collection[int]) -> list[int]:
-        """Return those of the jobs that were removed."""
-        query = select(col(JobRow.id)).where(~_THERE)
-
-        def work(session: Session) -> list[int]:
-            parts = (query.where(col(JobRow.id).in_(part)) for part in _parts(job_ids))
-            return [row.id for part in parts for row in _rows(session, part)]
 
         return await self._database.read(work)
 
@@ -314,13 +295,14 @@ class Jobs:
         query = select(col(JobRow.id)).where(col(JobRow.ended_at_ns) < time_ns)
 
         def work(session: Session) -> list[int]:
-            parts = (query.where(col(JobRow.id).in_(part)) for part in _parts(job_ids))
+            parts = (query.where(col(JobRow.id).in_(part)) for part in in_parts(job_ids))
             return [row.id for part in parts for row in _rows(session, part)]
 
         return await self._database.read(work)
 
 
-def _parts(job_ids: Collection[int]) -> Iterator[list[int]]:
+def in_parts(job_ids: Collection[int]) -> Iterator[list[int]]:
+    """Return numbers in parts that one statement may name."""
     ids = list(job_ids)
     return (ids[start : start + NAMED_MAX] for start in range(0, len(ids), NAMED_MAX))
 
@@ -375,7 +357,7 @@ def _add_events(session: Session, events: Iterable[tuple[int, Event]]) -> None:
     session.connection().execute(_ADD_EVENT, rows)
 
 
-def _jobs(session: Session, *which: ColumnElement[bool]) -> list[Job]:
+def jobs_in(session: Session, *which: ColumnElement[bool]) -> list[Job]:
     """Return jobs by number; a spec that many share is read once."""
     rows = _rows(session, select(*_FACTS).where(*which).order_by(col(JobRow.id)))
     asked = select(col(JobSpecRow.job_id), col(JobSpecRow.spec))

@@ -63,6 +63,7 @@ WORDS = {
     "file.unpublish": "a link to a file leads nowhere any more",
     "job.submit": "a job was submitted",
     "job.remove": "a job that was over was thrown away",
+    "job.restore": "a job that was thrown away is there again",
     "job.exec": "a program of somebody was let into a process of a job",
     "job.dial": "a connection of somebody was let to a port of a process of a job",
     "ctl": "a command was written to a job's, a node's or a cluster's ctl",

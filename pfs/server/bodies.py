@@ -209,8 +209,11 @@ async def whole_body(request: Request, bytes_max: int = WHOLE_BYTES_MAX) -> byte
     return body
 
 
-async def whole_object(request: Request) -> Json:
+async def whole_object(request: Request, word: str = "") -> Json:
     """Return a body, which is a JSON object.
+
+    Args:
+        word: what is told first of one that is none.
 
     Raises:
         PfsError: INVALID when it is none.
@@ -220,7 +223,7 @@ async def whole_object(request: Request) -> Json:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise PfsError(Kind.INVALID, "the body is no JSON object")
+        raise PfsError(Kind.INVALID, f"{word}the body is no JSON object")
     return found
 
 

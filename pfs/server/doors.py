@@ -5,7 +5,8 @@ same words bound requests, are the rows of the table of rights in the tests, and
 (`pfs.server.openapi`), so that none of them can say something else. A door that says nothing of its body takes none.
 
 Errors are `{"error": {"kind", "message", "path"}}` with the status of `STATUS_OF_KIND`; doors that speak as another
-service does have a `Face` of their own, which says the same in that one's words.
+service does have a `Face` of their own, which says the same in that one's words. A wrong address or
+method is no door at all; there whoever speaks nearest to it answers.
 """
 
 import json
@@ -22,7 +23,7 @@ from starlette.routing import Route
 
 from pfs.accounts.store import KeyKind
 from pfs.audit.origin import LOCAL, acting
-from pfs.errors import Kind, PfsError
+from pfs.errors import AllowanceError, Kind, PfsError
 from pfs.protocol.defects import told_defect
 from pfs.protocol.wire import Json, encode_error
 from pfs.server.bodies import BYTES_MAX, HARMLESS
@@ -59,6 +60,8 @@ STATUS_OF_KIND = {
     Kind.IO: 500,
     Kind.INTERNAL: 500,
 }
+ALLOWANCE_STATUS = 403  # of a quota that is none of storage, which is what 507 says
+ADDRESS_PARTS_MAX = 8  # of one that is nowhere, so many are looked at for who speaks there; no door has more of its own
 BYTES, TEXT, JSON = "application/octet-stream", "text/plain", "application/json"
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -102,14 +105,16 @@ class Face:
     """How doors of one family speak.
 
     Attributes:
-        refusal: gives an error as JSON.
+        refusal: gives an error as JSON, with the status that it is told with.
         schema: of that.
         spelled: gives, for the pattern of a path, that of everything that is understood as the same path.
+        roots: addresses at and below which it speaks where no door is nearer.
     """
 
-    refusal: Callable[[PfsError], Json]
+    refusal: Callable[[PfsError, int], Json]
     schema: Json
     spelled: Callable[[str], str] = str
+    roots: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +180,27 @@ def application(doors: Sequence[Door]) -> Starlette:
 
     async def refuse(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        path = request.url.path
         if error.status_code != 405:
-            return error_response(PfsError(Kind.NOT_FOUND, "there is nothing at this address"))
-        there = {name for door in doors if door.path_regex.match(request.url.path) for name in door.methods or ()}
-        return method_response(there)
+            return error_response(PfsError(Kind.NOT_FOUND, "there is nothing at this address"), _face_near(doors, path))
+        there = {name for door in doors if door.path_regex.match(path) for name in door.methods or ()}
+        return method_response(there, _face_near(doors, path))
 
     return Starlette(routes=doors, exception_handlers={HTTPException: refuse})
+
+
+def _face_near(doors: Sequence[Door], path: str) -> Face:
+    """Return how an address speaks: as the door that is there, or else as what is nearest above it."""
+    parts = path.rstrip("/").split("/")[: ADDRESS_PARTS_MAX + 1]
+    faces = {id(door.face): door.face for door in doors}.values()
+    while len(parts) > 1:
+        above = "/".join(parts)
+        at_doors = (door.face for door in doors if door.path_regex.match(above))
+        found = next(at_doors, None) or next((face for face in faces if above in face.roots), None)
+        if found is not None:
+            return found
+        parts.pop()
+    return OWN
 
 
 def source_of_request(request: Request) -> str:
@@ -191,13 +211,19 @@ def source_of_request(request: Request) -> str:
 def error_response(error: PfsError, face: Face | None = None) -> Response:
     """Return `error` as an answer, as doors of `face` tell it."""
     headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
-    return json_response((face or OWN).refusal(error), STATUS_OF_KIND[error.kind], headers)
+    status = status_of(error)
+    return json_response((face or OWN).refusal(error, status), status, headers)
 
 
-def method_response(there: Iterable[str]) -> Response:
-    """Return the answer to a method that is none of those that are there at an address."""
-    document = {"error": encode_error(PfsError(Kind.UNSUPPORTED, "this method is not for this address"))}
-    return json_response(document, 405, {"allow": ", ".join(sorted(there))})
+def status_of(error: PfsError) -> int:
+    """Return the status that an error is told with."""
+    return ALLOWANCE_STATUS if isinstance(error, AllowanceError) else STATUS_OF_KIND[error.kind]
+
+
+def method_response(there: Iterable[str], face: Face | None = None) -> Response:
+    """Return the answer to a method that is none of those that are there at an address, as doors of `face` tell it."""
+    error = PfsError(Kind.UNSUPPORTED, "this method is not for this address")
+    return json_response((face or OWN).refusal(error, 405), 405, {"allow": ", ".join(sorted(there))})
 
 
 def json_response(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -212,4 +238,4 @@ def an_object(required: Mapping[str, Json], optional: Mapping[str, Json] | None 
 
 KIND: Json = {"type": "string", "enum": [str(kind) for kind in Kind]}
 _ERROR = an_object({"kind": KIND, "message": {"type": "string"}, "path": {"type": ["string", "null"]}})
-OWN = Face(lambda error: {"error": encode_error(error)}, an_object({"error": _ERROR}))
+OWN = Face(lambda error, _: {"error": encode_error(error)}, an_object({"error": _ERROR}))

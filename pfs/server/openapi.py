@@ -10,6 +10,7 @@ from pfs.protocol.wire import Json
 from pfs.server.doors import BYTES, JSON, Asks, Body, Door, Face, Tells
 
 OPENAPI_PATH = "/api/v1/openapi.json"
+OPENAPI_V2_PATH = "/api/v2/openapi.json"
 TOKEN = "token"
 
 

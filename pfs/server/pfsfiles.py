@@ -9,6 +9,7 @@
     GET    /api/v1/pfs/chunks?method=GetChunkMeta&path=…&offset=…&chunksize=…     {"offset", "checksum", "len"}
     GET    /api/v1/pfs/storage/chunks?path=…&offset=…&chunksize=…     multipart/form-data, the field `chunk`
     POST   /api/v1/pfs/storage/chunks     the same as a body; its file name says path, offset and chunksize
+    PATCH  /api/v1/pfs/storage/chunks     the same as POST
 
 Who uploads lets the file have its size (`touch`), compares the checksum of each chunk (MD5) with that of their own, and
 sends those that differ; who downloads does the same the other way round. So whatever was cut goes on where it was.
@@ -45,6 +46,7 @@ FILE_BYTES_MAX = 1 << 40
 PATHS_MAX = 1000  # of one request
 BOUNDARY = "8d7b0e5709d756e21e971ff4d9ac3b20"  # clients take it for granted
 END = "this file reaches end"
+NO_JSON = "parse json error: "
 CHUNK = "chunk"
 
 _STAT = an_object({"Path": TEXT, "ModTime": NUMBER, "Size": NUMBER, "IsDir": {"type": "boolean"}})
@@ -82,7 +84,7 @@ class PfsFiles:
             door("DELETE", FILES_PATH, self._remove, "remove files", tells=removed, body=takes(gone)),
             door("GET", CHUNKS_PATH, self._meta, "the checksum of a chunk", tells=tells_results(_META), asks=meta),
             door("GET", STORAGE_PATH, self._give, chunk, tells=gives, asks=Asks(_WHICH)),
-            door("POST", STORAGE_PATH, self._take, chunk, tells=none, body=taken),
+            *(door(method, STORAGE_PATH, self._take, chunk, tells=none, body=taken) for method in ("POST", "PATCH")),
         ]
 
     def _door(
@@ -129,7 +131,7 @@ class PfsFiles:
                 return _no_method(other, "ls, stat and md5sum")
 
     async def _make(self, request: Request, reach: Reach) -> Response:
-        said = await whole_object(request)
+        said = await whole_object(request, NO_JSON)
         match said.get("method"):
             case "mkdir":
                 paths = [await reach.to_change(path) for path in _paths(said)]
@@ -144,7 +146,7 @@ class PfsFiles:
                 return _no_method(other, "mkdir and touch")
 
     async def _remove(self, request: Request, reach: Reach) -> Response:
-        said = await whole_object(request)
+        said = await whole_object(request, NO_JSON)
         if said.get("method") != "rm":
             return _no_method(said.get("method"), "rm")
         deep = said.get("r", False)
@@ -348,4 +350,4 @@ def _file_size(said: Json) -> int:
 
 def _no_method(said: object, known: str) -> Response:
     error = PfsError(Kind.UNSUPPORTED, f"there is no method {str(said)[:40]!r} here, but {known}")
-    return json_response(FILES.refusal(error), 405)
+    return json_response(FILES.refusal(error, 405), 405)

@@ -4,7 +4,9 @@
     {"err": "", "results": …}       those of files (`pfs.server.pfsfiles`)
 
 An error has the same form, a sentence in the place of `OK` or "", and the true status, which is `code` as well. Every
-path is understood with a slash at its end and without, and under `/api/v2` as under `/api/v1`.
+path is understood with a slash at its end and without, and under `/api/v2` as under `/api/v1`. Addresses and methods
+that are none of theirs are refused in the same form: below each of these paths, below `/api/v2`, where nobody else
+speaks, and below `/api/v1/pfs`.
 """
 
 from collections.abc import AsyncGenerator
@@ -18,7 +20,7 @@ from starlette.responses import Response
 from pfs.errors import Kind, PfsError
 from pfs.protocol.wire import Json, encode_error
 from pfs.server.bodies import body_of, whole_body
-from pfs.server.doors import JSON, KIND, STATUS_OF_KIND, Body, Face, Tells, an_object, json_response
+from pfs.server.doors import JSON, KIND, Body, Face, Tells, an_object, json_response
 from pfs.server.multipart import MEDIA, Part, Parts, boundary_of
 
 OK = "OK"
@@ -44,18 +46,23 @@ def spelled(pattern: str) -> str:
     return pattern.replace("^/api/v1/", "^/api/v[12]/", 1).removesuffix("$") + "/?$"
 
 
-def _refusal(error: PfsError) -> Json:
-    return {"code": STATUS_OF_KIND[error.kind], "msg": str(error), "kind": encode_error(error)["kind"]}
+def _refusal(error: PfsError, status: int) -> Json:
+    return {"code": status, "msg": str(error), "kind": encode_error(error)["kind"]}
 
 
-def _refusal_of_files(error: PfsError) -> Json:
+def _refusal_of_files(error: PfsError, _: int) -> Json:
     word, told = WORDS.get(error.kind, ""), str(error)
     err = told if word in told else f"{word}: {told}"
     return {"err": err, "results": None, "kind": encode_error(error)["kind"]}
 
 
-REST = Face(_refusal, an_object({"code": NUMBER, "msg": TEXT, "kind": KIND}), spelled)
-FILES = Face(_refusal_of_files, an_object({"err": TEXT, "results": {"type": "null"}, "kind": KIND}), spelled)
+REST = Face(_refusal, an_object({"code": NUMBER, "msg": TEXT, "kind": KIND}), spelled, ("/api/v2",))
+FILES = Face(
+    _refusal_of_files,
+    an_object({"err": TEXT, "results": {"type": "null"}, "kind": KIND}),
+    spelled,
+    ("/api/v1/pfs", "/api/v2/pfs"),
+)
 
 
 def done(msg: Any = OK, **more: Any) -> Response:

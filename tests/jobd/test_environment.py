@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobd.environment import Facts, GroupHosts, environment, host_name, hostfile, result_name, work_dir
+from jobd.environment import Facts, GroupHosts, environment, extended, host_name, hostfile, result_name, work_dir
 from jobd.spec.model import Paddle
 
 ALONE = Facts(
@@ -214,6 +214,22 @@ def test_a_package_of_paddlecloud_is_used_in_place(package: str | None, folder: 
     values = environment(facts)
     names = ("SRC_DIR", "WORK_DIR", "TRAINER_PACKAGE", "PYTHONPATH")
     assert {work_dir(facts), *(values[name] for name in names)} == {folder}
+
+
+def test_the_package_stands_before_what_a_spec_says_of_pythonpath() -> None:
+    for said, path in (("/opt/lib:/x", "/pfs/dc1/home/ann/emb:/opt/lib:/x"), ("", "/pfs/dc1/home/ann/emb")):
+        facts = replace(PADDLE, env={"PYTHONPATH": said})
+        assert environment(facts)["PYTHONPATH"] == path
+        assert extended(facts) == ()  # as everywhere, the spec's is in the place of the image's
+
+
+def test_where_a_spec_says_nothing_of_pythonpath_the_package_stands_before_what_the_image_says() -> None:
+    assert extended(PADDLE) == ("PYTHONPATH",)
+
+
+def test_pythonpath_is_nobodys_business_in_a_plain_job() -> None:
+    assert extended(ALONE) == ()
+    assert environment(replace(ALONE, env={"PYTHONPATH": "/x"}))["PYTHONPATH"] == "/x"
 
 
 def test_gpus_are_named_by_uuid_and_void_says_that_there_are_none() -> None:

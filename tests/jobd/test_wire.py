@@ -56,6 +56,7 @@ FULL = replace(
     pinned=f"docker.io/library/python@sha256:{'a' * 64}",
     shares_image=True,
     held=True,
+    extended=("PYTHONPATH",),
     watchdog_s=60.0,
 )
 

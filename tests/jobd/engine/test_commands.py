@@ -113,6 +113,47 @@ def test_a_job_that_nobody_holds_cannot_be_released(service, run):
     run(main)
 
 
+def test_a_held_job_is_requeued_by_being_let_go_on(service, run):
+    async def main():
+        async with driving(service) as drive:
+            job = await drive.submit()
+            await drive.engine.hold(service.ann, job)
+            node = await drive.attach()
+            await drive.quiet()
+            await drive.engine.requeue(service.ann, job)
+            (task,) = await node.starts()
+            assert task.task_id == f"{job}.1.0.0"  # nothing of it ran before
+            await drive.quiet()
+            assert "[daemon] Requeued by user ann" in await drive.texts(job)
+
+    run(main)
+
+
+def test_what_an_admin_holds_only_an_admin_requeues(service, run):
+    async def main():
+        async with driving(service) as drive:
+            job = await drive.submit()
+            await drive.engine.hold(service.admin, job)
+            assert await refusal(drive.engine.requeue(service.ann, job)) is Kind.DENIED
+            await drive.engine.requeue(service.admin, job)
+            assert (await drive.life(job)).held_by == ""
+
+    run(main)
+
+
+def test_a_held_array_is_requeued_with_its_tasks(service, run):
+    async def main():
+        async with driving(service) as drive:
+            array = await drive.submit("command: x\narray: 0-1\n")
+            await drive.engine.hold(service.ann, array)
+            await drive.engine.requeue(service.ann, array)
+            tasks = await drive.engine.ledger.tasks(array)
+            assert [each.life.held_by for each in (await drive.job(array), *tasks.values())] == ["", "", ""]
+            assert await refusal(drive.engine.requeue(service.ann, array)) is Kind.BUSY
+
+    run(main)
+
+
 def test_a_requeued_job_runs_again_under_its_number(service, run):
     async def main():
         async with driving(service) as drive:

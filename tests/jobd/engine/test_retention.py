@@ -96,7 +96,7 @@ def test_what_cannot_be_taken_away_holds_up_nothing_else(shop: Shop, run: Callab
     async def broken(_now_s: float) -> None:
         raise PfsError(Kind.IO, "the disk is broken")
 
-    monkeypatch.setattr(shop.workshop, "sweep", broken)
+    monkeypatch.setattr(shop.workshop.trash, "sweep", broken)
 
     async def main() -> None:
         await shop.prepared(shop.job(1))

@@ -12,7 +12,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from jobd.engine import workshop as module
 from jobd.engine.belongings import belongs, further
-from jobd.engine.workshop import TRASH_KEPT_S, DiskWorkshop
+from jobd.engine.trash import TRASH_KEPT_S
+from jobd.engine.workshop import DiskWorkshop
 from jobd.job import Job
 from jobd.life.events import Submitted
 from jobd.life.life import fold
@@ -365,7 +366,7 @@ def test_what_a_crash_left_on_its_way_out_does_not_hold_up_what_follows(shop: Sh
         (shop.root / "server/trash/1.tmp.123/full").mkdir(parents=True)
         await shop.workshop.tidy(job)
         assert os.listdir(shop.root / "server/trash") == ["1.tmp.123"]
-        await shop.workshop.sweep(0.0)
+        await shop.workshop.trash.sweep(0.0)
         assert os.listdir(shop.root / "server/trash") == []
 
     run(main)
@@ -396,14 +397,31 @@ def test_a_removed_job_goes_at_once_and_its_files_after_two_weeks(shop: Shop, ru
         job = shop.job()
         await shop.prepared(job)
         for _ in range(2):
-            await shop.workshop.trash(job)
+            await shop.workshop.trash.put(job.id)
         assert os.listdir(shop.root / "jobs") == []
         moved = shop.root / "server/trash/1"
         at_s = moved.stat().st_mtime
-        await shop.workshop.sweep(at_s + TRASH_KEPT_S - 1)
+        await shop.workshop.trash.sweep(at_s + TRASH_KEPT_S - 1)
         assert (moved / "data/src").is_dir()
-        await shop.workshop.sweep(at_s + TRASH_KEPT_S)
+        await shop.workshop.trash.sweep(at_s + TRASH_KEPT_S)
         assert not moved.exists()
+
+    run(main)
+
+
+def test_what_a_removed_job_had_is_brought_back_with_its_times(shop: Shop, run: Callable) -> None:
+    async def main() -> None:
+        job = shop.job()
+        await shop.prepared(job)
+        source = shop.root / "jobs/1/data/src"
+        before = source.stat()
+        await shop.workshop.trash.put(job.id)
+        for _ in range(2):
+            await shop.workshop.trash.bring_back(job.id)
+            assert (source.stat().st_ino, source.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+        assert os.listdir(shop.root / "server/trash") == []
+        await shop.workshop.trash.put(job.id)
+        assert not source.exists()
 
     run(main)
 

@@ -96,7 +96,7 @@ KINDS = (
     Kind("jobs/<id>/state", How.TEXT, "where it stands, one word; poll wakes up when that changes"),
     Kind("jobs/<id>/status", How.TEXT, "all facts about it, a key and its value in each line"),
     Kind("jobs/<id>/why", How.TEXT, "why it waits, or failed, with numbers and what would help"),
-    Kind("jobs/<id>/events", How.TEXT, "what happened to it, a line each"),
+    Kind("jobs/<id>/events", How.GROWS, "what happened to it, a line each"),
     Kind("jobs/<id>/log", How.STREAM, "all output so far, then live, until the job is over"),
     Kind("jobs/<id>/log.txt", How.GROWS, "the output so far"),
     Kind("jobs/<id>/wait", How.STREAM, "silent until the job is over, then its exit code"),

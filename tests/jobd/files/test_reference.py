@@ -10,7 +10,7 @@ import trio
 from jobd.engine.workshop import DiskWorkshop
 from jobd.files.cluster import tree
 from jobd.life.life import State
-from pfs.api import Attr, Closing, NodeType, OpenFlags
+from pfs.api import Attr, Closing, NodeType, OpenFlags, Pictured
 from pfs.errors import PfsError
 from pfs.perm import Subject
 from pfs.tree.service import TreeFileSystem
@@ -77,20 +77,41 @@ def whole(drive: Drive, subject: Subject) -> TreeFileSystem:
     return TreeFileSystem(root, service.disk, subject, service.audit.reached)
 
 
-async def walk(fs: TreeFileSystem, path: str = "") -> dict[str, tuple[Attr, Kind | None]]:
-    """Return everything at and below a directory, but for what is in folders of ordinary files."""
+async def is_pictured(fs: TreeFileSystem, path: str) -> bool:
+    """Tell whether an opening of a text is a picture of it, behind whose end nothing comes."""
+    file = await fs.open(path, OpenFlags.READ, 0)
+    try:
+        return isinstance(file, Pictured)
+    finally:
+        await file.release()
+
+
+async def walk(fs: TreeFileSystem, pictured: dict[str, bool], path: str = "") -> dict[str, tuple[Attr, Kind | None]]:
+    """Return everything at and below a directory, but for what is in folders of ordinary files.
+
+    Args:
+        pictured: is told of each text of the server whether an opening of it is a picture.
+    """
     found = {}
     for entry in await fs.listdir(path):
         at = f"{path}/{entry.name}".lstrip("/")
         kind = kind_of(at, entry.attr)
         found[at] = entry.attr, kind
         if entry.attr.type is NodeType.DIRECTORY and (kind is None or kind.how is not How.FILES):
-            found |= await walk(fs, at)
+            found |= await walk(fs, pictured, at)
+        if kind is not None and kind.how in (How.TEXT, How.GROWS):
+            pictured[at] = await is_pictured(fs, at)
     return found
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Attr, Kind | None]]:
+def pictured() -> dict[str, bool]:
+    """Return of each text of the live tree, once that was walked, whether an opening of it is a picture."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, pictured: dict[str, bool]) -> dict[str, tuple[Attr, Kind | None]]:
     """Return all of a live tree, as ann and as an administrator see it."""
     service = Service(tmp_path_factory.mktemp("tree"))
     origin = type("Origin", (), {"patch": "x", "remote": "", "url": "", "hash": "", "diff_lines": 1})()
@@ -102,7 +123,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Attr, Kind
         async with driving(service) as drive:
             await furnish(drive)
             ann = replace(service.ann, groups=frozenset({"ml"}))
-            return await walk(whole(drive, service.admin)) | await walk(whole(drive, ann))
+            # what ann may not command she may only read
+            return await walk(whole(drive, ann), pictured) | await walk(whole(drive, service.admin), pictured)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DiskWorkshop, "origin", patched)
@@ -138,6 +160,16 @@ def test_streams_are_streams_for_as_long_as_they_are_live(
     assert {"jobs/1/log", "jobs/1/wait"} <= streams.keys()
     assert not {"jobs/2/log", "jobs/2/wait", "jobs/1/log.txt"} & streams.keys()
     assert live["jobs/2/wait"][0].size == len("0\n")
+
+
+def test_what_grows_is_read_on_behind_its_end_and_every_other_text_is_a_picture(
+    live: dict[str, tuple[Attr, Kind | None]], pictured: dict[str, bool]
+) -> None:
+    hows = {path: kind.how for path, (_, kind) in live.items() if kind is not None}
+    assert {path: How.TEXT if each else How.GROWS for path, each in pictured.items()} == {
+        path: hows[path] for path in pictured
+    }
+    assert {hows[path] for path in pictured} == {How.TEXT, How.GROWS}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,14 @@ from typing import Any
 import docker
 import pytest
 
-from jobd.node.containers import container_configuration, log_options, may_have_quotas, swarm_of, written_at
+from jobd.node.containers import (
+    container_configuration,
+    log_options,
+    may_have_quotas,
+    swarm_of,
+    with_image_behind,
+    written_at,
+)
 from jobd.node.networks import Joined, settled, subnets
 from jobd.node.ownbridge import keeps_apart
 from jobd.node.runtime import Launch
@@ -30,6 +37,19 @@ def host(client: docker.APIClient, launch: Launch, info: Mapping[str, Any] | Non
     configuration = container_configuration(client, launch, Joined("pfs"), info or {})
     assert isinstance(configuration["host_config"], dict)
     return configuration["host_config"]
+
+
+def test_lists_stand_before_what_the_image_says_of_them_and_all_else_in_its_place(client: docker.APIClient) -> None:
+    launch = replace(LAUNCH, env={"A": "1", "PYTHONPATH": "/pkg"}, extended=("PYTHONPATH", "NEVER"))
+    for image_env, path in (
+        (("PATH=/bin", "A=2", "PYTHONPATH=/opt/a:/opt/b=c", "NEVER=x"), "/pkg:/opt/a:/opt/b=c"),
+        (("PYTHONPATH=",), "/pkg"),
+        (("PYTHONPATH",), "/pkg"),
+        ((), "/pkg"),
+    ):
+        made = container_configuration(client, with_image_behind(launch, image_env), Joined("pfs"), {})
+        assert made["environment"] == {"A": "1", "PYTHONPATH": path}
+    assert with_image_behind(LAUNCH, ("A=2",)) == LAUNCH
 
 
 def test_gpus_are_asked_for_by_uuid_where_the_engine_can_give_them(client: docker.APIClient) -> None:

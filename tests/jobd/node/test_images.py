@@ -133,6 +133,17 @@ def test_an_image_that_is_there_is_used_as_it_is(engine: FakeEngine, within: Wit
     within(main)
 
 
+def test_the_variables_of_an_image_are_known_wherever_it_is_from(engine: FakeEngine, within: Within) -> None:
+    async def main(images: Images, nursery: trio.Nursery) -> None:
+        env = ["PATH=/bin", "PYTHONPATH=/opt"]
+        told = {"Id": "sha256:22", "Config": {"Env": env}}
+        for digests, said in (([], env), ([f"reg:5000/team/x@sha256:{'3' * 64}"], env), ([], None)):
+            engine.images[FULL] = {**told, "RepoDigests": digests, "Config": {"Env": said}}
+            assert (await images.bring(launch(), untold)).env == tuple(said or ())
+
+    within(main)
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_all_that_wait_for_an_image_share_one_pull_and_are_told_of_it(
     engine: FakeEngine, within: Within, at_once: bool

@@ -330,9 +330,6 @@ class Workshop:
     async def tidy(self, job: Job) -> None:
         await self._wait(0.5)
 
-    async def trash(self, job: Job) -> None:
-        await self._wait(0.0)
-
     async def origin(self, job: Job) -> None:
         await self._wait(0.0)
 

@@ -128,6 +128,11 @@ def test_a_job_that_was_removed_is_nobodys_and_its_number_is_not_given_again(sto
         assert await store.over_before([array.id, task.id, 99], 6) == [array.id]
         assert await store.over_before([array.id], 5) == []
         assert (await add(store))[0][0].id == 3
+        thrown = await store.thrown(task.id)
+        assert (thrown.user, thrown.array_id, thrown.removed_at_ns) == ("ann", array.id, 6)
+        await store.restore(array.id)
+        assert set(await store.jobs([array.id, task.id])) == {array.id, task.id}
+        assert (await store.thrown(array.id)).removed_at_ns is await store.thrown(99)
 
     run(main)
 

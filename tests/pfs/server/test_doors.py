@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from pfs.accounts.store import KeyKind
-from pfs.errors import Kind, PfsError
+from pfs.errors import AllowanceError, Kind, PfsError
 from pfs.server.bodies import body_of
 from pfs.server.doors import (
     BYTES,
@@ -40,14 +40,24 @@ async def break_(request: Request) -> Response:
     raise PfsError(Kind.QUOTA, "too much", "home/ann")
 
 
+async def refuse(request: Request) -> Response:
+    raise AllowanceError(Kind.QUOTA, "one").saying("one job too many")
+
+
 DOORS = [
+    Door("DELETE", "/jobs", refuse, about="refuse", body=NOTHING, tells=[Tells(204, "gone")]),
     Door("GET", "/x", take, about="look", body=NOTHING, tells=[Tells(200, "it", TEXT)]),
     Door("PUT", "/x", take, about="put", body=Body(10), tells=[Tells(200, "done", TEXT)]),
     Door("DELETE", "/x/{name}", break_, about="remove", body=NOTHING, tells=[Tells(204, "gone")], kinds=[KeyKind.USER]),
 ]
 
 
-OTHER = Face(lambda error: {"said": error.message}, {"type": "object"}, lambda pattern: pattern.replace("/o", "/[ou]"))
+OTHER = Face(
+    lambda error, status: {"said": error.message, "status": status},
+    {"type": "object"},
+    lambda pattern: pattern.replace("/o", "/[ou]"),
+    ("/others", "/z/others"),
+)
 FORM = "multipart/form-data"
 OTHERS = [
     Door("DELETE", "/o", break_, about="remove", body=NOTHING, tells=[Tells(204, "gone")], face=OTHER),
@@ -99,8 +109,8 @@ def test_a_body_is_bounded_whether_its_length_is_told_or_not(
 @pytest.mark.parametrize("path", ["/o", "/u"])
 def test_doors_with_another_face_speak_in_its_words_at_all_its_addresses(run: Run, path: str) -> None:
     response = asked(run, "DELETE", path)
-    assert (response.status_code, response.json()) == (507, {"said": "too much"})
-    assert asked(run, "POST", path, content=bytes(11)).json() == {"said": "at most 10 bytes are taken here"}
+    assert (response.status_code, response.json()) == (507, {"said": "too much", "status": 507})
+    assert asked(run, "POST", path, content=bytes(11)).json()["said"] == "at most 10 bytes are taken here"
     assert asked(run, "PUT", path).headers["allow"] == "DELETE, POST"
     described = document(OTHERS)["paths"]["/o"]
     assert described["post"]["responses"]["default"]["content"] == {JSON: {"schema": {"type": "object"}}}
@@ -121,6 +131,33 @@ def test_where_there_is_no_door_that_is_told_as_errors_are(run: Run) -> None:
     assert wrong.headers["allow"] == "GET, HEAD, PUT"
 
 
+@pytest.mark.parametrize(
+    "path", ["/u/x", "/o/x/y/z", "/others", "/others/", "/others/x/y", "/z/others/y", "/o" + "/x" * 2000]
+)
+def test_below_doors_with_another_face_and_its_roots_a_wrong_address_is_told_in_its_words(run: Run, path: str) -> None:
+    response = asked(run, "GET", path)
+    assert response.status_code == 404
+    assert response.json() == {"said": "there is nothing at this address", "status": 404}
+
+
+def test_a_wrong_method_is_told_in_the_words_of_the_doors_that_are_there(run: Run) -> None:
+    response = asked(run, "PATCH", "/u")
+    assert response.status_code == 405
+    assert response.json() == {"said": "this method is not for this address", "status": 405}
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/other", "/x/others", "/z/other", "/x/y/z", "/y/o", "/y" * 1000 + "/o"])
+def test_every_other_wrong_address_is_told_in_our_own_words(run: Run, path: str) -> None:
+    response = asked(run, "GET", path)
+    assert "error" in response.json(), response.json()
+
+
+def test_a_quota_that_is_none_of_storage_is_told_with_another_status_and_the_same_kind(run: Run) -> None:
+    response = asked(run, "DELETE", "/jobs")
+    assert response.status_code == 403
+    assert response.json()["error"] == {"kind": "quota", "message": "one job too many", "path": None}
+
+
 def test_a_door_becomes_an_operation_of_the_document() -> None:
     schema = an_object({"a": {"type": "string"}}, {"b": {"type": "integer"}})
     door = Door(
@@ -135,7 +172,7 @@ def test_a_door_becomes_an_operation_of_the_document() -> None:
     )
     told = document([door, *DOORS])
     assert json.loads(json.dumps(told)) == told
-    assert set(told["paths"]) == {"/x/{name}", "/x"}
+    assert set(told["paths"]) == {"/x/{name}", "/x", "/jobs"}
     assert set(told["paths"]["/x"]) == {"get", "put"}
     found = told["paths"]["/x/{name}"]["post"]
     assert found["requestBody"]["content"] == {JSON: {"schema": schema}}

@@ -145,6 +145,13 @@ def test_a_chunk_of_many_pieces_arrives_and_leaves_whole(site: Site, run, home: 
     assert (home / "x").read_bytes() == bytes(3) + data
 
 
+def test_a_chunk_may_be_patched_as_it_may_be_posted(site: Site, run, home: Path) -> None:
+    (home / "f").write_bytes(b"1234")
+    how = of_chunk("f", 2, b"xy", 1)
+    assert site.asking(run, lambda client: client.files("PATCH", "storage/chunks", **how)) is None
+    assert (home / "f").read_bytes() == b"1xy4"
+
+
 def test_the_end_of_a_file_is_told_and_is_no_error(site: Site, run, home: Path) -> None:
     (home / "x").write_bytes(b"12345")
     (home / "empty").touch()
@@ -302,7 +309,8 @@ def test_a_path_is_one_of_this_datacenter(site: Site, run, path: str) -> None:
         ("GET", "files", {"params": {"method": "stat"}}, 400, "not enough arguments"),
         ("GET", "files", {"params": {"method": "stat", "path": f"{HOME}/no"}}, 404, "no such file or directory"),
         ("GET", "files", {"params": {"method": "md5sum", "path": HOME}}, 409, "should be a file not a directory"),
-        ("POST", "files", {"content": b"{"}, 400, "no JSON object"),
+        ("POST", "files", {"content": b"{"}, 400, "parse json error: the body is no JSON object"),
+        ("DELETE", "files", {"content": b"[]"}, 400, "parse json error: the body is no JSON object"),
         ("POST", "files", {"content": b"[" * 50_000}, 400, "no JSON object"),
         ("POST", "files", {"json": {"method": "rm", "path": [HOME]}}, 405, "mkdir and touch"),
         ("POST", "files", {"json": {"method": "mkdir"}}, 400, "invalid arguments"),
@@ -333,6 +341,7 @@ def test_a_path_is_one_of_this_datacenter(site: Site, run, path: str) -> None:
             "chunksize",
         ),
         ("POST", "storage/chunks", of_chunk("f", 1, b"xy"), 400, "more"),
+        ("PATCH", "storage/chunks", of_chunk("f", 1, b"xy"), 400, "more"),
         ("POST", "storage/chunks", of_chunk("f", 1, b"x", 2**40), 400, "bad file size"),
     ],
 )
