@@ -20,21 +20,23 @@ or it is an ini file, as an early text of PaddleCloud has it, with a section for
     token = pfs1.…
     endpoint = https://…
 
-In the first and the last, `active: true` says which one is current; else it is the first. An endpoint without a scheme
-means https. `ca` may name a file with the certificate authority to trust. Instead of the token, or beside it,
-`usercert` and `userkey` may name the files of a certificate and its key, which tell who one is; with a `password`
-commands log in by themselves (`cli.reaching`).
+Words are taken as they are written, in quotes or without (`cli.configform`). In the first form and the last,
+`active: true` says which one is current; else it is the first. An endpoint without a scheme means https. `ca` may name
+a file with the certificate authority to trust. Instead of the token, or beside it, `usercert` and `userkey` may name
+the files of a certificate and its key, which tell who one is; with a `password` commands log in by themselves
+(`cli.reaching`).
 
 The environment says more of the current datacenter: PADDLE_DATACENTER which one that is, PADDLE_ENDPOINT, PADDLE_TOKEN
-and PADDLE_USERNAME what counts more than its fields. Where it says an endpoint, no file is needed.
+and PADDLE_USERNAME what counts more than its fields. Where it says an endpoint, no file is needed. That holds for who
+logs in and out, too.
 """
 
 import os
-import re
 from dataclasses import dataclass, replace
-from typing import Any
 from urllib.parse import urlsplit
 
+from cli.configform import CURRENT as NAMED_CURRENT
+from cli.configform import Entry, Said, Written, WrongError, read
 from pfs.errors import Kind, PfsError
 from pfs.keys import Pair
 from pfs.path import check_name
@@ -45,8 +47,10 @@ CURRENT = "PADDLE_DATACENTER"
 NAMELESS = "default"  # a datacenter that only the environment knows, and gives no name
 ENVIRONMENT = "the environment"  # where a configuration is from that is in no file
 ME = "me"  # how the tree calls whoever asks
-NO_TOKEN = "; get one with: paddle login"
-_SECTION = re.compile(r"\s*([#;].*\n\s*)*\[[^\[\],]+\]\s*([#;].*)?$", re.MULTILINE)
+_NEEDED = {
+    "username": "say who you are there, as in username: ann",
+    "endpoint": "say where its server is, as in endpoint: https://host:8470",
+}
 
 
 class ConfigError(PfsError):
@@ -88,17 +92,39 @@ class Config:
         """The one that commands mean."""
         return self.datacenters[self.current]
 
+    def named(self, name: str | None) -> Datacenter:
+        """Return the datacenter of that name, or the current one for None; it may have no token.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        name = name or self.current
+        if name not in self.datacenters:
+            cure = f"; {CURRENT} says its name" if self.path == ENVIRONMENT else ""
+            raise ConfigError(f"{self.path} knows no datacenter {name!r}: {', '.join(self.datacenters)}{cure}")
+        return self.datacenters[name]
+
+    def showing(self, name: str | None) -> Datacenter:
+        """Return the datacenter of that name, or the current one for None, where there is what its server is shown.
+
+        Raises:
+            ConfigError: there is none of that name, or nothing to show its server.
+        """
+        found = self.named(name)
+        if found.token or found.own or found.password:
+            return found
+        login = "paddle login" if found.name == self.current else f"paddle login --dc {found.name}"
+        cure = f"get one with: {login}" if self.path != ENVIRONMENT else f"say it as {OVERRIDES['token']}"
+        raise ConfigError(f"{self.path}: {found.name} has no token; {cure}")
+
 
 def config_path() -> str:
     """Return the file that the configuration is in."""
     return os.environ.get("PADDLE_CONFIG") or os.path.expanduser("~/.paddle/config")
 
 
-def load(path: str | None = None, *, needs_token: bool = True) -> Config:
-    """Read the configuration; by default the user's.
-
-    Args:
-        needs_token: refuse a datacenter without one; who is about to log in has none.
+def load(path: str | None = None) -> Config:
+    """Read the configuration, by default the user's; a datacenter in it may have no token.
 
     Raises:
         ConfigError: there is none, or it is not what this module's docstring says.
@@ -115,122 +141,100 @@ def load(path: str | None = None, *, needs_token: bool = True) -> Config:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} cannot be read: it is no text in UTF-8") from None
-    return parse(text, path, needs_token=needs_token)
+    return parse(text, path)
 
 
-def parse(text: str, path: str, *, needs_token: bool = True) -> Config:
-    """Return the configuration in `text`; `path` is for messages, `needs_token` as of `load`."""
-    value = _sections(text, path) if is_ini(text) else _yaml(text, path)
-    if not isinstance(value, dict) or not value:
-        raise ConfigError(f"{path} names no datacenter; write `<name>:` and below it username, token and endpoint")
-    found, current = _entries(value, path)
-    datacenters = {}
-    for name, entry in found:
-        try:
-            datacenters[name] = _datacenter(name, entry, path, needs_token)
-        except ConfigError:
-            _datacenter(name, entry, _place(text, name, path), needs_token)  # now with its line
-            raise
-    if current is None:
-        active = [name for name, entry in found if isinstance(entry, dict) and entry.get("active") is True]
-        current = active[0] if active else next(iter(datacenters))
-    if current not in datacenters:
-        raise ConfigError(f"{path}: current-datacenter is {current!r}, but there are only: {', '.join(datacenters)}")
-    return Config(datacenters, current, path)
+def parse(text: str, path: str) -> Config:
+    """Return the configuration in `text`; `path` is for messages.
 
-
-def _place(text: str, name: str, path: str) -> str:
-    """Return where in a file a datacenter begins, as far as that can be told."""
-    word = rf"['\"]?{re.escape(name)}['\"]?"
-    begins = re.compile(rf"\s*\[{word}\]|\s*{word}\s*:|.*\bname['\"]?\s*:\s*{word}\s*([,}}#]|$)")
-    line = next((at for at, line in enumerate(text.splitlines(), 1) if begins.match(line)), None)
-    return path if line is None else f"{path}, line {line}"
-
-
-def is_ini(text: str) -> bool:
-    """Tell whether a configuration is written as an ini file."""
-    return _SECTION.match(text) is not None
-
-
-def _sections(text: str, path: str) -> dict[str, dict[str, Any]]:
-    import configparser
-
-    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    Raises:
+        ConfigError: as of `load`.
+    """
     try:
-        parser.read_string(text)
-    except configparser.ParsingError as error:
-        line, _ = error.errors[0]
-        raise ConfigError(f"{path}, line {line}: this is neither `name = value` nor a [section]") from None
-    except (configparser.DuplicateSectionError, configparser.DuplicateOptionError) as error:
-        raise ConfigError(f"{path}, line {error.lineno}: this is said a second time; take one of them away") from None
-    found: dict[str, dict[str, Any]] = {name: dict(parser[name]) for name in parser.sections()}
-    for entry in found.values():
-        if "active" in entry:
-            entry["active"] = entry["active"].lower() in ("true", "yes", "1")
-    return found
+        written = read(text)
+        datacenters = {name: _datacenter(entry) for name, entry in written.entries.items()}
+        return Config(datacenters, _current(written), path)
+    except WrongError as error:
+        raise ConfigError(f"{path}, {error.place}: {error}") from None
 
 
-def _yaml(text: str, path: str) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{where}: {error.problem}; see `paddle --help` for the form") from None
-    except YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from None
+def _current(written: Written) -> str:
+    """Return which one is current where the environment says nothing."""
+    said, names = written.current, list(written.entries)
+    if said is None or said.text == "":
+        return next((name for name, entry in written.entries.items() if _is_active(entry)), names[0])
+    if said.text not in names:
+        there_are = f"there are only: {', '.join(names)}; write one of them"
+        raise WrongError(f"{NAMED_CURRENT} is {said.text!r}, but {there_are}", said.line)
+    return said.text
 
 
-def _entries(value: dict[str, Any], path: str) -> tuple[list[tuple[str, Any]], str | None]:
-    if "datacenters" not in value:
-        return [(str(name), entry) for name, entry in value.items()], None
-    listed = value["datacenters"]
-    if not isinstance(listed, list) or not listed or not all(isinstance(e, dict) and "name" in e for e in listed):
-        raise ConfigError(f"{path}: datacenters is a list, each with name, username, token and endpoint")
-    entries = [(str(e["name"]), {key: e[key] for key in e if key != "name"}) for e in listed]
-    current = value.get("current-datacenter")
-    return entries, None if current is None else str(current)
+def _is_active(entry: Entry) -> bool:
+    return _text(entry, "active").lower() in ("true", "yes", "1")
 
 
-def _datacenter(name: str, entry: Any, path: str, needs_token: bool) -> Datacenter:
+def _datacenter(entry: Entry) -> Datacenter:
+    name = entry.name
     try:
         check_name(name)
     except PfsError:
-        raise ConfigError(f"{path}: a datacenter is a directory, and {name!r} cannot be a directory's name") from None
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{path}: {name} has no fields; it needs username, token and endpoint")
-    for field in entry:
+        raise WrongError(
+            f"a datacenter is a directory, and {name!r} cannot be a directory's name", entry.line
+        ) from None
+    for field, said in entry.fields.items():
         if field not in FIELDS:
-            raise ConfigError(f"{path}: {name} has a field {field!r}; there are {', '.join(FIELDS)}")
-    own, password = _own(name, entry, path), str(entry.get("password") or "")
-    for field in ("username", "token", "endpoint"):
-        if field == "token" and field not in entry and (own is not None or password or not needs_token):
-            continue
-        if not isinstance(entry.get(field), str) or not entry[field]:
-            raise ConfigError(f"{path}: {name} has no {field}{NO_TOKEN if field == 'token' else ''}")
-    endpoint = _checked(entry["endpoint"], f"{path}: {name} has")
-    ca = None if entry.get("ca") is None else _file(entry["ca"])
-    return Datacenter(name, entry["username"], entry.get("token", ""), endpoint, ca, own, password)
+            raise WrongError(f"{name} has a field {field!r}; there are {', '.join(FIELDS)}", said.line)
+        if said.text is None:
+            raise WrongError(f"{name} has no word as its {field}; write it behind the name, in one line", said.line)
+    own = _own(entry)
+    for field, cure in _NEEDED.items():
+        if not _text(entry, field):
+            raise WrongError(f"{name} has no {field}; {cure}", _line(entry, field))
+    try:
+        endpoint = _checked(_text(entry, "endpoint"))
+    except ValueError as error:
+        raise WrongError(f"{name} has {error}", _line(entry, "endpoint")) from None
+    username, token, password = (_text(entry, field) for field in ("username", "token", "password"))
+    ca = _text(entry, "ca")
+    return Datacenter(name, username, token, endpoint, os.path.expanduser(ca) if ca else None, own, password)
 
 
-def _checked(text: str, who: str) -> str:
+def _text(entry: Entry, field: str) -> str:
+    """Return what a field says, "" where there is none."""
+    return entry.fields.get(field, Said("", 0)).text or ""
+
+
+def _line(entry: Entry, field: str) -> int:
+    """Return where a field is, or where it should be."""
+    return entry.fields[field].line if field in entry.fields else entry.line
+
+
+def _checked(text: str) -> str:
+    """Return the URL that somebody wrote.
+
+    Raises:
+        ValueError: it is none of a server.
+    """
     endpoint = endpoint_of(text)
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{who} the endpoint {endpoint!r}; one looks like https://host:8470")
+    try:
+        parts = urlsplit(endpoint)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError(f"the endpoint {endpoint!r}; one looks like https://host:8470")
     return endpoint
 
 
-def _own(name: str, entry: dict[str, Any], path: str) -> Pair | None:
-    given = [field for field in ("usercert", "userkey") if entry.get(field)]
+def _own(entry: Entry) -> Pair | None:
+    given = [field for field in ("usercert", "userkey") if _text(entry, field)]
     if not given:
         return None
     if len(given) == 1:
-        raise ConfigError(f"{path}: {name} has {given[0]} alone; usercert and userkey go together")
-    return Pair(_file(entry["usercert"]), _file(entry["userkey"]))
+        alone = f"{entry.name} has {given[0]} alone; usercert and userkey go together"
+        raise WrongError(alone, _line(entry, given[0]))
+    cert, key = (os.path.expanduser(_text(entry, field)) for field in given)
+    return Pair(cert, key)
 
 
 def datacenter(name: str | None) -> Datacenter:
@@ -239,16 +243,7 @@ def datacenter(name: str | None) -> Datacenter:
     Raises:
         ConfigError: there is none of that name, or nothing to show its server.
     """
-    loaded = effective()
-    name = name or loaded.current
-    if name not in loaded.datacenters:
-        cure = f"; {CURRENT} says its name" if loaded.path == ENVIRONMENT else ""
-        raise ConfigError(f"{loaded.path} knows no datacenter {name!r}: {', '.join(loaded.datacenters)}{cure}")
-    found = loaded.datacenters[name]
-    if not (found.token or found.own or found.password):
-        cure = NO_TOKEN if loaded.path != ENVIRONMENT else f"; say it as {OVERRIDES['token']}"
-        raise ConfigError(f"{loaded.path}: {name} has no token{cure}")
-    return found
+    return effective().showing(name)
 
 
 def effective() -> Config:
@@ -259,11 +254,12 @@ def effective() -> Config:
     """
     said = {field: value for field, variable in OVERRIDES.items() if (value := os.environ.get(variable))}
     if "endpoint" in said:
-        said["endpoint"] = _checked(said["endpoint"], f"{OVERRIDES['endpoint']} is")
-    if "endpoint" in said and not os.path.exists(config_path()):
-        loaded = Config({}, NAMELESS, ENVIRONMENT)
-    else:
-        loaded = load(needs_token=False)
+        try:
+            said["endpoint"] = _checked(said["endpoint"])
+        except ValueError as error:
+            raise ConfigError(f"{OVERRIDES['endpoint']} is {error}") from None
+    needs_file = "endpoint" not in said or os.path.exists(config_path())
+    loaded = load() if needs_file else Config({}, NAMELESS, ENVIRONMENT)
     current = os.environ.get(CURRENT) or loaded.current
     known = loaded.datacenters.get(current)
     if known is None and "endpoint" not in said:
@@ -303,10 +299,6 @@ def lasting(own: Pair | None) -> Pair | None:
         cure = "ask the administrator for another, or get a token with: paddle login"
         raise PfsError(Kind.UNAUTHENTICATED, f"the certificate {own.certfile} ended on {ended}; {cure}")
     return own
-
-
-def _file(value: object) -> str:
-    return os.path.expanduser(str(value))
 
 
 def endpoint_of(text: str) -> str:

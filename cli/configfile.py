@@ -1,6 +1,7 @@
 """Changes of `~/.paddle/config`, in whatever form it is: only what is to change does, and comments stay.
 
-YAML is read and written with its comments. An ini file is changed line by line.
+YAML is read and written with its comments, and with its words as they are written (`cli.configform`). An ini file is
+changed line by line.
 """
 
 import os
@@ -10,9 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from cli.config import ConfigError, config_path, is_ini, load
-
-CURRENT = "current-datacenter"
+from cli.config import config_path, load
+from cli.configform import CURRENT, LIST, is_ini
 
 
 def rewrite(name: str, fields: Mapping[str, str | None]) -> None:
@@ -22,11 +22,11 @@ def rewrite(name: str, fields: Mapping[str, str | None]) -> None:
         _write(with_fields(text, name, fields))
         return
     value = _value(text)
-    if isinstance(value.get("datacenters"), list):
-        entry = next((each for each in value["datacenters"] if each.get("name") == name), None)
+    if isinstance(value.get(LIST), list):
+        entry = next((each for each in value[LIST] if each.get("name") == name), None)
         if entry is None:
             entry = {"name": name}
-            value["datacenters"].append(entry)
+            value[LIST].append(entry)
     else:
         entry = value.setdefault(name, {})
     for field, told in fields.items():
@@ -43,9 +43,8 @@ def use(name: str) -> None:
     Raises:
         ConfigError: there is none of that name.
     """
-    loaded = load(needs_token=False)
-    if name not in loaded.datacenters:
-        raise ConfigError(f"{loaded.path} knows no datacenter {name!r}: {', '.join(loaded.datacenters)}")
+    loaded = load()
+    loaded.named(name)
     text = _text()
     if is_ini(text):
         for each in loaded.datacenters:
@@ -53,14 +52,14 @@ def use(name: str) -> None:
         _write(text)
         return
     value = _value(text)
-    if isinstance(value.get("datacenters"), list):
+    if isinstance(value.get(LIST), list):
         value[CURRENT] = name
     else:
         for each, entry in value.items():
             if each == name and "active" not in entry:
-                entry.insert(0, "active", True)  # at its end it would come behind comments on what follows
+                entry.insert(0, "active", "true")  # at its end it would come behind comments on what follows
             elif "active" in entry:
-                entry["active"] = each == name
+                entry["active"] = "true" if each == name else "false"
     _dump(value)
 
 
@@ -90,8 +89,17 @@ def _text() -> str:
 
 def _yaml() -> Any:
     from ruamel.yaml import YAML
+    from ruamel.yaml.resolver import VersionedResolver
+
+    class AsWritten(VersionedResolver):
+        """Takes every word for a text, and writes it as it was."""
+
+        def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+            is_word = isinstance(value, str) and value != "<<"
+            return self.DEFAULT_SCALAR_TAG if is_word else super().resolve(kind, value, implicit)
 
     yaml = YAML()
+    yaml.Resolver = AsWritten
     yaml.width = 4096  # a token stays in its line
     yaml.preserve_quotes = True
     return yaml

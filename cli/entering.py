@@ -1,21 +1,21 @@
 """How `paddle` comes in: a password for a token, which is kept in `~/.paddle/config`.
 
 Passwords are asked for on the terminal, sent once, and kept nowhere. They are sent to a server with TLS, or on this
-machine; to none else.
+machine; to none else. Which datacenter is meant the environment may say, as it does for all commands.
 """
 
 import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from cli.config import ConfigError, Datacenter, config_path, endpoint_of, lasting, load
+from cli.config import ME, OVERRIDES, ConfigError, Datacenter, config_path, effective, endpoint_of, lasting, load
 from cli.configfile import rewrite
 from cli.reaching import datacenter
 from cli.sdk.reaching import LOGIN_URL, as_known, check_private, forget
@@ -29,7 +29,15 @@ PASSWORD_URL = "/api/v1/password"
 TOKENS_URL = "/api/v1/tokens"
 
 
-def register(invitation: str, user: str | None, ca: str | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was done, as people and as programs are told; neither gets anything secret."""
+
+    text: str
+    facts: dict[str, str]
+
+
+def register(invitation: str, user: str | None, ca: str | None) -> Outcome:
     """Make an account on the server that an invitation, or an address, names; return what to tell.
 
     Raises:
@@ -39,56 +47,86 @@ def register(invitation: str, user: str | None, ca: str | None) -> str:
     endpoint = url_of_key(shown) if shown else endpoint_of(invitation)
     check_private(endpoint)
     _check_can_keep()
-    name = user or click.prompt("User name")
-    password = click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    name = user or click.prompt("User name", err=True)
+    password = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
     asked = {"user": name, "password": password, "invitation": shown, "machine": socket.gethostname()}
     with WebClient(endpoint, shown, ca, shows=False) as client:
         return _keep(client.call("POST", REGISTER_URL, _body(asked)), endpoint, ca)
 
 
-def login(endpoint: str | None, dc: str | None, user: str | None, ca: str | None) -> str:
+def login(endpoint: str | None, dc: str | None, user: str | None, ca: str | None) -> Outcome:
     """Get a token for this machine; return what to tell.
 
     Args:
-        endpoint: of the server; None is that of a datacenter in the configuration.
+        endpoint: of the server; None is that of a datacenter in the configuration, or in the environment.
 
     Raises:
         PfsError: what the server refuses with.
     """
-    where = _known(dc) if endpoint is None else Datacenter("", "", "", endpoint_of(endpoint), ca)
+    where = effective().named(dc) if endpoint is None else Datacenter("", "", "", endpoint_of(endpoint), ca)
     check_private(where.endpoint)
     _check_can_keep()
-    name = user or where.username or click.prompt("User name")
-    password = click.prompt(f"Password of {name}", hide_input=True)
+    known = "" if where.username == ME else where.username
+    name = user or known or click.prompt("User name", err=True)
+    password = click.prompt(f"Password of {name}", hide_input=True, err=True)
     asked = {"user": name, "password": password, "machine": socket.gethostname()}
     ca = ca or where.ca
     with WebClient(where.endpoint, where.token, ca, shows=False) as client:
         return _keep(client.call("POST", LOGIN_URL, _body(asked)), where.endpoint, ca)
 
 
-def logout(dc: str | None) -> str:
-    """Take back the token of this machine; return what to tell."""
-    where = _known(dc)
+def logout(dc: str | None) -> Outcome:
+    """Take back the token of this machine; return what to tell.
+
+    That is the one which other commands show; where the environment says it, the configuration keeps its own.
+    """
+    meant = effective()
+    where = meant.named(dc)
+    written = load().datacenters.get(where.name) if os.path.exists(config_path()) else None
+    if written is None:
+        meant.showing(where.name)  # or there is nothing to take back
     shown = as_known(where)
     if shown is not None:
-        with suppress(_Unknown), _client(replace(shown, own=None)) as client:
-            client.call("DELETE", f"{TOKENS_URL}/own", b"")
+        _take_back(shown, is_elsewhere=written is None or written.endpoint != where.endpoint)
+    if written is None or written.token != where.token:
+        return _outcome(f"The token that {OVERRIDES['token']} says is taken back; unset that.", where)
     rewrite(where.name, {"token": None})
     forget(where)
-    return f"The token of {where.username} for this machine is taken back."
+    return _outcome(f"The token of {where.username} for this machine is taken back.", where)
 
 
-def change_password(dc: str | None) -> str:
+def _take_back(shown: Datacenter, *, is_elsewhere: bool) -> None:
+    """Have a server forget a token.
+
+    Args:
+        is_elsewhere: it is not the server of the configuration; what it does not know may well be good there.
+
+    Raises:
+        PfsError: the token is not forgotten.
+    """
+    try:
+        with _client(replace(shown, own=None)) as client:
+            client.call("DELETE", f"{TOKENS_URL}/own", b"")
+    except _Unknown:
+        if is_elsewhere:
+            raise
+
+
+def change_password(dc: str | None) -> Outcome:
     """Give oneself another password; return what to tell."""
     where = datacenter(dc)
     check_private(where.endpoint)
     old = click.prompt(
-        "Password until now (empty where there is none)", hide_input=True, default="", show_default=False
+        "Password until now (empty where there is none)", hide_input=True, default="", show_default=False, err=True
     )
-    new = click.prompt("New password", hide_input=True, confirmation_prompt=True)
+    new = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
     with _client(where) as client:
         client.call("POST", PASSWORD_URL, _body({"password": old, "new": new}))
-    return "The password is changed; all other tokens are taken back."
+    return _outcome("The password is changed; all other tokens are taken back.", where)
+
+
+def _outcome(text: str, where: Datacenter) -> Outcome:
+    return Outcome(text, {"datacenter": where.name, "user": where.username})
 
 
 def tokens(dc: str | None) -> list[dict[str, Any]]:
@@ -125,14 +163,6 @@ def _client(where: Datacenter) -> Iterator[WebClient]:
         raise
 
 
-def _known(dc: str | None) -> Datacenter:
-    loaded = load(needs_token=False)
-    name = dc or loaded.current
-    if name not in loaded.datacenters:
-        raise PfsError(Kind.INVALID, f"{loaded.path} knows no datacenter {name!r}: {', '.join(loaded.datacenters)}")
-    return loaded.datacenters[name]
-
-
 def _body(asked: Mapping[str, object]) -> bytes:
     return json.dumps(asked).encode()
 
@@ -145,7 +175,7 @@ def _check_can_keep() -> None:
     """
     path = os.path.realpath(config_path())
     if os.path.exists(path) and os.path.getsize(path):
-        load(needs_token=False)
+        load()
     folder = os.path.dirname(path)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
@@ -155,7 +185,7 @@ def _check_can_keep() -> None:
         )
 
 
-def _keep(welcome: dict[str, Any], endpoint: str, ca: str | None) -> str:
+def _keep(welcome: dict[str, Any], endpoint: str, ca: str | None) -> Outcome:
     """Put what the server gave into the configuration."""
     try:
         name, user, token = (str(welcome[field]) for field in ("datacenter", "user", "token"))
@@ -164,4 +194,5 @@ def _keep(welcome: dict[str, Any], endpoint: str, ca: str | None) -> str:
         raise PfsError(Kind.UNREACHABLE, f"what answers at {endpoint} is not a pfs server") from None
     path = None if ca is None else os.path.abspath(ca)
     rewrite(name, {"username": user, "token": token, "endpoint": endpoint, **({} if path is None else {"ca": path})})
-    return f"{user} is known to the datacenter {name}; {config_path()} has the token."
+    text = f"{user} is known to the datacenter {name}; {config_path()} has the token."
+    return Outcome(text, {"datacenter": name, "user": user, "config": config_path()})

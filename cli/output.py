@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 EMPTY = "-"
+NEVER_EMPTY = ("TITLE",)  # where the sign of nothing is what somebody wrote
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 2) -> str:
@@ -27,8 +28,14 @@ def read_tables(text: str) -> dict[str, list[dict[str, str]]]:
         if not lines:
             continue
         header, *rows = (re.split(" {2,}", line.rstrip()) for line in lines)
-        cells = (["" if cell == EMPTY else cell for cell in row] for row in rows)
-        found[caption] = [dict(zip(header, row, strict=True)) for row in cells if len(row) == len(header)]
+        found[caption] = [
+            {
+                name: "" if cell == EMPTY and name not in NEVER_EMPTY else cell
+                for name, cell in zip(header, row, strict=True)
+            }
+            for row in rows
+            if len(row) == len(header)
+        ]
     return found
 
 

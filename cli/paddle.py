@@ -12,7 +12,8 @@ from cli import completion
 from cli.attach import commands as attach
 from cli.cloud import account, files, getting
 from cli.cloud import commands as jobs
-from cli.cloud.options import dc_option
+from cli.cloud.options import Voice, dc_option, doing
+from cli.cloud.restoring import restore
 from cli.cloud.submit import submit
 from cli.dashes import DashCommand, SectionGroup
 from cli.errors import run_command
@@ -47,6 +48,7 @@ def paddle() -> None:
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error. Default: info.")
 @click.option("--shortcut/--no-shortcut", default=True, help="Read files of a server on this machine directly.")
 @click.option("--status", is_flag=True, help="Tell how it stands with MOUNTPOINT, or with all mounts of this machine.")
+@doing
 def mount(
     mountpoint: str | None,
     *,
@@ -54,6 +56,7 @@ def mount(
     words: tuple[str, ...],
     status: bool,
     shortcut: bool,
+    voice: Voice,
     **named: str | bool | None,
 ) -> int:
     """Mount all datacenters at MOUNTPOINT, an empty directory."""
@@ -65,14 +68,17 @@ def mount(
     if status:
         from cli.mount.status import status_command
 
-        return status_command(mountpoint)
+        return status_command(mountpoint, as_json=voice.as_json, quiet=voice.quiet)
     if mountpoint is None:
         raise click.UsageError("at which directory? As in: paddle mount ~/pfs")
+    if foreground and voice.as_json:
+        raise click.UsageError("one of --json and --foreground")
     from cli.mount.command import mount_command
 
     # an option of its own counts more than one in a list
     given = [_option(name, value) for name, value in named.items() if value]
-    return mount_command(mountpoint, parse([*words, *given], Options(shortcut=shortcut)), foreground=foreground)
+    options = parse([*words, *given], Options(shortcut=shortcut))
+    return mount_command(mountpoint, options, foreground=foreground, as_json=voice.as_json, quiet=voice.quiet)
 
 
 def _option(name: str, value: str | bool | None) -> str:
@@ -84,11 +90,16 @@ def _option(name: str, value: str | bool | None) -> str:
 @click.command(cls=DashCommand)
 @click.argument("mountpoint", shell_complete=completion.folders)
 @click.option("-l", "--lazy", is_flag=True, help="Also when it is in use; what is open ends with an error.")
-def umount(mountpoint: str, lazy: bool) -> int:
+@doing
+def umount(mountpoint: str, *, lazy: bool, voice: Voice) -> int:
     """Unmount MOUNTPOINT."""
     from cli.mount.umount import umount_command
+    from fuseclient.mountpoints import canonical
 
-    return umount_command(mountpoint, lazy=lazy)
+    point = canonical(mountpoint)
+    status = umount_command(mountpoint, lazy=lazy, quiet=not voice.speaks)
+    voice.tell({"mountpoint": point, "mounted": False})
+    return status
 
 
 COMMANDS: dict[str, dict[str, click.Command]] = {
@@ -102,6 +113,7 @@ COMMANDS: dict[str, dict[str, click.Command]] = {
         "wait": jobs.wait,
         "kill": jobs.kill,
         "cancel": jobs.kill,
+        "restore": restore,
         "share": jobs.share,
         "unshare": jobs.unshare,
         "exec": dc_option(attach.execute),

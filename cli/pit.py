@@ -13,15 +13,14 @@ from cli import completion
 from cli.attach.options import tty_option
 from cli.errors import status_of
 from cli.snakepit import choices, connection, rulings
-from cli.snakepit.usage import CONTEXT, PitGroup, in_own_words
+from cli.snakepit.usage import CONTEXT, PitGroup, WorkerIndex, in_own_words
 
-INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 ENTITIES = """\
 There are files of a job (its number, or job:<number>), of user:<name>, group:<name>, shared, and of yourself:
 home, me or ~"""
 worker_option = click.option(
-    "-w", "worker", metavar="<workerIndex>", type=click.IntRange(0), default=0, help="the worker of the job; default: 0"
+    "-w", "worker", metavar="<workerIndex>", type=WorkerIndex(0), default=0, help="the worker of the job; default: 0"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="prints JSON")
 
@@ -38,7 +37,7 @@ def manner_options(what: str) -> Callable[[Command], Command]:
 
 
 @click.group(cls=PitGroup, invoke_without_command=True, context_settings=CONTEXT)
-@click.version_option(None, "-V", "--version", package_name="pfs-jobs", prog_name="pit")
+@click.version_option(None, "-V", "--version", package_name="pfs-jobs", message="%(version)s")
 @click.pass_context
 def pit(ctx: click.Context) -> None:
     """Snakepit's client, for this datacenter."""
@@ -137,7 +136,7 @@ def run(
     archive: bool,
     title: str,
     request: str | None,
-) -> int:
+) -> None:
     """Submit the current directory as a job."""
     from cli.following import follow
     from cli.snakepit import running
@@ -147,21 +146,20 @@ def run(
     with connection.connected() as client:
         number = running.run(client, wish, resources)
         if not follows:
-            return 0
+            return
         click.echo()
-        seen = follow(client, f"jobs/{number}", f"pit log {number} shows it, pit stop {number} ends it")
-        return 0 if seen else INTERRUPTED
+        follow(client, f"jobs/{number}", f"pit log {number} shows it, pit stop {number} ends it")
 
 
 @pit.command_of("log [options] <jobNumber>", "show job's log")
 @click.option("-f", "--follow", "_follow", is_flag=True, help="follows the log until the job is over, as it is anyhow")
 @click.argument("job", metavar="<jobNumber>", shell_complete=choices.jobs)
-def log(job: str, _follow: bool) -> int:
-    """Print a job's log."""
+def log(job: str, _follow: bool) -> None:
+    """Print a job's log; who stops looking by Ctrl-C has got what they wanted."""
     from cli.snakepit.looking import print_log
 
     with connection.connected() as client:
-        return 0 if print_log(client, job) else INTERRUPTED
+        print_log(client, job)
 
 
 @pit.command_of("download <jobNumber>", "downloads job directory as .tar.gz archive")
@@ -258,7 +256,7 @@ def push(*, entity: str, path: str, local: str | None, force: bool, goes_on: boo
     """Copy a file, or stdin, there."""
     from cli.snakepit import copying
 
-    with connection.connected() as client:
+    with copying.stdin_kept_for(local), connection.connected() as client:
         copying.push(client, entity, path, local, copying.Manner(force, goes_on))
 
 
@@ -336,8 +334,9 @@ Without "cmd" there is a shell. The exit code is that of the command. Workers ar
 def execute(*, job: str, words: tuple[str, ...], worker: int, wants_tty: bool | None) -> int:
     """Run a command in a job."""
     from cli.snakepit import entering
+    from cli.snakepit.asking import stdin_is_data
 
-    with connection.connected() as client:
+    with stdin_is_data(), connection.connected() as client:
         return entering.execute(client, job, worker, words, wants_tty=wants_tty)
 
 

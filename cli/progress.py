@@ -15,13 +15,15 @@ class Transfer:
         name: as it is shown.
         size: in bytes, None where that is not known.
         done: bytes that are there already.
+        is_shown: also where there is a terminal; it is not where the bytes themselves go there.
     """
 
-    def __init__(self, name: str, size: int | None, done: int = 0) -> None:
+    def __init__(self, name: str, size: int | None, done: int = 0, *, is_shown: bool = True) -> None:
         self._name = name.rpartition("/")[2]
         self._begun = done
         self.size = size
         self.done = done
+        self._is_shown = is_shown
         self._shown_s = 0.0
 
     def __enter__(self) -> "Transfer":
@@ -39,8 +41,8 @@ class Transfer:
     def reach(self, done: int, size: int | None) -> None:
         """Tell how many bytes there are now, and how many there will be."""
         self.done, self.size = done, size
-        takes_long = size is None or size - self._begun >= BAR_BYTES_MIN
-        if takes_long and sys.stderr.isatty() and time.monotonic() - self._shown_s >= BAR_EVERY_S:
+        takes_long = (done if size is None else size) - self._begun >= BAR_BYTES_MIN
+        if self._is_shown and takes_long and sys.stderr.isatty() and time.monotonic() - self._shown_s >= BAR_EVERY_S:
             self._show()
 
     def _show(self) -> None:

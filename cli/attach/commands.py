@@ -38,7 +38,8 @@ def execute(*, job: str, words: tuple[str, ...], process: str | None, wants_tty:
 @process_option
 @click.argument("job", shell_complete=completion.paddle_jobs)
 @click.argument("ports", metavar="PORT…", nargs=-1, required=True)
-def forward(*, job: str, ports: tuple[str, ...], process: str | None, dc: str | None) -> int:
+@click.option("-q", "--quiet", is_flag=True, help="Do not tell which port is where.")
+def forward(*, job: str, ports: tuple[str, ...], process: str | None, quiet: bool, dc: str | None) -> int:
     """Let programs of this machine connect to PORTs of a process of JOB, until Ctrl-C.
 
     8080:80 is port 80 there as port 8080 here, 6006 the same port on both sides.
@@ -46,7 +47,7 @@ def forward(*, job: str, ports: tuple[str, ...], process: str | None, dc: str | 
     from cli.attach.forward import forward_ports, parse_ports
 
     pairs = parse_ports(ports)
-    return forward_ports(*_inside(dc, job, process), pairs)
+    return forward_ports(*_inside(dc, job, process), pairs, quiet=quiet)
 
 
 def _inside(dc: str | None, job: str, process: str | None) -> "tuple[Server, Target]":

@@ -64,17 +64,20 @@ def _pair(word: str) -> Pair:
     raise PfsError(Kind.INVALID, f"{word!r} is no port: say 8080:80, or 8080 for both; they go from 1 to {PORT_MAX}")
 
 
-def forward_ports(server: Server, target: Target, pairs: Sequence[Pair]) -> int:
+def forward_ports(server: Server, target: Target, pairs: Sequence[Pair], *, quiet: bool = False) -> int:
     """Forward ports until Ctrl-C.
+
+    Args:
+        quiet: do not tell which ports are forwarded.
 
     Raises:
         PfsError: a port is in use, or the process cannot be entered; then nothing was forwarded. Later on, that the
             server does not let us in any more.
     """
-    return run(_forward, server, target, pairs)
+    return run(_forward, server, target, pairs, quiet)
 
 
-async def _forward(server: Server, target: Target, pairs: Sequence[Pair]) -> int:
+async def _forward(server: Server, target: Target, pairs: Sequence[Pair], quiet: bool) -> int:
     async with AsyncExitStack() as stack:
         listeners = [await stack.enter_async_context(await _listener(pair.local)) for pair in pairs]
         first = await stack.enter_async_context(Line.to(server))
@@ -88,7 +91,8 @@ async def _forward(server: Server, target: Target, pairs: Sequence[Pair]) -> int
                     serve = partial(_Connection.serve, way, target, pair.remote, told)
                     nursery.start_soon(partial(trio.serve_listeners, serve, [listener]))
                     here = listener.socket.getsockname()[1]
-                    told(f"{HERE}:{here} is port {pair.remote} of job {target.job}; Ctrl-C ends that")
+                    if not quiet:
+                        told(f"{HERE}:{here} is port {pair.remote} of job {target.job}; Ctrl-C ends that")
                 async for _ in interrupts:
                     break
                 nursery.cancel_scope.cancel()

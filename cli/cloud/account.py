@@ -1,9 +1,11 @@
 """The commands of `paddle` about who one is, and where: accounts, tokens, and the configuration."""
 
+import json
+
 import click
 
 from cli import completion
-from cli.cloud.options import dc_option, json_option, quiet_option, show_rows, shown
+from cli.cloud.options import Voice, dc_option, doing, json_option, quiet_option, show_rows, shown
 from cli.dashes import DashCommand
 from cli.output import minute
 
@@ -19,41 +21,49 @@ DATACENTERS = ("CURRENT", "NAME", "USERNAME", "ENDPOINT", "SHOWS")
     "--ca", metavar="FILE", help="The authority of the server's certificate, where the invitation names none."
 )
 @click.argument("invitation", metavar="INVITATION|URL")
-def register(invitation: str, user: str | None, ca: str | None) -> None:
+@doing
+def register(invitation: str, user: str | None, ca: str | None, voice: Voice) -> None:
     """Make an account with an INVITATION; or at URL, where everybody may."""
     from cli import entering
 
-    click.echo(entering.register(invitation, user, ca))
+    done = entering.register(invitation, user, ca)
+    voice.tell(done.facts, done.text)
 
 
 @click.command(cls=DashCommand)
 @click.option("--user", metavar="NAME", help="Who you are there. Default: as in ~/.paddle/config, or you are asked.")
 @click.option("--ca", metavar="FILE", help="The authority of the server's certificate.")
 @click.argument("url", required=False)
+@doing
 @dc_option
-def login(url: str | None, user: str | None, ca: str | None, dc: str | None) -> None:
+def login(url: str | None, user: str | None, ca: str | None, voice: Voice, dc: str | None) -> None:
     """Get a token for this machine with your password, and keep it in ~/.paddle/config."""
     from cli import entering
 
-    click.echo(entering.login(url, dc, user, ca))
+    done = entering.login(url, dc, user, ca)
+    voice.tell(done.facts, done.text)
 
 
 @click.command(cls=DashCommand)
+@doing
 @dc_option
-def logout(dc: str | None) -> None:
+def logout(voice: Voice, dc: str | None) -> None:
     """Take back the token of this machine."""
     from cli import entering
 
-    click.echo(entering.logout(dc))
+    done = entering.logout(dc)
+    voice.tell(done.facts, done.text)
 
 
 @click.command(cls=DashCommand)
+@doing
 @dc_option
-def passwd(dc: str | None) -> None:
+def passwd(voice: Voice, dc: str | None) -> None:
     """Change your password; the tokens of all other machines are taken back."""
     from cli import entering
 
-    click.echo(entering.change_password(dc))
+    done = entering.change_password(dc)
+    voice.tell(done.facts, done.text)
 
 
 @click.command(cls=DashCommand)
@@ -78,7 +88,8 @@ def tokens(
     if label is None and (scopes or days):
         raise click.UsageError("--scope and --days are of a new token: --new LABEL")
     if label is not None:
-        click.echo(entering.make_token(dc, label, list(scopes or SCOPES), days))
+        token = entering.make_token(dc, label, list(scopes or SCOPES), days)
+        click.echo(json.dumps({"label": label, "token": token}, indent=2) if as_json else token)
         return
     if revoke is not None:
         entering.revoke(dc, revoke)
@@ -94,11 +105,13 @@ def tokens(
 
 @click.command(cls=DashCommand)
 @click.argument("datacenter", metavar="DATACENTER", shell_complete=completion.datacenters)
-def use(datacenter: str) -> None:
+@doing
+def use(datacenter: str, voice: Voice) -> None:
     """Make DATACENTER the current one, in ~/.paddle/config."""
     from cli import configfile
 
     configfile.use(datacenter)
+    voice.tell({"datacenter": datacenter})
 
 
 @click.command("config", cls=DashCommand)

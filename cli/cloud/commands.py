@@ -9,7 +9,9 @@ import click
 
 from cli import completion, reaching
 from cli.cloud.options import (
+    Voice,
     dc_option,
+    doing,
     job_argument,
     jobs_argument,
     json_option,
@@ -29,52 +31,74 @@ LINES = 10  # of each process
 @click.command(cls=DashCommand)
 @click.option("-rm", "--rm", "removes", is_flag=True, help="Remove it from the history, too, once it is over.")
 @jobs_argument
+@doing
 @dc_option
-def kill(jobs: tuple[str, ...], *, removes: bool, dc: str | None) -> int:
+def kill(jobs: tuple[str, ...], *, removes: bool, voice: Voice, dc: str | None) -> int:
     """End JOBs, names or numbers, as `echo kill > <dc>/jobs/JOB/ctl` does."""
-    from cli.cloud.jobs import end
+    from cli.cloud.jobs import end, end_and_tell
 
-    with reaching.connected(dc) as client:
-        return going_on(jobs, lambda job: end(client, job, removes=removes))
+    done: list[dict[str, object]] = []
+
+    def act(job: str) -> None:
+        if voice.as_json:
+            done.append(end_and_tell(client, job, removes=removes))
+        else:
+            end(client, job, removes=removes)
+
+    with reaching.connected(dc) as client, voice.telling(done):
+        return going_on(jobs, act)
 
 
 @click.command(cls=DashCommand)
 @job_argument
 @click.argument("groups", nargs=-1, required=True)
+@doing
 @dc_option
-def share(job: str, groups: tuple[str, ...], dc: str | None) -> None:
+def share(job: str, groups: tuple[str, ...], voice: Voice, dc: str | None) -> None:
     """Let the members of GROUPS read JOB: its log, its files, how it stands. They do not command it."""
-    _tell(dc, job, f"share {' '.join(groups)}")
+    _command(dc, job, ("share", *groups), voice, {"shared": groups})
 
 
 @click.command(cls=DashCommand)
 @job_argument
 @click.argument("groups", nargs=-1)
+@doing
 @dc_option
-def unshare(job: str, groups: tuple[str, ...], dc: str | None) -> None:
+def unshare(job: str, groups: tuple[str, ...], voice: Voice, dc: str | None) -> None:
     """Let the members of GROUPS read JOB no more; of all groups where none is named."""
-    _tell(dc, job, " ".join(("unshare", *groups)))
+    _command(dc, job, ("unshare", *groups), voice, {"unshared": groups or "all"})
 
 
-def _tell(dc: str | None, job: str, words: str) -> None:
-    from cli.cloud.jobs import command
+def _command(dc: str | None, job: str, words: tuple[str, ...], voice: Voice, facts: dict[str, object]) -> None:
+    from cli.cloud.jobs import command, number_of
 
     with reaching.connected(dc) as client:
-        command(client, job, words)
+        if voice.as_json:
+            job = number_of(client, job)
+            facts = {"job": int(job), **facts}
+        command(client, job, " ".join(words))
+    voice.tell(facts)
 
 
 @click.command(cls=DashCommand)
 @jobs_argument
+@doing
 @dc_option
-def wait(jobs: tuple[str, ...], dc: str | None) -> int:
+def wait(jobs: tuple[str, ...], voice: Voice, dc: str | None) -> int:
     """Wait until JOBs are over, and end with the exit code of the first that failed; 0 where none did."""
-    from cli.cloud.jobs import number_of
+    from cli.cloud.jobs import number_of, status_of
     from cli.following import exit_code
 
     numbers: list[str] = []
-    with reaching.connected(dc) as client:
+    codes: list[int] = []
+    over: list[dict[str, object]] = []
+    with reaching.connected(dc) as client, voice.telling(over):
         unknown = going_on(jobs, lambda job: numbers.append(number_of(client, job)))
-        codes = [exit_code(client, f"jobs/{number}") for number in numbers]
+        for number in numbers:
+            codes.append(exit_code(client, f"jobs/{number}"))
+            if voice.as_json:
+                state = status_of(client, number)["state"]
+                over.append({"job": int(number), "state": state, "exit_code": codes[-1]})
     return unknown or next((code for code in codes if code), 0)
 
 

@@ -4,12 +4,19 @@
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from cli import completion, reaching
-from cli.cloud.options import dc_option, json_option, quiet_option, show_rows
+from cli.cloud.options import Voice, dc_option, doing, json_option, quiet_option, show_rows
 from cli.dashes import DashCommand, DashGroup
+from cli.output import printable
+
+if TYPE_CHECKING:
+    from cli.files.copying import Way
 
 PUBLISH_URL = "/api/v1/publish"
 CHUNK_KIB_MIN, CHUNK_KIB_MAX = 4, 32 * 1024
@@ -32,7 +39,7 @@ def pfs() -> None:
       paddle pfs cp job.yaml /pfs/dc1/jobs/           submits a job
       paddle pfs cp /pfs/dc1/jobs/job/log -           shows its log until it is over
       echo kill | paddle pfs cp - /pfs/dc1/jobs/job/ctl
-      paddle pfs cp -r data /pfs/dc1/home/ann/        copies a folder; run it again when it was cut
+      paddle pfs cp data /pfs/dc1/home/ann/           copies a folder; run it again when it was cut
       paddle pfs sync data /pfs/dc1/home/ann/data     copies what is new or changed
     """
 
@@ -40,7 +47,14 @@ def pfs() -> None:
 @pfs.command()
 @sources_argument
 @target_argument
-@click.option("-r", "-R", "--recursive", "deep", is_flag=True, help="Folders, too, with all that is in them.")
+@click.option(
+    "-r",
+    "-R",
+    "--recursive",
+    is_flag=True,
+    expose_value=False,
+    help="Folders with all that is in them; so it is without a word.",
+)
 @force_option
 @keep_option
 @verbose_option
@@ -52,32 +66,53 @@ def pfs() -> None:
     help="Copy symbolic links as such. Default: the files that they lead to.",
 )
 @click.option("--chunksize", type=int, metavar="KIB", hidden=True, help="As PaddleCloud has it; nothing depends on it.")
+@doing
 def cp(
     sources: tuple[str, ...],
     target: str,
     *,
-    deep: bool,
     force: bool,
     keeps: bool,
     verbose: bool,
     links: bool,
     chunksize: int | None,
+    voice: Voice,
 ) -> int:
-    """Copy files from here to there, or from there to here; - is stdin or stdout.
+    """Copy files or folders from here to there, or from there to here; - is stdin or stdout.
 
     Times and the right to run are kept, and what is there unchanged is not copied again: where a copy was cut, the same
     command goes on.
     """
     from cli.files import copying
     from cli.files.copied import How
+    from cli.files.naming import STANDARD
 
     if force and keeps:
         raise click.UsageError("one of -f and -n")
+    if voice.as_json and target == STANDARD:
+        raise click.UsageError("one of --json and a copy to stdout")
     if chunksize is not None and not CHUNK_KIB_MIN <= chunksize <= CHUNK_KIB_MAX:
         raise click.UsageError(f"chunksize error: {CHUNK_KIB_MIN} to {CHUNK_KIB_MAX} KiB")
     how = How(links=links, always=force, keeps=keeps)
-    way = copying.Way(how, deep=deep, verbose=verbose)
-    return copying.stopped(lambda: copying.copy_all(reaching.connected, sources, target, way))
+    way = copying.Way(how, verbose=verbose, as_json=voice.as_json, quiet=voice.quiet)
+    return _copied(voice, way, lambda: copying.copy_all(reaching.connected, sources, target, way))
+
+
+def _copied(voice: Voice, way: "Way", copy: Callable[[], int]) -> int:
+    """Copy, and tell what was; nothing of what was stopped, as nobody has counted how much of that is there."""
+    from cli.files import copying
+    from pfs.errors import PfsError
+
+    def work() -> int:
+        try:
+            status = copy()
+        except PfsError:
+            voice.tell(asdict(way.tally))
+            raise
+        voice.tell(asdict(way.tally))
+        return status
+
+    return copying.stopped(work)
 
 
 @pfs.command()
@@ -97,7 +132,8 @@ def sync(source: str, target: str, *, delete: bool, force: bool, verbose: bool, 
     from cli.files.copied import How
 
     def work() -> int:
-        way = copying.Way(How(deletes=delete, always=force), deep=True, verbose=verbose)
+        how = How(deletes=delete, always=force)
+        way = copying.Way(how, verbose=verbose, as_json=as_json, quiet=quiet)
         done = copying.sync(reaching.connected, source, target, way)
         copying.show_synced(done, as_json=as_json, quiet=quiet)
         copying.check(done)
@@ -124,43 +160,67 @@ def ls(paths: tuple[str, ...], *, deep: bool, as_json: bool, quiet: bool) -> int
 @click.option("-f", "--force", is_flag=True, help="Replace what has the name already; so it is without a word.")
 @keep_option
 @verbose_option
-def mv(sources: tuple[str, ...], target: str, *, force: bool, keeps: bool, verbose: bool) -> int:
+@doing
+def mv(sources: tuple[str, ...], target: str, *, force: bool, keeps: bool, verbose: bool, voice: Voice) -> int:
     """Give a file or directory another name, or put several into a directory."""
     from cli.files import looking
 
     if force and keeps:
         raise click.UsageError("one of -f and -n")
-    return looking.move_all(reaching.connected, sources, target, keeps=keeps, verbose=verbose)
+    moved: list[dict[str, str]] = []
+
+    def noted(old: str, new: str) -> None:
+        moved.append({"from": old, "to": new})
+        if verbose and voice.speaks:
+            click.echo(f"{old} -> {new}")
+
+    with voice.telling({"moved": moved}):
+        return looking.move_all(reaching.connected, sources, target, keeps=keeps, noted=noted)
 
 
 @pfs.command()
 @paths_argument
 @click.option("-r", "-R", "--recursive", "deep", is_flag=True, help="Directories, too, with all that is in them.")
 @verbose_option
-def rm(paths: tuple[str, ...], *, deep: bool, verbose: bool) -> int:
+@doing
+def rm(paths: tuple[str, ...], *, deep: bool, verbose: bool, voice: Voice) -> int:
     """Remove files."""
     from cli.files import looking
 
-    return looking.remove_all(reaching.connected, paths, deep=deep, verbose=verbose)
+    removed: list[str] = []
+
+    def noted(path: str) -> None:
+        removed.append(path)
+        if verbose and voice.speaks:
+            click.echo(printable(path))
+
+    with voice.telling({"removed": removed}):
+        return looking.remove_all(reaching.connected, paths, deep=deep, noted=noted)
 
 
 @pfs.command()
 @paths_argument
-def rmdir(paths: tuple[str, ...]) -> int:
+@doing
+def rmdir(paths: tuple[str, ...], *, voice: Voice) -> int:
     """Remove empty directories, and jobs that are over."""
     from cli.files import looking
 
-    return looking.remove_folders(reaching.connected, paths)
+    removed: list[str] = []
+    with voice.telling({"removed": removed}):
+        return looking.remove_folders(reaching.connected, paths, removed.append)
 
 
 @pfs.command()
 @paths_argument
 @click.option("-p", "--parents", is_flag=True, hidden=True, help="So it is without a word.")
-def mkdir(paths: tuple[str, ...], *, parents: bool) -> int:
+@doing
+def mkdir(paths: tuple[str, ...], *, parents: bool, voice: Voice) -> int:
     """Make directories, with those above them; one that is there stays."""
     from cli.files import looking
 
-    return looking.make_all(reaching.connected, paths)
+    there: list[str] = []
+    with voice.telling({"directories": there}):
+        return looking.make_all(reaching.connected, paths, there.append)
 
 
 # ---- as PaddleCloud has them
@@ -174,39 +234,38 @@ def file() -> None:
 @file.command()
 @click.argument("source", shell_complete=completion.files)
 @target_argument
-def put(source: str, target: str) -> int:
+@doing
+def put(source: str, target: str, *, voice: Voice) -> int:
     """Upload SOURCE; a folder into TARGET, and with a slash at its end only what is in it."""
     from cli.files import copying
+    from cli.files.copied import How
 
-    def work() -> int:
-        copying.put_file(reaching.connected, source, target)
-        return 0
-
-    return copying.stopped(work)
+    way = copying.Way(How(), as_json=voice.as_json, quiet=voice.quiet)
+    return _copied(voice, way, lambda: copying.put_file(reaching.connected, source, target, way))
 
 
 @file.command()
 @click.argument("source", shell_complete=completion.paths)
 @click.argument("target", shell_complete=completion.files)
-def get(source: str, target: str) -> int:
+@doing
+def get(source: str, target: str, *, voice: Voice) -> int:
     """Download SOURCE to TARGET, which is not there yet."""
     from cli.files import copying
+    from cli.files.copied import How
 
-    def work() -> int:
-        copying.get_file(reaching.connected, source, target)
-        return 0
-
-    return copying.stopped(work)
+    way = copying.Way(How(), as_json=voice.as_json, quiet=voice.quiet)
+    return _copied(voice, way, lambda: copying.get_file(reaching.connected, source, target, way))
 
 
 @file.command("ls")
 @paths_argument
 @json_option
-def list_names(paths: tuple[str, ...], *, as_json: bool) -> int:
-    """List names."""
+@quiet_option
+def list_names(paths: tuple[str, ...], *, as_json: bool, quiet: bool) -> int:
+    """List the names of what is in directories."""
     from cli.files import looking
 
-    return looking.list_all(reaching.connected, paths, as_json=as_json, quiet=True)
+    return looking.list_all(reaching.connected, paths, as_json=as_json, quiet=quiet, names=True)
 
 
 @click.command(cls=DashCommand)
@@ -232,6 +291,8 @@ def publish(path: str | None, *, remove: bool, as_json: bool, quiet: bool, dc: s
         body = json.dumps({"path": path}).encode()
         if remove:
             client.call("DELETE", PUBLISH_URL, body)
+            if as_json:
+                click.echo(json.dumps({"file": path, "removed": True}, indent=2))
             return 0
         url = str(client.call("POST", PUBLISH_URL, body)["url"])
     click.echo(json.dumps({"file": path, "url": url}, indent=2) if as_json else url)

@@ -6,7 +6,7 @@ import click
 
 from cli import reaching
 from cli.cloud.commands import age_of
-from cli.cloud.options import dc_option, job_argument, show_rows, shown
+from cli.cloud.options import Voice, dc_option, doing, job_argument, show_rows, shown
 from cli.dashes import DashCommand, DashGroup
 from cli.output import as_objects
 
@@ -138,13 +138,15 @@ def registries(*, as_json: bool, quiet: bool, dc: str | None) -> None:
     "--password", metavar="WORD", help="Your password there. Default: you are asked, which leaves it in no history."
 )
 @click.option("--server", metavar="HOST", required=True, help="The registry, such as registry.example.org:5000.")
+@doing
 @dc_option
-def registry(*, dc: str | None, **said: str | None) -> None:
+def registry(*, voice: Voice, dc: str | None, **said: str | None) -> None:
     """Keep a credential for a registry of images: the secret NAME, which only your jobs get."""
     if said["password"] is None:
         said["password"] = click.prompt(f"Password of {said['username']}", hide_input=True, err=True)
     with reaching.connected(dc) as client:
         client.call("POST", "/api/v1/registry", json.dumps(said).encode())
+    voice.tell({key: said[key] for key in ("name", "server", "username")})
 
 
 @click.group(cls=DashGroup)
@@ -154,8 +156,10 @@ def delete() -> None:
 
 @delete.command("registry")
 @click.argument("name")
+@doing
 @dc_option
-def delete_registry(name: str, dc: str | None) -> None:
+def delete_registry(name: str, voice: Voice, dc: str | None) -> None:
     """Forget the credential NAME."""
     with reaching.connected(dc) as client:
-        click.echo(client.call("DELETE", "/api/v1/registry", json.dumps({"name": name}).encode())["msg"])
+        text = str(client.call("DELETE", "/api/v1/registry", json.dumps({"name": name}).encode())["msg"])
+    voice.tell({"name": name, "deleted": True}, text)

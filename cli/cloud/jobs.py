@@ -63,6 +63,11 @@ def command(client: "WebClient", job: str, words: str) -> None:
     now(operations.command(Straight(client), job, words))
 
 
+def bring_back(client: "WebClient", job: str) -> int:
+    """Bring a job back that was removed, and return its number."""
+    return now(operations.restore_job(Straight(client), job))
+
+
 def end(client: "WebClient", job: str, *, removes: bool) -> None:
     """End a job.
 
@@ -71,3 +76,13 @@ def end(client: "WebClient", job: str, *, removes: bool) -> None:
     """
     way = Straight(client)
     now(operations.remove_job(way, job) if removes else operations.command(way, job, "kill"))
+
+
+def end_and_tell(client: "WebClient", job: str, *, removes: bool) -> dict[str, object]:
+    """End a job, and return what programs are told of that."""
+    from jobd.life.model import State
+
+    status = status_of(client, job)
+    end(client, status["id"], removes=removes)
+    killed = not State(status["state"]).over
+    return {"job": int(status["id"]), "killed": killed, **({"removed": True} if removes else {})}

@@ -196,7 +196,7 @@ def _of_paddlecloud(client: "WebClient", path: Path, fields: Given, dc: str | No
     user = facts(client.read("me").decode())["name"]
     text = paddlecloud.text_of(fields, user, config.datacenter(dc).name)
     if not is_remote(path):
-        paddlecloud.check_free(client, called)
+        paddlecloud.check_free(client, called, user)
 
     def hand_in(key: str) -> str:
         if not is_remote(path):

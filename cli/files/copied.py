@@ -37,6 +37,20 @@ class How:
 
 
 @dataclass(slots=True)
+class Tally:
+    """What a command has copied.
+
+    Attributes:
+        bytes: that travelled.
+        made: the paths of what the server made of what it was given, such as jobs.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    made: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Done:
     """What has become of copying a folder; paths are below it.
 

@@ -12,7 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from stat import S_ISREG
@@ -22,7 +22,7 @@ import click
 
 from cli.errors import going_on
 from cli.files import large, local, remote
-from cli.files.copied import Counter, Done, How, Noted, Progress
+from cli.files.copied import Counter, Done, How, Noted, Progress, Tally
 from cli.files.download import download
 from cli.files.naming import ROOT, STANDARD, Connect, about, is_remote, matching, names_a_folder, place
 from cli.files.plan import Node, is_same
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 1024 * 1024  # as much as is sent with its length told: what a spec or a command may have
 STOPPED = "stopped; the same command goes on where this one was"
-NO_FOLDERS = "only support upload or download files not directories; -r copies it with all that is in it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +45,23 @@ class Way:
     """How a command copies.
 
     Attributes:
-        deep: folders, too, with all that is in them.
         how: folders, and which files are replaced.
         verbose: print a line for each file.
+        as_json: print nothing of all that; the tally is for programs.
+        quiet: print only what the server made of what it was given.
+        tally: counts what was copied.
     """
 
     how: How
-    deep: bool = False
     verbose: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    tally: Tally = field(default_factory=Tally)
+
+    def count(self, done: Done) -> None:
+        """Count a folder that was copied."""
+        self.tally.files += len(done.copied)
+        self.tally.bytes += done.copied_bytes
 
 
 def copy_all(connect: Connect, sources: Sequence[str], target: str, way: Way) -> int:
@@ -89,15 +97,14 @@ def _send(connect: Connect, source: str, target: str, way: Way, *, many: bool) -
         if source == STANDARD:
             if into:
                 raise PfsError(Kind.INVALID, f"{target} is a directory; say what the file is called there")
-            _put(client, path, _pieces(sys.stdin.buffer), datacenter)
+            _put(client, path, _pieces(sys.stdin.buffer), way, datacenter)
             return
         if os.path.isdir(source):
-            if not way.deep:
-                raise PfsError(Kind.IS_DIR, f"{source}: {NO_FOLDERS}")
             contents_only = os.path.basename(source) in ("", ".") and os.path.basename(source.rstrip("/")) == "."
             inner = path if not into or contents_only else join(path, os.path.basename(os.path.abspath(source)))
             with _shown(source, way) as (progress, noted):
                 done = upload(client, Path(source), inner, way.how, progress=progress, noted=noted)
+            way.count(done)
             check(done)
             return
         if into:
@@ -117,33 +124,48 @@ def _send_file(
         return False
     parent, name = parent_and_name(path)
     if here.size >= large.LARGE_BYTES:
-        part, counter = local.part_of(path), Counter(Done(), here.size, progress)
+        done = Done()
+        part, counter = local.part_of(path), Counter(done, here.size, progress)
         there = remote.look(client, part)
         node, _ = large.send(client, source, part, there.size if there is not None else 0, counter)
         part_name = parent_and_name(part)[1]
         parcel = Parcel(Verb.PART, name, node.size, node.mode, node.mtime_ns, part_name), b""
+        way.tally.bytes += done.copied_bytes
     elif S_ISREG(os.stat(source).st_mode):
         data, node = local.read_whole(source)
         parcel = Parcel(Verb.FILE, name, len(data), node.mode, node.mtime_ns), data
     else:  # of a pipe nobody knows how much there is
         with open(source, "rb") as file:
-            _put(client, path, _pieces(file), datacenter)
+            _put(client, path, _pieces(file), way, datacenter)
         return True
     refused = remote.send(client, parent, [parcel])
     if refused and refused[0].kind is Kind.UNSUPPORTED and parcel[0].verb is Verb.FILE:
-        _put(client, path, _pieces(io.BytesIO(parcel[1])), datacenter)  # the server makes something of it
-    elif refused:
+        _put(client, path, _pieces(io.BytesIO(parcel[1])), way, datacenter)  # the server makes something of it
+        return True
+    if refused:
         raise PfsError(refused[0].kind, f"{source} to {to_absolute(path, datacenter)}: {refused[0].message}")
+    way.tally.files += 1
+    way.tally.bytes += len(parcel[1])
     return True
 
 
-def _put(client: "WebClient", path: str, pieces: Iterator[bytes], datacenter: str) -> None:
+def _put(client: "WebClient", path: str, pieces: Iterator[bytes], way: Way, datacenter: str) -> None:
     """Give the server a file, and print what became of it, where something did."""
+    pieces = _counted(pieces, way.tally)
     first, second = next(pieces, b""), next(pieces, b"")
     if second:
         client.write(path, chain((first, second), pieces))
     elif (made := client.put(path, first, str(uuid.uuid4()))) is not None:
-        click.echo(to_absolute(made, datacenter))
+        way.tally.made.append(to_absolute(made, datacenter))
+        if not way.as_json:
+            click.echo(way.tally.made[-1])
+    way.tally.files += 1
+
+
+def _counted(pieces: Iterable[bytes], tally: Tally) -> Iterator[bytes]:
+    for piece in pieces:
+        tally.bytes += len(piece)
+        yield piece
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -163,13 +185,14 @@ def _fetch(connect: Connect, source: str, target: str, way: Way, *, many: bool) 
         if into:
             target = os.path.join(target, path.rpartition("/")[2])
         if top.kind == FOLDER:
-            if not way.deep or target == STANDARD:
-                raise PfsError(Kind.IS_DIR, f"{source}: {NO_FOLDERS}")
+            if target == STANDARD:
+                raise PfsError(Kind.IS_DIR, f"{source} is a directory; only a file is written to stdout")
             with _shown(source, way) as (progress, noted):
                 done = download(client, path, Path(target), way.how, progress=progress, noted=noted)
+            way.count(done)
             check(done)
         elif target == STANDARD or top.kind != FILE or _is_special(target):
-            _stream(client, path, target)
+            _stream(client, path, target, way.tally)
         else:
             with _told_of_disk(target, "written"), _shown(source, way, "Downloaded") as (progress, noted):
                 if _fetch_file(client, path, os.path.realpath(target), top, way=way, progress=progress):
@@ -187,21 +210,24 @@ def _fetch_file(client: "WebClient", path: str, target: str, node: Node, *, way:
         same = is_same(node, local.node_of(os.stat(target)))
         if way.how.keeps or (same and not way.how.always):
             return False
-    counter = Counter(Done(), node.size, progress)
     if node.size >= large.LARGE_BYTES:
-        large.fetch(client, path, target, node, counter)
-        return True
-    parent, name = parent_and_name(path)
-    for _, found, data in remote.fetch(client, parent, [name]):
+        done = Done()
+        large.fetch(client, path, target, node, Counter(done, node.size, progress))
+        way.tally.bytes += done.copied_bytes
+    else:
+        parent, name = parent_and_name(path)
+        small = ((found, data) for _, found, data in remote.fetch(client, parent, [name]))
+        found, data = next(small, None) or (node, client.read(path))  # or it is told why not
         local.write_whole(target, data, found)
-        return True
-    local.write_whole(target, client.read(path), node)  # or it is told why not
+        way.tally.bytes += len(data)
+    way.tally.files += 1
     return True
 
 
-def _stream(client: "WebClient", path: str, target: str) -> None:
+def _stream(client: "WebClient", path: str, target: str, tally: Tally) -> None:
     """Write what comes as it comes: a log until it is over."""
-    pieces = resumed(lambda _: client.stream(path))
+    tally.files += 1
+    pieces = _counted(resumed(lambda _: client.stream(path)), tally)
     if target == STANDARD:
         _write(pieces, sys.stdout.buffer)
         return
@@ -224,7 +250,7 @@ def _pass_on(connect: Connect, source: str, target: str, way: Way, *, many: bool
     name = place(source)[1].rpartition("/")[2]
     with tempfile.TemporaryDirectory(prefix="pfs-") as folder:
         between = os.path.join(folder, name)
-        _fetch(connect, source, between, way, many=False)
+        _fetch(connect, source, between, replace(way, tally=Tally()), many=False)
         _send(connect, between, target, way, many=many)
 
 
@@ -249,6 +275,7 @@ def show_synced(done: Done, *, as_json: bool, quiet: bool) -> None:
     """Print what a sync did."""
     if as_json:
         told = {
+            "files": len(done.copied),
             "copied": sorted(done.copied),
             "bytes": done.copied_bytes,
             "same": done.same,
@@ -286,12 +313,14 @@ def tell(text: str) -> None:
 def _shown(source: str, way: Way, word: str = "Copied") -> Iterator[tuple[Progress, Noted]]:
     """Give what shows how far it is, and what notes each file that was copied."""
 
+    is_silent = way.as_json or way.quiet
+
     def note(path: str) -> None:
-        if way.verbose:
+        if way.verbose and not is_silent:
             click.echo(f"[INFO] {word} {source.rstrip('/')}/{path}" if path else f"[INFO] {word} {source}")
 
     with Transfer(source.rstrip("/"), None) as bar:
-        yield _silent if way.verbose else bar.reach, note  # lines and a bar are one too many
+        yield _silent if way.verbose or is_silent else bar.reach, note  # lines and a bar are one too many
 
 
 def _silent(_done: int, _size: int | None) -> None:
@@ -310,27 +339,29 @@ def _told_of_disk(path: str, what: str) -> Iterator[None]:
 # ---- PaddleCloud's `file`
 
 
-def put_file(connect: Connect, source: str, target: str) -> None:
+def put_file(connect: Connect, source: str, target: str, way: Way) -> int:
     """Upload a file, or a folder: into the target, and where it ends with a slash only what is in it."""
     if not os.path.isdir(source):
-        _send(connect, source, target, Way(How()), many=False)
-        return
+        _send(connect, source, target, way, many=False)
+        return 0
     datacenter, path = place(target)
     if not names_a_folder(source):
         path = join(path, os.path.basename(source))
-    way = Way(How(), deep=True)
     with connect(datacenter) as client, _shown(source, way) as (progress, noted):
         done = upload(client, Path(source), path, way.how, progress=progress, noted=noted)
+    way.count(done)
     check(done)
+    return 0
 
 
-def get_file(connect: Connect, source: str, target: str) -> None:
+def get_file(connect: Connect, source: str, target: str, way: Way) -> int:
     """Download a file to a name that is free."""
     if os.path.isdir(target):
         target = os.path.join(target, place(source)[1].rpartition("/")[2])
     if os.path.lexists(target):
         raise PfsError(Kind.EXISTS, f"{target}: file already exist")
-    _fetch(connect, source, target, Way(How(), deep=True), many=False)
+    _fetch(connect, source, target, way, many=False)
+    return 0
 
 
 def stopped(act: Callable[[], int]) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 
@@ -16,10 +16,17 @@ from pfs.path import join, to_absolute
 from pfs.protocol.parcels import FOLDER, LINK, Parcel, Verb
 
 TYPES = {FOLDER: "directory", LINK: "symlink"}
+Noted = Callable[[str], None]  # is told the path of each that was changed
 
 
 def list_all(
-    connect: Connect, texts: Sequence[str], *, deep: bool = False, as_json: bool = False, quiet: bool = False
+    connect: Connect,
+    texts: Sequence[str],
+    *,
+    deep: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+    names: bool = False,
 ) -> int:
     """Print what is in directories, a line for each: when it was changed, what it is, its size, its path.
 
@@ -27,6 +34,7 @@ def list_all(
         deep: also what is in those below.
         as_json: print all of it as JSON.
         quiet: print paths alone.
+        names: print names alone, without the directories that they are in.
 
     Returns:
         The exit status.
@@ -35,12 +43,14 @@ def list_all(
 
     def show(text: str) -> None:
         for each in matching(connect, text):
-            if len(texts) > 1 and not (as_json or quiet):
+            if len(texts) > 1 and not (as_json or quiet or names):
                 click.echo(f"{each} :")
             for path, node in _listed(connect, each, deep=deep):
                 row = {"type": TYPES.get(node.kind, "file"), "size": node.size, "mtime_ns": node.mtime_ns}
                 found.append({"path": path, **row})
-                if not as_json:
+                if names and not as_json:
+                    click.echo(printable(path.rpartition("/")[2]))
+                elif not as_json:
                     click.echo(printable(path if quiet else _line(path, node)))
 
     status = going_on(texts, show)
@@ -74,11 +84,14 @@ def _line(path: str, node: Node) -> str:
     return f"{changed}  {kind}  {node.size:>10}  {path}"
 
 
-def move_all(connect: Connect, sources: Sequence[str], target: str, *, keeps: bool, verbose: bool) -> int:
+def move_all(
+    connect: Connect, sources: Sequence[str], target: str, *, keeps: bool, noted: Callable[[str, str], None]
+) -> int:
     """Give files or directories another name; several, or into a directory, under their own.
 
     Args:
         keeps: what has the name already stays, and so does what would get it.
+        noted: is told the old and the new path of each.
 
     Returns:
         The exit status.
@@ -101,8 +114,7 @@ def move_all(connect: Connect, sources: Sequence[str], target: str, *, keeps: bo
                 return
             with about(source):
                 client.rename(path, to)
-            if verbose:
-                click.echo(f"{source} -> {to_absolute(to, datacenter)}")
+            noted(source, to_absolute(to, datacenter))
 
         return going_on(named, move)
 
@@ -111,14 +123,13 @@ def _named(connect: Connect, texts: Iterable[str]) -> list[str]:
     return [each for text in texts for each in matching(connect, text)]
 
 
-def remove_all(connect: Connect, texts: Sequence[str], *, deep: bool, verbose: bool) -> int:
+def remove_all(connect: Connect, texts: Sequence[str], *, deep: bool, noted: Noted) -> int:
     """Remove files, and with `deep` directories with all that is in them; return the exit status."""
 
     def remove(text: str) -> None:
         for each in matching(connect, text):
             for gone in _removed(connect, each, deep=deep):
-                if verbose:
-                    click.echo(printable(gone))
+                noted(gone)
 
     return going_on(texts, remove)
 
@@ -153,7 +164,7 @@ def _gone(path: str, node: Node) -> Parcel:
     return Parcel(Verb.GONE, path, node.size, mtime_ns=node.mtime_ns)
 
 
-def remove_folders(connect: Connect, texts: Sequence[str]) -> int:
+def remove_folders(connect: Connect, texts: Sequence[str], noted: Noted) -> int:
     """Remove empty directories, and jobs that are over; return the exit status."""
 
     def remove(text: str) -> None:
@@ -163,11 +174,12 @@ def remove_folders(connect: Connect, texts: Sequence[str]) -> int:
             if top is not None and top.kind != FOLDER:
                 raise PfsError(Kind.INVALID, f"{text} is no directory; paddle pfs rm removes it")
             client.remove(path)
+        noted(text)
 
     return going_on(texts, remove)
 
 
-def make_all(connect: Connect, texts: Sequence[str]) -> int:
+def make_all(connect: Connect, texts: Sequence[str], noted: Noted) -> int:
     """Make directories, with those above them that are not there; return the exit status."""
 
     def make(text: str) -> None:
@@ -175,5 +187,6 @@ def make_all(connect: Connect, texts: Sequence[str]) -> int:
         with connect(datacenter) as client:
             if refused := remote.send(client, path, [(Parcel(Verb.FOLDER, ""), b"")]):
                 raise PfsError(refused[0].kind, f"{text}: {refused[0].message}")
+        noted(text)
 
     return going_on(texts, make)

@@ -6,6 +6,7 @@ can wait for it to be gone.
 """
 
 import contextlib
+import json
 import logging
 import os
 import select
@@ -25,7 +26,7 @@ from cli.mount.point import is_dead, is_mounted, open_for_appending, state_file,
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
-    from cli.config import Config, Datacenter
+    from cli.config import Datacenter
     from fuseclient.behind.journal import Journal
     from fuseclient.cache.blocks import BlockCache
     from fuseclient.kernel.inodes import Base
@@ -56,7 +57,13 @@ class _Mount:
 
 
 def mount_command(
-    mountpoint: str, options: Options, *, source: str | None = None, foreground: bool = False, quiet: bool = False
+    mountpoint: str,
+    options: Options,
+    *,
+    source: str | None = None,
+    foreground: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Mount.
 
@@ -64,7 +71,8 @@ def mount_command(
         mountpoint: an empty directory.
         source: the URL of a server, or the name of a datacenter; by default all of the configuration are mounted.
         foreground: stay until it is unmounted.
-        quiet: say nothing when it is mounted.
+        as_json: say it as JSON when it is mounted.
+        quiet: say nothing then.
 
     Returns:
         The exit status.
@@ -72,7 +80,8 @@ def mount_command(
     Raises:
         click.ClickException: it cannot be mounted, and why.
     """
-    from cli import config, reaching
+    from cli import config
+    from cli.mount import choosing
     from fuseclient import mount, mountpoints
 
     point = mountpoints.canonical(mountpoint)
@@ -80,13 +89,7 @@ def mount_command(
     try:
         mount.check_machine()
         _check_point(point)
-        configuration = config.load(options.config)
-        datacenters = configuration.datacenters if source is None else _named(source, configuration)
-        if options.subdir is not None:
-            datacenters = _only(options.subdir, datacenters)
-        datacenters = {name: reaching.with_token(each) for name, each in datacenters.items()}
-        for each in datacenters.values():
-            config.lasting(each.own)
+        datacenters = choosing.chosen(config.load(options.config), source, options.subdir)
         what = _Mount(datacenters, point, source or mount.SOURCE, options)
         lock = take_lock(point)
         if lock is None:
@@ -103,7 +106,10 @@ def mount_command(
         raise
     except PfsError as error:
         raise click.ClickException(str(error)) from None
-    if not quiet:
+    if as_json:
+        told = {"mountpoint": point, "datacenters": list(datacenters), "log_file": str(log_file)}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    elif not quiet:
         click.echo(f"{point}: mounted {', '.join(datacenters)}; messages go to {log_file}")
     return 0
 
@@ -111,39 +117,6 @@ def mount_command(
 def _absolute(path: str | None) -> str | None:
     """Return a path that means the same when the process has left its directory."""
     return None if path is None else os.path.abspath(os.path.expanduser(path))
-
-
-def _named(source: str, configuration: "Config") -> "dict[str, Datacenter]":
-    """Return the datacenters whose server or name is `source`.
-
-    Raises:
-        PfsError: INVALID for none.
-    """
-    from cli.config import endpoint_of
-
-    found = {
-        name: each
-        for name, each in configuration.datacenters.items()
-        if name == source or each.endpoint == endpoint_of(source)
-    }
-    if not found:
-        there_are = ", ".join(f"{name} at {each.endpoint}" for name, each in configuration.datacenters.items())
-        raise PfsError(Kind.INVALID, f"{configuration.path} knows no datacenter {source}; there are {there_are}")
-    return found
-
-
-def _only(subdir: str, datacenters: "dict[str, Datacenter]") -> "dict[str, Datacenter]":
-    """Return the datacenter that a folder is in.
-
-    Raises:
-        PfsError: INVALID for none.
-    """
-    name = subdir.partition("/")[0]
-    if name not in datacenters:
-        raise PfsError(
-            Kind.INVALID, f"subdir={subdir}: there is no datacenter {name}; there are {', '.join(datacenters)}"
-        )
-    return {name: datacenters[name]}
 
 
 def _check_point(point: str) -> None:

@@ -3,20 +3,27 @@
 Programs have the same as JSON: `getfattr --only-values -n user.pfs.status DIR`.
 """
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import click
 
 from cli.mount.point import is_mounted, status_of
-from cli.output import age
+from cli.output import age, printable
 from fuseclient import mountpoints
 from fuseclient.status import Rate, Server, Status
 from jobd.spec.units import format_size
 from pfs.errors import PfsError
 
 
-def status_command(mountpoint: str | None) -> int:
+def status_command(mountpoint: str | None, *, as_json: bool = False, quiet: bool = False) -> int:
     """Tell how it stands with one mount, or with all of this machine.
+
+    Args:
+        mountpoint: where it is mounted; None for all.
+        as_json: as JSON.
+        quiet: tell only where they are mounted.
 
     Returns:
         The exit status: 1 when one of them does not tell.
@@ -27,15 +34,20 @@ def status_command(mountpoint: str | None) -> int:
     points = mountpoints.mounted() if mountpoint is None else [mountpoints.canonical(mountpoint)]
     if mountpoint is not None and not is_mounted(points[0]):
         raise click.ClickException(f"{points[0]}: no pfs is mounted here")
-    if not points:
+    if not points and not (as_json or quiet):
         click.echo("no pfs is mounted on this machine")
-    failed = 0
+    failed, found = 0, []
     for point in points:
         try:
-            click.echo(status_text(point, status_of(point)))
+            status = status_of(point)
+            found.append({"mountpoint": point, **asdict(status)})
+            if not as_json:
+                click.echo(printable(point) if quiet else status_text(point, status))
         except PfsError as error:
             failed = 1
             click.echo(str(error), err=True)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     return failed
 
 

@@ -205,6 +205,10 @@ class AsyncClient:
         """End a job, unless it is over, and throw it away."""
         await operations.remove_job(self._way, job)
 
+    async def restore_job(self, job: int | str) -> int:
+        """Bring a job back that was removed, for 14 days, and return its number."""
+        return await operations.restore_job(self._way, job)
+
     # ---- files
 
     async def read(self, path: str) -> bytes:

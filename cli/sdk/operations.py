@@ -272,6 +272,12 @@ async def remove_job(way: Way, named: int | str) -> None:
     await way.tree.remove(f"jobs/{number}")
 
 
+async def restore_job(way: Way, job: int | str) -> int:
+    """Bring a job back that was removed, and return its number."""
+    told = await way.tree.call("POST", f"{API}restore", json.dumps({"jobname": str(job)}).encode())
+    return int(told["id"])
+
+
 # ---- files
 
 

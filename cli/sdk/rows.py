@@ -40,7 +40,10 @@ class Job(TypedDict):
 
 
 class Worker(TypedDict):
-    """One process of a job: `process` is the name of its folder, `exit_code` is None while it runs."""
+    """One process of a job: `process` is the name of its folder, `exit_code` is None while it runs.
+
+    `address` is where its node can be reached, "" where that is not known.
+    """
 
     name: str
     job: int
@@ -48,6 +51,7 @@ class Worker(TypedDict):
     role: str
     status: str
     node: str
+    address: str
     start: str | None
     exit_code: int | None
     msg: str

@@ -175,6 +175,10 @@ class Client:
         """End a job, unless it is over, and throw it away."""
         now(operations.remove_job(self._way, job))
 
+    def restore_job(self, job: int | str) -> int:
+        """Bring a job back that was removed, for 14 days, and return its number."""
+        return now(operations.restore_job(self._way, job))
+
     # ---- files
 
     def read(self, path: str) -> bytes:

@@ -5,6 +5,7 @@
     DELETE /api/v1/jobs             {"jobname", "rm"}: kill it; `rm`: remove it, once it is over
     DELETE /api/v1/jobs/<name>      the same
            /api/v1/trainingjobs     the same
+    POST   /api/v1/restore          {"jobname"}: bring back a job that was removed
     POST   /api/v1/specs/<name>     a spec: what it would be refused for, but for its files; nothing is submitted
     GET    /api/v1/pservers         how many parameter servers of one's jobs there are, and run
     GET    /api/v1/workers?jobname=…        the processes of a job, or of all that are not over
@@ -28,6 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.server.datacenter import Store
+from cli.server.surveyroutes import SurveyRoutes
 from jobd.engine.credentials import KEYS, parse_credential
 from jobd.job import Job
 from jobd.rest.answers import (
@@ -64,6 +66,7 @@ SPECS_PATH = "/api/v1/specs"
 SERVERS_PATH = "/api/v1/pservers"
 WORKERS_PATH = "/api/v1/workers"
 LOGS_PATH = "/api/v1/logs"
+RESTORE_PATH = "/api/v1/restore"
 QUOTA_PATH = "/api/v1/quota"
 REGISTRY_PATH = "/api/v1/registry"
 HEALTH_PATH = "/healthz"
@@ -80,7 +83,8 @@ Answer = Callable[[Request, Subject, LeasedTree], Awaitable[Response]]
 
 def rest_routes(gate: Gate, desk: Desk) -> list[Door]:
     """Return all that clients of PaddleCloud find."""
-    faces = RestRoutes(gate, desk), PfsFiles(gate, desk.datacenter), SimpleFiles(gate, desk.datacenter)
+    jobs = RestRoutes(gate, desk), SurveyRoutes(gate, desk)
+    faces = *jobs, PfsFiles(gate, desk.datacenter), SimpleFiles(gate, desk.datacenter)
     return [door for face in faces for door in face.routes()]
 
 
@@ -108,10 +112,12 @@ class RestRoutes:
         """Return the routes of this module's docstring."""
         door, jobname = self._door, {"jobname": "name or number of a job"}
         logs = Asks({**jobname, "n": f"lines of each process: {LINES}", "w": "one process alone"})
+        back = takes(an_object({"jobname": TEXT}))
         named, kept = an_object({"name": TEXT}), tells(an_array(an_object({"id": NUMBER, "name": TEXT, "data": TEXT})))
         return [
             *(each for path in (JOBS_PATH, TRAINING_PATH) for each in self._of_jobs(path)),
             door("POST", SPECS_PATH + "/{name}", self._check, "check a spec", tells=tells(), body=Body(TEXT_BYTES_MAX)),
+            door("POST", RESTORE_PATH, self._restore, "bring a job back", tells=tells(id=NUMBER), body=back),
             door("GET", SERVERS_PATH, self._servers, "parameter servers", tells=tells(_OBJECTS)),
             door("GET", WORKERS_PATH, self._workers, "processes", tells=tells(_OBJECTS), asks=Asks(jobname)),
             door("GET", LOGS_PATH, self._logs, "the ends of logs", tells=tells(), asks=logs),
@@ -160,11 +166,11 @@ class RestRoutes:
     async def _submit(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
         posted = spec_of(await whole_object(request), subject.user, self._desk.datacenter)
         await self._check_package(tree, posted)
-        self._desk.check_gpus(subject, posted.gpus)
         try:
+            await self._desk.check_gpus(subject, posted.text, posted.name)
             made = await tree.put(f"jobs/{posted.name}.json", posted.text, request.headers.get("idempotency-key"))
         except PfsError as error:
-            raise PfsError(error.kind, posted.plainly(error.message)) from None
+            raise error.saying(posted.plainly(error.message)) from None
         assert made is not None
         return done(id=int(made.removeprefix("jobs/")), name=posted.name)
 
@@ -203,6 +209,9 @@ class RestRoutes:
         with trio.move_on_after(END_AWAITED_S):
             await self._desk.ended(job)
         await tree.rmdir(f"jobs/{job.id}")
+
+    async def _restore(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
+        return done(id=await self._desk.restore(subject, text_in(await whole_object(request), "jobname")))
 
     # ---- processes
 

@@ -51,15 +51,16 @@ from pfs.protocol.wire import AUTHORITY_PATH, CHANNEL_PATH, OPEN_PATH, RANGES_PA
 from pfs.quota import Limits
 from pfs.server import localfd
 from pfs.server.administering import Administering
-from pfs.server.doors import JSON, NOTHING, TEXT, Door, Tells, application, json_response
+from pfs.server.doors import JSON, NOTHING, OWN, TEXT, Door, Tells, application, json_response
 from pfs.server.entrance import Entrance
 from pfs.server.folders import Folders
 from pfs.server.guard import Tls
 from pfs.server.guard import serve as serve_guarded
 from pfs.server.joining import Joining
 from pfs.server.mounts import Mounts
-from pfs.server.openapi import OPENAPI_PATH, document
+from pfs.server.openapi import OPENAPI_PATH, OPENAPI_V2_PATH, document
 from pfs.server.ranges import Ranges
+from pfs.server.rest import REST
 from pfs.server.routes import Gate
 from pfs.server.takeover import Taker
 from pfs.server.visits import Visits
@@ -202,18 +203,21 @@ def routes(store: Store, gate: Gate, trees: TreeStore, desk: Desk) -> list[Door]
         *publishing_routes(store, gate),
         *_plain_routes(store),
     ]
-    return [*doors, _described(gate, doors)]
+    return [*doors, *_described(gate, doors)]
 
 
-def _described(gate: Gate, doors: list[Door]) -> Door:
-    """Return the door at which all of them are told, itself among them."""
+def _described(gate: Gate, doors: list[Door]) -> list[Door]:
+    """Return the doors at which all of them are told, themselves among them; each speaks as those beside it do."""
 
     async def tell(request: Request, identity: Identity) -> Response:
-        return json_response(document([*doors, door]))
+        return json_response(document([*doors, *described]))
 
     about, tells = "this document", [Tells(200, "OpenAPI", JSON, {"type": "object"})]
-    door = gate.door("GET", OPENAPI_PATH, tell, about=about, body=NOTHING, tells=tells)
-    return door
+    faces = {OPENAPI_PATH: OWN, OPENAPI_V2_PATH: REST}
+    described = [
+        gate.door("GET", path, tell, about=about, body=NOTHING, tells=tells, face=face) for path, face in faces.items()
+    ]
+    return described
 
 
 def takers(gate: Gate, mounts: Mounts) -> dict[str, Taker]:

@@ -19,7 +19,7 @@ import click
 from cli.snakepit import show
 from cli.snakepit.asking import ask
 from cli.snakepit.connection import new_email, new_password
-from cli.snakepit.entities import SELF, Entity, parse
+from cli.snakepit.entities import SELF, Entity, checked_name, parse
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
@@ -134,9 +134,10 @@ def change_password(client: "Pit", name: str | None) -> None:
     """
     entity = Entity("user", SELF) if name is None else _whole(f"user:{name}")
     _check_private(client)
-    own = _ask_own()
-    new = new_password(client.who.name if entity.name == SELF else entity.name)
     try:
+        client.call("GET", show.url_of(entity), b"")  # who is not there, or away, is told of before anything is asked
+        own = _ask_own()
+        new = new_password(client.who.name if entity.name == SELF else entity.name)
         _call(client, "POST", show.url_of(entity), {"password": new, "verification": own})
     except PfsError as error:
         raise _named(entity, error) from None
@@ -147,21 +148,20 @@ def change_password(client: "Pit", name: str | None) -> None:
 
 def _add_user(client: "Pit", name: str, said: Properties) -> None:
     _check_private(client)
+    if name in show.names(client, "users"):  # before anything is asked: a server that is away is told of by this, too
+        raise PfsError(Kind.EXISTS, "User already existing")
     if "fullname" not in said:
         said["fullname"] = ask("Full name: ").strip()
     if "email" not in said:
         said["email"] = new_email()
     if "password" not in said:
         said["password"] = new_password(name)
-    try:
-        _send(client, "PUT", show.url_of(Entity("user", name)), said, is_new=True)
-    except PfsError as error:
-        if error.kind is Kind.EXISTS and name in show.names(client, "users"):
-            raise PfsError(error.kind, "User already existing") from None
-        raise
+    _send(client, "PUT", show.url_of(Entity("user", name)), said, is_new=True)
 
 
 def _add_group(client: "Pit", name: str, said: Properties) -> None:
+    if "title" not in said:
+        show.names(client, "groups")  # a server that is away is told of before anything is asked
     title = said["title"] if "title" in said else ask("Group title: ").strip()
     _call(client, "PUT", show.url_of(Entity("group", name)), {"title": title})
 
@@ -190,8 +190,7 @@ def _regroup(client: "Pit", entity: Entity, group: str, method: str, words: Mapp
     _check_kind(entity, SHARED)
     if entity.index is not None and entity.kind != "node":
         raise PfsError(Kind.INVALID, f"Indices not allowed for {entity.kind} entities")
-    if "/" in group or group.split() != [group]:
-        raise PfsError(Kind.INVALID, "Wrong group id format")
+    checked_name("group", group)
     try:
         if entity.kind == "user":
             user = client.who.name if entity.name == SELF else entity.name
@@ -257,6 +256,8 @@ def _send(client: "Pit", method: str, url: str, said: Properties, *, is_new: boo
     """Send what is said of an account or a group, with one's own password where that is needed."""
     if said.get("admin") or ("password" in said and not is_new):
         _check_private(client)
+        if not is_new:
+            client.call("GET", url, b"")
         said["verification"] = _ask_own()
     _call(client, method, url, said)
 

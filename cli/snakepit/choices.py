@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 FOLDERS = {"user": "home", "group": "groups", "node": "nodes", "job": "jobs", "alias": "aliases"}
 LISTS = ("users", "groups", "nodes", "jobs", "aliases")
-OWN = ("me", "home", "shared")
+OWN = ("me",)
+PLACES = (*OWN, "home", "shared")
 WITH_FILES = ("user", "group", "job")
 
 
@@ -22,7 +23,7 @@ def entities(ctx: click.Context, _param: click.Parameter, incomplete: str) -> li
 
 def places(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return what has files."""
-    return _entities(ctx, incomplete, OWN, WITH_FILES)
+    return _entities(ctx, incomplete, PLACES, WITH_FILES)
 
 
 def jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

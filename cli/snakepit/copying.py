@@ -2,11 +2,12 @@
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cli.progress import Transfer
-from cli.snakepit.asking import ask
+from cli.snakepit.asking import ask, stdin_is_data
 from cli.snakepit.files import NO_COPIES, about, entry_of, place
 from cli.snakepit.transfer import copy, send
 from pfs.errors import Kind, PfsError
@@ -53,7 +54,7 @@ def pull(client: "Pit", entity: str, path: str, local: str | None, manner: Manne
 
 
 def _pour(client: "Pit", source: str, size: int | None, out: Any) -> None:
-    with Transfer(source, size) as transfer:
+    with Transfer(source, size, is_shown=not out.isatty()) as transfer:
         copy(client, source, out, transfer)
 
 
@@ -94,9 +95,23 @@ def _going_on(there: int, manner: Manner, question: str, refusal: str) -> int:
     return there
 
 
+def stdin_kept_for(local: str | None) -> AbstractContextManager[None]:
+    """Keep standard input for the bytes in the block, where what `push` takes is that."""
+    return stdin_is_data() if local is None or _is_stdin(local) else nullcontext()
+
+
+def _is_stdin(path: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(sys.stdin.fileno()))
+    except (OSError, ValueError, AttributeError):  # there is no such file, or no standard input
+        return False
+
+
 def push(client: "Pit", entity: str, path: str, local: str | None, manner: Manner) -> None:
     """Copy a file, or stdin where none is named, into the pit."""
     if local is None:
+        if sys.stdin is None:
+            raise PfsError(Kind.INVALID, "no file is named, and standard input is closed")
         _push_from(client, _remote(client, entity, path, ""), sys.stdin.buffer, None, manner)
         return
     if not os.path.exists(local):

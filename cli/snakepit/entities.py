@@ -1,13 +1,14 @@
 """What commands are about: `user:ann`, `group:ml`, `node:n0`, `node:n0:1`, `job:17`, `alias:gtx1070`, `shared`, `home`.
 
-`me` and `~` are whoever asks, and a number alone is a job. What can be called so is the server's to say, but for what
-could not be one name of a path.
+`me` and `~` are whoever asks, and a number alone is a job. `home` and `shared` are places: only commands for files take
+them, so that nobody's account is meant by a word for files. Whether there is what was named is the server's to say.
 """
 
 import re
 from dataclasses import dataclass
 
 from pfs.errors import Kind, PfsError
+from pfs.names import check_group_name, check_user_name
 
 KINDS = ("user", "group", "node", "job", "alias")
 OWN = ("me", "~")
@@ -35,19 +36,28 @@ def parse(text: str) -> Entity:
     Raises:
         PfsError: INVALID for what is no entity.
     """
-    if text in (*OWN, "home"):
+    if text in OWN:
         return Entity("user", SELF)
-    if text == "shared":
-        return Entity("shared")
     if text.isascii() and text.isdigit():
-        return Entity("job", _checked("job", text))
+        return Entity("job", checked_name("job", text))
     kind, colon, rest = text.partition(":")
     if kind not in KINDS or not colon:
         raise PfsError(Kind.INVALID, f'Unsupported entity type "{kind}"')
     name, colon, index = rest.partition(":")
     if kind == "user" and name in OWN:
         name = SELF
-    return Entity(kind, _checked(kind, name), _index(kind, index) if colon else None)
+    return Entity(kind, checked_name(kind, name), _index(kind, index) if colon else None)
+
+
+def parse_place(text: str) -> Entity:
+    """Return what somebody named as the place of files.
+
+    Raises:
+        PfsError: INVALID for what is none.
+    """
+    if text == "home":
+        return Entity("user", SELF)
+    return Entity("shared") if text == "shared" else parse(text)
 
 
 def job_number(text: str) -> str:
@@ -56,7 +66,7 @@ def job_number(text: str) -> str:
     Raises:
         PfsError: INVALID.
     """
-    return _checked("job", text.removeprefix("job:"))
+    return checked_name("job", text.removeprefix("job:"))
 
 
 def folder_of(text: str) -> str:
@@ -65,7 +75,7 @@ def folder_of(text: str) -> str:
     Raises:
         PfsError: INVALID for what is no entity, or one that has no files.
     """
-    entity = parse(text)
+    entity = parse_place(text)
     if entity.index is not None:
         raise PfsError(Kind.INVALID, f"Indices not allowed for {entity.kind} entities")
     match entity.kind:
@@ -85,9 +95,19 @@ def named(path: str, user: str) -> str:
     return re.sub("^home/me(?=/|$)", f"home/{user}", path)
 
 
-def _checked(kind: str, name: str) -> str:
-    """Return a name if it can be one at all."""
+def checked_name(kind: str, name: str) -> str:
+    """Return a name if something of its kind can be called that at all.
+
+    Raises:
+        PfsError: INVALID.
+    """
     right = bool(re.fullmatch("[1-9][0-9]{0,17}", name)) if kind == "job" else bool(re.fullmatch(r"[^/\0]+", name))
+    checks = {"user": check_user_name, "group": check_group_name}
+    try:
+        if kind in checks and name != SELF:
+            checks[kind](name)
+    except PfsError:
+        right = False
     if not right or name in (".", ".."):
         raise PfsError(Kind.INVALID, f"Wrong {kind} id format")
     return name

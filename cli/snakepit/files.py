@@ -15,7 +15,8 @@ import click
 
 from cli.output import printable
 from cli.progress import Transfer
-from cli.snakepit.entities import folder_of, job_number, parse
+from cli.snakepit.asking import UnansweredError
+from cli.snakepit.entities import folder_of, job_number, parse_place
 from cli.snakepit.looking import print_json
 from cli.snakepit.show import missing
 from cli.snakepit.transfer import copy
@@ -46,7 +47,7 @@ def about(path: str) -> Iterator[None]:
     try:
         yield
     except PfsError as error:
-        if error.kind in OF_THE_PIT:
+        if error.kind in OF_THE_PIT or isinstance(error, UnansweredError):
             raise
         raise PfsError(error.kind, f"{path}: {error.message}") from None
 
@@ -66,7 +67,7 @@ def entry_of(client: "Pit", entity: str, path: str) -> dict[str, Any] | None:
         if error.kind not in (Kind.NOT_FOUND, Kind.NOT_DIR):
             raise
         if not parent:
-            raise missing(parse(entity).kind) from None
+            raise missing(parse_place(entity).kind) from None
         return None
     if not below:
         return {"name": "", "type": "directory", "size": 0, "flags": []}
@@ -108,7 +109,7 @@ def make_folder(client: "Pit", entity: str, path: str) -> None:
                 client.mkdir(f"{folder}/{'/'.join(parts[:count])}")
         except PfsError as error:
             if error.kind is Kind.NOT_FOUND and count == 1:
-                raise missing(parse(entity).kind) from None
+                raise missing(parse_place(entity).kind) from None
             if error.kind is not Kind.EXISTS or count == len(parts):
                 raise
 

@@ -47,13 +47,7 @@ def print_entity(client: "Pit", text: str, words: Sequence[str], *, as_json: boo
 
 def print_jobs(client: "Pit", words: Sequence[str], *, as_json: bool) -> None:
     """Print the jobs that the words ask for."""
-    from pfs.client.web import facts
-
-    query = jobquery.parse(words)
-    found = {job["id"]: job for job in status.jobs_of(client.read("status").decode())}
-    own = (facts(entry["each"]) for entry in client.list("jobs", each="status") if entry.get("each"))
-    found |= {job["id"]: dict(job) for job in own if job["id"] not in found}
-    jobs = query.pick(list(found.values()))
+    jobs = client.call("GET", jobquery.parse(words).url(), b"")["msg"]
     uses = gpuuse.uses_of(client, jobs)
     if as_json:
         print_json([status.as_object(job, uses) for job in jobs])
@@ -61,14 +55,14 @@ def print_jobs(client: "Pit", words: Sequence[str], *, as_json: bool) -> None:
         click.echo(status.job_list(jobs, columns(), uses), nl=False)
 
 
-def print_log(client: "Pit", text: str) -> bool:
-    """Print the log of a job until it is over; tells whether it was seen to its end."""
+def print_log(client: "Pit", text: str) -> None:
+    """Print the log of a job until it is over, or until Ctrl-C, of which the job knows nothing."""
     from cli.following import follow
 
     number = job_number(text)
     try:
         client.read(f"jobs/{number}/status")  # a server that is away is told of at once; one that goes is waited for
-        return follow(client, f"jobs/{number}", f"pit stop {number} ends it")
+        follow(client, f"jobs/{number}", f"pit stop {number} ends it")
     except PfsError as error:
         raise _of_job(error) from None
 

@@ -19,7 +19,7 @@ import click
 
 from cli.mount.options import Options
 from cli.snakepit.asking import say
-from cli.snakepit.entities import folder_of, named, parse
+from cli.snakepit.entities import folder_of, named, parse_place
 from cli.snakepit.files import entry_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def mount(client: "Pit", text: str, mountpoint: str | None, *, shell: bool) -> N
     """
     entry_of(client, text, "")
     folder = named(folder_of(text), client.who.name)
-    flags = frozenset({"ro"} if parse(text).kind in READ_ONLY else ())
+    flags = frozenset({"ro"} if parse_place(text).kind in READ_ONLY else ())
     options = Options(subdir=f"{NAME}/{folder}", flags=flags)
     with _ended_in_order(), _own_directory() as base:
         point = base / PurePath(folder).name if mountpoint is None else Path(mountpoint)

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from cli.output import printable
 from cli.snakepit.entities import Entity, parse
 from cli.snakepit.gpuuse import Tree, uses_of
+from cli.snakepit.jobquery import url_of_job
 from cli.snakepit.states import DONE, letters_of
 from pfs.errors import Kind, PfsError
 
@@ -153,9 +154,24 @@ def _alias(tree: Tree, entity: Entity) -> Object:
     return {"id": entity.name, "name": _text(tree, f"aliases/{entity.name}", "alias").strip()}
 
 
-def _job(tree: Tree, entity: Entity) -> Object:
+def _job(tree: Server, entity: Entity) -> Object:
+    """Return what is told of a job: of one that is not ours to read, what everybody may know."""
     path = f"jobs/{entity.name}"
-    status = _facts(tree, f"{path}/status", "job")
+    try:
+        status = _facts(tree, f"{path}/status", "job")
+    except PfsError as error:
+        if error.kind not in _HIDDEN:
+            raise
+        known = tree.call("GET", url_of_job(entity.name), b"")["msg"]
+        if not known:
+            raise
+        return _job_object(tree, entity, known[0], [], [])
+    return _job_object(tree, entity, status, _processes(tree, path), _changes(tree, path, status))
+
+
+def _job_object(
+    tree: Tree, entity: Entity, status: Mapping[str, str], processes: list[Object], changes: list[Object]
+) -> Object:
     letters = letters_of(status["state"])
     compute, memory = uses_of(tree, [{**status, "id": entity.name}]).get(entity.name, (0, 0))
     place = status.get("queue_place")
@@ -173,8 +189,8 @@ def _job(tree: Tree, entity: Entity) -> Object:
         "utilMem": memory / 100,
         "state": letters,
         "schedulePosition": int(place) if place else None,
-        "processes": _processes(tree, path),
-        "stateChanges": _changes(tree, path, status),
+        "processes": processes,
+        "stateChanges": changes,
     }
 
 
@@ -219,13 +235,20 @@ def _changes(tree: Tree, path: str, status: Mapping[str, str]) -> list[Object]:
         words = line.split()
         letters = BECOMES.get(words[1]) if len(words) > 1 else None
         if letters is not None and letters != found[-1]["state"]:
-            found.append({"state": letters, "since": f"{words[0].partition('.')[0]}Z", "reason": None})
+            since = f"{words[0].partition('.')[0]}Z"
+            found.append({"state": letters, "since": since, "reason": _stopped_by(words)})
     if len(found) == 1 and status.get("started"):
         found.append({"state": "RUN", "since": status["started"], "reason": None})
     if status.get("ended"):
         why = None if status["state"] == "SUCCEEDED" else status.get("why")
         found.append({"state": DONE, "since": status["ended"], "reason": why})
     return found
+
+
+def _stopped_by(words: Sequence[str]) -> str | None:
+    """Return who stopped a job, of the words of an event; None where nobody did."""
+    by = next((word.removeprefix("by=") for word in words if word.startswith("by=")), None)
+    return f"Stopped by user {by}" if by is not None and words[1] == "kill-requested" else None
 
 
 def _events(tree: Tree, path: str) -> list[str]:
@@ -283,7 +306,9 @@ def _node_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
 
 def _job_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
     letters, place = told["state"], told["schedulePosition"]
-    has_begun = any(change["state"] == "RUN" for change in told["stateChanges"])
+    changes = told["stateChanges"]
+    # of others' jobs nobody tells how they came where they are, only that they have a place
+    has_begun = any(each["state"] == "RUN" for each in changes) if changes else told["resources"] != told["request"]
     return [
         ("Job number", told["id"]),
         ("Continued job", told["continueJob"]),
@@ -297,7 +322,7 @@ def _job_lines(told: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("Util. memory", f"{told['utilMem']:.0%}" if has_begun else None),
         ("State", letters if place is None else f"{letters} (position {place})"),
         ("Processes", [_process_line(process) for process in told["processes"]] or None),
-        ("State changes", [_change_line(change) for change in told["stateChanges"]]),
+        ("State changes", [_change_line(change) for change in changes] or None),
     ]
 
 

@@ -1,7 +1,7 @@
 """Jobs as Snakepit's tables: the report of `pit status`, and the list of `pit show jobs`.
 
 Columns, widths, order and captions are its own; what is too long is cut hard. Facts of a job are those of its `status`
-in the tree, or of its row in the tree's `status`.
+in the tree, of its row in the tree's `status`, or what the server tells everybody of it (`cli.snakepit.jobquery`).
 """
 
 from collections.abc import Callable, Sequence

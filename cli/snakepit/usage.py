@@ -15,6 +15,12 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class WorkerIndex(click.IntRange):
+    """Which worker of a job is meant."""
+
+    name = "worker index"
+
+
 class PitCommand(click.Command):
     """A command whose help is Snakepit's.
 
@@ -29,6 +35,14 @@ class PitCommand(click.Command):
         self.usage = usage
         self.about = about
         self.more = more
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what is typed; what is wrong with it is told with the name of this command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help."""
@@ -109,7 +123,7 @@ def in_own_words(work: Callable[[], object]) -> Callable[[], object]:
             return work()
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "pit"
-            message = error.format_message().rstrip(".")
+            message = " ".join(error.format_message().split()).rstrip(".")
             end = "" if message.endswith("?") else ";"
             raise click.ClickException(f"{message}{end} see: {command} --help") from None
         except PfsError as error:

@@ -73,6 +73,11 @@ def check_alone(spec: Path, given: Mapping[str, object]) -> None:
         raise PfsError(Kind.INVALID, f"{spec} says what runs; leave out --{options[0]}, or write it there")
 
 
+def has_script(done: Shipped, folder: Path) -> bool:
+    """Tell whether a folder has a `.compute`, also one that an ignore file leaves out of what was shipped."""
+    return SCRIPT in done.names or (folder / SCRIPT).exists()
+
+
 def check_script(done: Shipped, folder: Path, cure: str) -> None:
     """Refuse a folder that says nowhere what runs."""
     if SCRIPT not in done.names:

@@ -92,16 +92,22 @@ def uploaded(name: str) -> str:
     return f"home/me/jobs/{name}"
 
 
-def check_free(server: Server, name: str) -> None:
-    """Refuse to bring a package to where a job runs.
+def check_free(server: Server, name: str, user: str) -> None:
+    """Refuse to bring a package to where a job of `user` runs.
 
     Raises:
         PfsError: BUSY.
     """
+    there = _in_tree(f"jobs/{name}", user)
     for row in server.call("GET", JOBS, b"")["msg"]:
-        if f"/{row['job_package']}".endswith(f"/jobs/{name}") and not State(row["state"]).over:
+        if _in_tree(row["job_package"], user) == there and not State(row["state"]).over:
             text = f"job {row['id']} runs in the folder jobs/{name}, and is not over; end it with `paddle kill"
             raise PfsError(Kind.BUSY, f"{text} {row['id']}`, or give the new one another -jobname")
+
+
+def _in_tree(package: str, user: str) -> str:
+    """Return where a package of `user` is: what a path says of its datacenter is the same for all that a server has."""
+    return package.split("/", 3)[-1] if package.startswith("/pfs/") else f"home/{user}/{package}"
 
 
 def post(server: Server, fields: Mapping[str, object], key: str, sleep: Callable[[float], None] = time.sleep) -> str:

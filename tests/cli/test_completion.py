@@ -141,6 +141,15 @@ def test_what_can_stand_there(typed: str, answered: list[str], tab: Tab) -> None
     assert tab(typed) == answered
 
 
+def test_a_datacenter_in_which_nobody_is_logged_in_can_be_named(tab: Tab, home: Path, server: Server) -> None:
+    (home / "config").write_text(
+        f"dc1: {{username: ann, endpoint: '{server.url}'}}\ndc2: {{username: a, endpoint: x}}\n"
+    )
+    assert tab("paddle use ") == tab("paddle kill --dc ") == ["plain,dc1", "plain,dc2"]
+    assert tab("paddle ls /pfs/") == ["plain,/pfs/dc1/", "plain,/pfs/dc2/"]
+    assert tab("paddle kill ") == []
+
+
 def test_other_shells_are_told_the_whole_word(tab: Tab) -> None:
     assert tab("pit show node:n", "zsh") == ["plain", "node:n0", "_", "plain", "node:n1", "_"]
     assert tab("pit show node:n", "fish") == ["plain,node:n0", "plain,node:n1"]

@@ -39,47 +39,115 @@ def test_without_a_word_the_first_is_current():
     assert config.parse(SEED.replace(", active: true", ""), "f").current == "dc1"
 
 
+GOOD = "{username: a, token: t, endpoint: x}"
+LISTED = "{name: dc1, username: a, token: t, endpoint: x}"
+
+
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "line", "says"),
     [
-        ("", "names no datacenter"),
-        ("- a", "names no datacenter"),
-        ("dc1: [", "f, line 1, column"),
-        ("dc1: {username: a, endpoint: 'http://x'}", "dc1 has no token"),
-        ("dc1: {username: a, token: t}", "dc1 has no endpoint"),
-        ("dc1: {username: a, token: t, endpoint: 'ftp://x'}", "one looks like https://host:8470"),
-        ("dc1: {username: a, token: t, endpoint: x, port: 5}", "dc1 has a field 'port'"),
-        ("dc1: 5", "dc1 has no fields"),
-        ("..: {username: a, token: t, endpoint: x}", "'..' cannot be a directory's name"),
-        ("a/b: {username: a, token: t, endpoint: x}", "'a/b' cannot be a directory's name"),
-        ("dc1: {username: a, endpoint: x, usercert: c}", "has usercert alone"),
-        ("dc1: {username: a, endpoint: x, userkey: c}", "has userkey alone"),
-        ("datacenters: {a: 1}", "datacenters is a list"),
-        (CLIENT.replace("current-datacenter: dc2", "current-datacenter: dc9"), "there are only: dc1, dc2"),
+        ("", 1, "this names no datacenter; write `<name>:` and below it username, token and endpoint"),
+        ("# nothing yet\n\n- a", 3, "this names no datacenter; write"),
+        ("dc1: [", "1, column 7", "expected the node content, but found '<stream end>'; see `paddle --help`"),
+        ("dc1:\n  username: \1\n", 2, "the character '\\x01' cannot be here; take it away"),
+        (f"dc1: {GOOD}\n? [dc2]\n: 5\n", 2, "this is no name; a name is one word"),
+        ("# mine\n\ndc1: {username: ann}\n", 3, "dc1 has no endpoint; say where its server is, as in endpoint: http"),
+        ("dc1:\n  token: t\n  endpoint: x\n", 1, "dc1 has no username; say who you are there, as in username: ann"),
+        ("dc1:\n  endpoint: x\n  username:\n", 3, "dc1 has no username; say who you are there"),
+        ("dc1:\n  username: a\n  endpoint: 'ftp://x'\n", 3, "dc1 has the endpoint 'ftp://x'; one looks like https://h"),
+        ("dc1:\n  username: a\n  endpoint: 'http://['\n", 3, "dc1 has the endpoint 'http://['; one looks like"),
+        ("dc1:\n  username: a\n  endpoint: host:port\n", 3, "dc1 has the endpoint 'https://host:port'; one looks"),
+        (
+            "dc1:\n  username: a\n  token: t\n\n  endpoint: x\n  colour: red\n",
+            6,
+            "dc1 has a field 'colour'; there are ",
+        ),
+        ("dc1:\n  endpoint: x\n  username: [a]\n", 3, "dc1 has no word as its username; write it behind the name"),
+        (f"dc0: {GOOD}\ndc1: 5", 2, "dc1 has no fields; it needs username, token and endpoint"),
+        (f"dc0: {GOOD}\n..: {GOOD}", 2, "a datacenter is a directory, and '..' cannot be a directory's name"),
+        (f"dc0: {GOOD}\na/b: {GOOD}", 2, "a datacenter is a directory, and 'a/b' cannot be a directory's name"),
+        ("dc1:\n  username: a\n  endpoint: x\n  usercert: c\n", 4, "dc1 has usercert alone; usercert and userkey go"),
+        ("dc1:\n  username: a\n  userkey: k\n  endpoint: x\n", 3, "dc1 has userkey alone; usercert and userkey go"),
+        (f"dc1: {GOOD}\ndc2: {GOOD}\n'dc1': {GOOD}\n", 3, "dc1 is said a second time, after line 1; take one of th"),
+        ("dc1:\n  username: a\n  token: t\n  token: u\n", 4, "token is said a second time, after line 3; take one"),
+        ("dc1: &dc1\n  <<: *dc1\n", 2, "`<<` takes in the fields of another entry, and this is none"),
+        ("\ndatacenters: {a: 1}", 2, "datacenters is a list, each with name, username, token and endpoint"),
+        (f"datacenters:\n- {LISTED}\n- {GOOD}\n", 3, "datacenters is a list, each with name, username, token and"),
+        ("datacenters: []", 1, "datacenters is a list, each with name, username, token and endpoint"),
+        (f"datacenters:\n- {LISTED}\n- username: ann\n  name: dc2\n", 4, "dc2 has no endpoint; say where"),
+        ("datacenters:\n- {username: ann, name: 'dc1', token: t}\n", 2, "dc1 has no endpoint; say where"),
+        (
+            f"datacenters:\n- {LISTED}\n- {LISTED}\n",
+            3,
+            "dc1 is said a second time, after line 2; take one of them away",
+        ),
+        ('{"datacenters": [\n{"name": "dc1", "username": "ann"}]}', 2, "dc1 has no endpoint; say where"),
+        (
+            CLIENT.replace("current-datacenter: dc2", "current-datacenter: dc9"),
+            5,
+            "current-datacenter is 'dc9', but there are only: dc1, dc2; write one of them",
+        ),
+        ("; mine\n[dc10]\nusername=a\nendpoint=x\n[dc1]\nusername=ann\n", 5, "dc1 has no endpoint; say where"),
+        ("[dc1]\nusername = a\nendpoint = x\ncolour = red\n", 4, "dc1 has a field 'colour'; there are "),
+        ("[dc1]\nusername = a\n[dc2]\nusername = b\n[dc1]\n", 5, "dc1 is said a second time, after line 1; take one"),
+        ("[dc1]\nUserName = a\n\nusername: b\n", 4, "username is said a second time, after line 2; take one"),
+        ("[dc1\n]\n", 1, "this names no datacenter; write"),
+        ("[dc1]\nusername ann\n", 2, "this is neither `name = value` nor a [section]"),
     ],
 )
-def test_a_wrong_file_is_told_with_its_place_and_cure(text, says):
+def test_a_wrong_file_is_told_with_its_line_and_cure(text, line, says):
     with pytest.raises(ConfigError) as caught:
         config.parse(text, "f")
-    assert says in caught.value.message
+    assert caught.value.message.startswith(f"f, line {line}: {says}")
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("# mine\n\ndc1: {username: ann}\n", 3),
-        ("dc0: {username: a, token: t, endpoint: x}\n'dc1':\n  username: ann\n", 2),
-        ("datacenters:\n- {name: dc10, username: a, token: t, endpoint: x}\n- username: ann\n  name: dc1\n", 4),
-        ("datacenters:\n- {username: ann, name: 'dc1', token: t}\n", 2),
-        ('{"datacenters": [\n{"name": "dc1", "username": "ann"}]}', 2),
-        ("; mine\n[dc10]\nusername=a\ntoken=t\nendpoint=x\n[dc1]\nusername=ann\n", 6),
-    ],
-)
-def test_a_datacenter_that_lacks_something_is_told_with_its_line(text, line):
-    with pytest.raises(ConfigError) as caught:
-        config.parse(text, "f")
-    assert caught.value.message.startswith(f"f, line {line}: dc1 has no ")
+def test_a_datacenter_without_a_token_is_read_and_is_refused_where_it_is_used():
+    loaded = config.parse("dc1: {username: a, endpoint: x}\ndc2: {username: a, token: '', endpoint: x}\n", "f")
+    with pytest.raises(ConfigError, match=r"^f: dc1 has no token; get one with: paddle login$"):
+        loaded.showing(None)
+    with pytest.raises(ConfigError, match=r"^f: dc2 has no token; get one with: paddle login --dc dc2$"):
+        loaded.showing("dc2")
+    assert (loaded.named("dc2").name, loaded.named("dc2").token) == ("dc2", "")
+
+
+WORDS = ["0123456", "123456", "1e3", "0x1f", "1_000", "12:30:45", "2026-01-01", "yes", "No", "on", "true", "null", "~"]
+FORMS = {
+    "design": "dc1:\n  username: {0}\n  password: {0}\n  token: {0}\n  endpoint: x\n",
+    "client": "datacenters:\n- {{name: dc1, username: {0}, password: {0}, token: {0}, endpoint: x}}\n",
+    "ini": "[dc1]\nusername = {0}\npassword = {0}\ntoken: {0}\nendpoint = x\n",
+    "json": '{{"datacenters": [{{"name": "dc1", "username": {0}, "password": {0}, "token": {0}, "endpoint": "x"}}]}}',
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("word", WORDS)
+def test_words_are_taken_as_they_are_written(word, form):
+    found = config.parse(FORMS[form].format(word), "f").datacenter
+    assert (found.username, found.password, found.token) == (word, word, word)
+    if form != "ini":
+        assert config.parse(FORMS[form].format(f'"{word}"'), "f").datacenter == found
+
+
+def test_a_datacenter_may_have_a_name_of_digits():
+    entry = "username: a, token: t, endpoint: x"
+    listed = f"datacenters: [{{name: 1, {entry}}}, {{name: 007, {entry}}}]\ncurrent-datacenter: 007\n"
+    for text in (listed, f"1: {{{entry}}}\n007: {{{entry}, active: true}}\n"):
+        loaded = config.parse(text, "f")
+        assert (list(loaded.datacenters), loaded.current) == (["1", "007"], "007")
+
+
+def test_where_there_is_a_choice_null_is_none_of_it():
+    text = f"datacenters:\n- {LISTED[:-1]}, ca: null, usercert: ~, userkey: }}\ncurrent-datacenter: null\n"
+    loaded = config.parse(text, "f")
+    assert (loaded.current, loaded.datacenter.ca, loaded.datacenter.own) == ("dc1", None, None)
+
+
+def test_entries_may_share_what_they_have_in_common():
+    text = "dc1: &common\n  username: ann\n  token: a\n  endpoint: x\ndc2:\n  token: b\n  <<: *common\n"
+    loaded = config.parse(f"{text}dc3:\n  <<: [*common]\n", "f")
+    assert [each.token for each in loaded.datacenters.values()] == ["a", "b", "a"]
+    assert loaded.datacenters["dc2"].username == "ann"
 
 
 def test_in_the_form_of_the_client_one_may_be_said_to_be_active():

@@ -32,7 +32,7 @@ from pfs.perm import Scope, Subject
 from pfs.protocol.wire import FILES_PATH
 from pfs.server.doors import Door, application
 from pfs.server.mounts import Mounts
-from pfs.server.openapi import OPENAPI_PATH, document
+from pfs.server.openapi import OPENAPI_PATH, OPENAPI_V2_PATH, document
 from pfs.server.routes import Gate
 from pfs.tree.service import TreeFileSystem
 from pfs.tree.top import top
@@ -88,9 +88,10 @@ TAKES = {
     ("PUT", "/api/v1/trees/{id}"),
     ("POST", "/api-token-auth"),
     ("POST", "/api/v1/specs/{name}"),
+    ("POST", "/api/v1/restore"),
     *((method, f"/api/v1/{what}") for method in ("POST", "DELETE") for what in REST_TAKES),
     *((method, "/api/v1/pfs/files") for method in ("POST", "DELETE")),
-    ("POST", "/api/v1/pfs/storage/chunks"),
+    *((method, "/api/v1/pfs/storage/chunks") for method in ("POST", "PATCH")),
     ("POST", "/api/v1/file"),
     ("POST", "/api/v1/below/{path:path}"),
     ("POST", "/api/v1/contents/{path:path}"),
@@ -269,15 +270,52 @@ def test_a_door_takes_no_more_than_it_says(run, site: Site) -> None:
 
 
 def test_the_openapi_document_tells_of_every_door(run, site: Site) -> None:
-    async def main() -> dict:
+    async def main() -> list[dict]:
         async with site.serving() as ask:
-            return (await ask("GET", OPENAPI_PATH, "reader")).json()
+            return [(await ask("GET", path, "reader")).json() for path in (OPENAPI_PATH, OPENAPI_V2_PATH)]
 
-    told = run(main)
+    told, again = run(main)
+    assert again == told
     assert {(method, path) for path, methods in told["paths"].items() for method in methods} == {
         (door.method.lower(), door.path_format) for door in site.routes
     }
     assert told == json.loads(json.dumps(document(site.routes)))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "keys"),
+    [
+        ("GET", "/api/v1/jobs/1/2", 404, {"code", "msg", "kind"}),
+        ("GET", "/api/v1/pservers/1", 404, {"code", "msg", "kind"}),
+        ("GET", "/api/v2/submit", 404, {"code", "msg", "kind"}),
+        ("GET", "/api/v2", 404, {"code", "msg", "kind"}),
+        ("GET", "/api/v2/fs/home/ann/x", 404, {"code", "msg", "kind"}),
+        ("PUT", "/api/v1/jobs", 405, {"code", "msg", "kind"}),
+        ("GET", "/api/v1/jobs/x", 405, {"code", "msg", "kind"}),
+        ("POST", "/api/v2/quota/", 405, {"code", "msg", "kind"}),
+        ("DELETE", "/api/v2/openapi.json", 405, {"code", "msg", "kind"}),
+        ("GET", "/api-token-auth/", 405, {"code", "msg", "kind"}),
+        ("GET", "/api/v1/pfs", 404, {"err", "results", "kind"}),
+        ("GET", "/api/v1/pfs/files/x", 404, {"err", "results", "kind"}),
+        ("POST", "/api/v2/pfs/storage", 404, {"err", "results", "kind"}),
+        ("PUT", "/api/v1/pfs/files", 405, {"err", "results", "kind"}),
+        ("POST", "/api/v2/pfs/chunks/", 405, {"err", "results", "kind"}),
+        ("GET", "/api/v1/submit", 404, {"error"}),
+        ("GET", "/api/v1/tokens/x", 405, {"error"}),
+        ("DELETE", "/api/v1/openapi.json", 405, {"error"}),
+    ],
+)
+def test_a_wrong_address_or_method_is_told_in_the_words_of_the_doors_that_are_nearest(
+    run, site: Site, method: str, path: str, status: int, keys: set[str]
+) -> None:
+    async def main() -> httpx.Response:
+        async with site.serving() as ask:
+            return await ask(method, path, "ann")
+
+    answer = run(main)
+    said = answer.json()
+    assert (answer.status_code, set(said), said.get("code", status)) == (status, keys, status)
+    assert (status == 405) is ("allow" in answer.headers)
 
 
 def test_what_is_not_known_is_nothing_to_anybody(run, site: Site) -> None:

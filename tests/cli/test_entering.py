@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli import entering
+from cli.config import CURRENT, OVERRIDES
 from cli.paddle import paddle
 from pfs.certificates import issue_user, make_authority
 from pfs.errors import Kind, PfsError
@@ -64,6 +65,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "paddle/config"
     monkeypatch.setenv("PADDLE_CONFIG", str(path))
+    for name in (CURRENT, *OVERRIDES.values()):
+        monkeypatch.delenv(name, raising=False)
     return path
 
 
@@ -200,6 +203,31 @@ def test_a_password_is_changed_with_the_one_before(server: Server, config: Path,
     assert server.shown[-1] == (HERE, TOKEN, None, True)
 
 
+def test_what_was_done_is_told_to_programs_without_a_secret_and_without_what_is_asked(
+    server: Server, config: Path, run_paddle: Paddle
+) -> None:
+    known = {"datacenter": "dc1", "user": "ann"}
+    login = ("login", HERE, "--user", "ann")
+    register = ("register", HERE, "--user", "ann")
+    for words, typed in (((*register, "--json"), WORDS * 2), ((*login, "--json"), WORDS)):
+        done = run_paddle(*words, typed=typed)
+        assert json.loads(done.stdout) == {**known, "config": str(config)}
+        assert "assword" in done.stderr
+    for words, typed in ((("passwd",), WORDS * 3), (("logout",), "")):
+        assert json.loads(run_paddle(*words, "--json", typed=typed).stdout) == known
+    for words, typed in ((login, WORDS), (("passwd",), WORDS * 3), (("logout",), ""), (register, WORDS * 2)):
+        done = run_paddle(*words, "-q", typed=typed)
+        assert (done.exit_code, done.stdout) == (0, "")
+
+
+def test_a_new_token_is_told_to_programs_with_what_it_is_called(server: Server, run_paddle: Paddle) -> None:
+    run_paddle("login", HERE, "--user", "ann", typed=WORDS)
+    server.answer = {"token": "pfs1.a.b"}
+    told = run_paddle("tokens", "--new", "ci", "--json").stdout
+    assert json.loads(told) == {"label": "ci", "token": "pfs1.a.b"}
+    assert run_paddle("tokens", "--new", "ci", "-q").stdout == "pfs1.a.b\n"
+
+
 def test_tokens_are_shown_made_and_taken_back(server: Server, run_paddle: Paddle) -> None:
     run_paddle("login", HERE, "--user", "ann", typed=WORDS)
     server.answer = {"token": "pfs1.a.b"}
@@ -242,3 +270,102 @@ def test_a_token_that_was_got_with_a_kept_password_is_taken_back_and_forgotten(
     server.asked.clear()
     assert run_paddle("logout").exit_code == 0
     assert server.asked == []
+
+
+# ---- what the environment says
+
+THERE = "https://dc2.example.org"
+TWO = f"""\
+dc1: {{username: ann, token: pfs1.one, endpoint: '{HERE}'}}
+dc2: {{username: bob, token: pfs1.two, endpoint: {THERE}}}
+"""
+
+
+def test_the_datacenter_of_the_environment_is_the_one_that_is_entered_and_left(
+    server: Server, config: Path, run_paddle: Paddle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.parent.mkdir()
+    config.write_text(TWO)
+    monkeypatch.setenv("PADDLE_DATACENTER", "dc2")
+    assert run_paddle("logout").exit_code == 0
+    assert server.shown == [(THERE, "pfs1.two", None, True)]
+    assert config.read_text() == TWO.replace("token: pfs1.two, ", "")
+    server.answer = {"datacenter": "dc2", "user": "bob", "token": TOKEN}
+    assert run_paddle("login", typed=WORDS).exit_code == 0
+    assert (server.shown[-1][0], server.asked[-1][2]["user"]) == (THERE, "bob")
+    assert "pfs1.one" in config.read_text()
+    assert TOKEN in config.read_text()
+    run_paddle("logout", "--dc", "dc1")  # what is typed counts more
+    assert server.shown[-1][:2] == (HERE, "pfs1.one")
+    monkeypatch.setenv("PADDLE_DATACENTER", "dc9")
+    assert "PADDLE_DATACENTER is 'dc9', but" in refused(run_paddle("login", typed=WORDS))
+
+
+def test_an_endpoint_in_the_environment_is_all_that_a_login_needs(
+    server: Server, config: Path, run_paddle: Paddle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PADDLE_ENDPOINT", HERE)
+    assert run_paddle("login", typed=f"ann\n{WORDS}").exit_code == 0
+    assert server.asked[0][2] == {"user": "ann", "password": "four good words", "machine": "laptop"}
+    assert config.read_text() == f"dc1:\n  username: ann\n  token: {TOKEN}\n  endpoint: {HERE}\n"
+    config.unlink()
+    monkeypatch.setenv("PADDLE_USERNAME", "bob")
+    assert run_paddle("login", typed=WORDS).exit_code == 0
+    assert server.asked[1][2]["user"] == "bob"
+
+
+def test_a_token_in_the_environment_is_taken_back_and_the_configuration_keeps_its_own(
+    server: Server, config: Path, run_paddle: Paddle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.parent.mkdir()
+    config.write_text(TWO)
+    monkeypatch.setenv("PADDLE_TOKEN", "pfs1.said")
+    assert "The token that PADDLE_TOKEN says is taken back; unset that." in run_paddle("logout").output
+    assert server.shown[-1][:2] == (HERE, "pfs1.said")
+    assert config.read_text() == TWO
+    config.unlink()
+    monkeypatch.setenv("PADDLE_ENDPOINT", THERE)
+    assert run_paddle("logout").exit_code == 0
+    assert server.shown[-1][:2] == (THERE, "pfs1.said")
+    assert not config.exists()
+    monkeypatch.delenv("PADDLE_TOKEN")
+    assert "default has no token; say it as PADDLE_TOKEN" in refused(run_paddle("logout"))
+
+
+def test_a_token_that_another_server_does_not_know_is_kept(
+    server: Server, config: Path, run_paddle: Paddle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.parent.mkdir()
+    config.write_text(TWO)
+    monkeypatch.setenv("PADDLE_ENDPOINT", "https://tunnel.example.org")
+    server.refusal = PfsError(Kind.UNAUTHENTICATED, "unknown")
+    assert refused(run_paddle("logout")) == "unknown"
+    assert config.read_text() == TWO
+    server.refusal = None
+    assert run_paddle("logout").exit_code == 0
+    assert config.read_text() == TWO.replace("token: pfs1.one, ", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "007: {{username: 0123, {0}password: 1e3, endpoint: '{1}', ca: ~, active: yes}}\n",
+        "datacenters:\n- name: 007\n  username: 0123\n  {0}password: null\n  endpoint: {1}\ncurrent-datacenter: 007\n",
+    ],
+)
+def test_words_of_a_configuration_stay_as_they_are_written(
+    server: Server, config: Path, run_paddle: Paddle, text: str
+) -> None:
+    flow = text.startswith("007")
+    config.parent.mkdir()
+    config.write_text(text.format("token: 4711, " if flow else "token: 4711\n  ", HERE))
+    assert run_paddle("logout").exit_code == 0
+    assert server.shown == [(HERE, "4711", None, True)]
+    assert config.read_text() == text.format("", HERE)
+    server.answer = {"datacenter": "007", "user": "0123", "token": "0815"}
+    assert run_paddle("login", typed=WORDS).exit_code == 0
+    assert server.asked[-1][2]["user"] == "0123"
+    assert config.read_text().count("007") == text.count("007")
+    assert run_paddle("use", "007").exit_code == 0
+    assert run_paddle("logout").exit_code == 0
+    assert server.shown[-1][1] == "0815"

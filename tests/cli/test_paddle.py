@@ -1,6 +1,7 @@
 """Every command of `paddle`, as it is typed: what it prints where, what it does, and its exit status."""
 
 import io
+import json
 import os
 import shlex
 import sys
@@ -13,10 +14,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import cli.files.copying  # noqa: F401 - it is to have the upload that is replaced below as it is
 from cli import config, paddle, reaching
-from cli.files.copied import Done, How
+from cli.files.copied import Done, How, Progress
+from cli.progress import Transfer
 from pfs.errors import Kind, PfsError
-from tests.cli.cloud.clouds import Cloud
+from tests.cli.cloud.clouds import Cloud, status
 from tests.cli.typed import typed
 from tests.golden import Step, check
 
@@ -38,8 +41,9 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
         made.name = config.datacenter(dc).name
         yield made
 
-    def upload(_client: Cloud, folder: Path, path: str, how: How, *, names: list[str], **_more: object) -> Done:
+    def upload(_: Cloud, folder: Path, path: str, how: How, *, names: list[str], progress: Progress) -> Done:
         assert how == How(recorded=True, links=False)
+        progress(3, 7)
         made.done.append(f"{path} <- {' '.join(names)} of {folder}")
         return Done(failed=made.failed, left_out=made.left_out)
 
@@ -93,6 +97,51 @@ def test_commands_answer_as_the_scripts_say(script: Path, cloud: Cloud, request:
     check(script, handler, request.config.getoption("rewrite"))
 
 
+# which of `--json` and `-q` a command has not, and why
+WITHOUT = {
+    "paddle exec": ("--json", "-q"),  # what it prints is the program's
+    "paddle completion": ("--json", "-q"),  # what it prints is for a shell
+    "paddle forward": ("--json",),  # it ends with Ctrl-C alone, and has done nothing then
+}
+
+
+def commands_of(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Yield what can be typed to have something shown or done: a group does nothing itself."""
+    if isinstance(command, click.Group):
+        for name, each in command.commands.items():
+            yield from commands_of(each, f"{path} {name}")
+    else:
+        yield path, command
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*each, id=each[0]) for each in commands_of(paddle.paddle, "paddle")]
+)
+def test_every_command_has_json_and_quiet(path: str, command: click.Command) -> None:
+    options = [option for param in command.params for option in param.opts]
+    assert len(options) == len(set(options))
+    missing = tuple(option for option in ("--json", "-q") if option not in options)
+    assert missing == WITHOUT.get(path, ())
+    assert ("-q" in options) == ("--quiet" in options)
+
+
+def test_what_was_waited_for_is_told_with_how_it_ended_in_the_order_of_asking(cloud: Cloud) -> None:
+    cloud.files["jobs/17/status"] = status(17, "word-emb", "SUCCEEDED")
+    ended = [{"job": 16, "state": "FAILED", "exit_code": 3}, {"job": 17, "state": "SUCCEEDED", "exit_code": 0}]
+    code, out, err = type_paddle("wait", "16", "word-emb", "--json")
+    assert (code, json.loads(out), err) == (3, ended, "")
+
+
+def test_what_was_done_until_the_way_was_cut_is_told(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(path: str, data: bytes) -> None:
+        if path.startswith("jobs/18"):
+            raise PfsError(Kind.UNREACHABLE, "the way is cut")
+
+    monkeypatch.setattr(cloud, "write", cut)
+    code, out, err = type_paddle("kill", "17", "18", "19", "--json")
+    assert (code, json.loads(out), err) == (1, [{"job": 17, "killed": True}], "paddle: the way is cut\n")
+
+
 def test_the_help_has_every_command_once() -> None:
     names = [name for section in paddle.paddle.sections.values() for name in section]
     assert sorted(names) == sorted(paddle.paddle.commands)
@@ -138,6 +187,14 @@ def test_a_job_whose_package_is_not_whole_is_not_started(cloud: Cloud) -> None:
     assert (status, out) == (1, "Collecting package ... Done\n")
     assert err == "paddle: the package is not whole in jobs/emb: data: a folder stands there; b: not yours\n"
     assert not any("posted" in line for line in cloud.done)
+
+
+def test_how_far_a_package_is_brought_is_shown(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("package").mkdir()
+    seen: list[tuple[int, int | None]] = []
+    monkeypatch.setattr(Transfer, "reach", lambda _, done, size: seen.append((done, size)))
+    assert type_paddle("submit", "-entry", "x", "package")[0] == 0
+    assert seen == [(3, 7)]
 
 
 def test_the_list_of_pods_has_the_addresses_of_their_nodes_or_else_their_names(cloud: Cloud) -> None:

@@ -15,9 +15,11 @@ from cli import pit as program
 from cli.progress import Transfer
 from cli.snakepit import connection, copying, looking
 from jobd.manifest import Origin, ShippedFile
+from pfs.errors import Kind, PfsError
 from tests.cli.repository import Repository, no_settings
 from tests.cli.shelf import Shelf
 from tests.cli.situations import SITUATIONS
+from tests.cli.snakepit import joblist
 from tests.cli.snakepit.pits import FILES, Tree
 from tests.cli.typed import typed
 from tests.golden import Step, check
@@ -37,7 +39,7 @@ class Pit(Tree):
         self.specs: dict[str, dict[str, Any]] = {}
 
     def call(self, method: str, url: str, content: Any) -> Any:
-        if self.people.answers(url):
+        if self.people.answers(url) or url.startswith(joblist.PATH):
             return super().call(method, url, content)
         return self.shelf.call(method, url, content)
 
@@ -190,8 +192,69 @@ def test_what_run_refuses_before_anything_is_sent(pit: Pit) -> None:
     assert "Job title too long (40 characters max)" in refusal("x" * 41, "[]", "-d", "true")
     assert "No resources requested from cluster." in refusal("x", "-d", "true")
     assert pit.shelf.asked == []
-    assert ".compute is not there" in refusal("x", "[]")
+    Path(".compute").write_text("true\n")
+    Path(".pitignore").write_text(".compute\n")
+    status, _, err = type_pit("run", "x", "[]", "-a")
+    assert (status, ".compute is left out by an ignore file" in err) == (1, True)
     assert pit.specs == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "needs 3 gtx for one process, but the largest node, n0, has 2; ask for at most 2 for each process",
+            "Cluster cannot fulfill resource request: needs 3 gtx for one process, but the largest node, n0, has 2; ",
+        ),
+        ("continue: there is no job 99", "The job to continue is not existing: continue: there is no job 99"),
+        (
+            "continue: there is no job 188",  # ann's
+            "Continuing provided job not allowed for current user: continue: there is no job 188",
+        ),
+        ("line 1, column 1: no", "line 1, column 1: no"),
+    ],
+)
+def test_what_the_server_refuses_is_told_in_snakepits_words_and_its_own(
+    said: str, told: str, pit: Pit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(path: str, _data: bytes, _key: str) -> str:
+        raise PfsError(Kind.INVALID, said, path)
+
+    monkeypatch.setattr(pit, "put", put)
+    assert told in refusal("x", "[]", "-d", "true", "-c", said.rpartition(" ")[2] if "continue" in said else "17")
+
+
+def test_a_project_without_a_script_is_a_job_that_runs_nothing(pit: Pit) -> None:
+    Path("data").write_text("1\n")
+    assert run_pit("x", "[]", "-a").splitlines() == ["Job number: 190", 'Resources:  "[]"']
+    spec = pit.specs["jobs/x.yaml"]
+    assert spec["command"] == ["bash", "-c", "true"]
+    assert pit.shelf.files(spec["src"]) == {"data": b"1\n"}
+
+
+def test_run_says_what_is_wrong_in_the_words_of_the_command_line_before_it_ships(pit: Pit) -> None:
+    Path("data").write_text("1\n")
+    assert refusal("x", "gtx1070", "-d", "true").startswith(
+        'Command failed: Problem parsing allocation "gtx1070" in clusterRequest, column 1: expected "["'
+    )
+    Path(".pitrequest.txt").write_text("2:[\n")
+    assert 'Problem parsing allocation "2:[" in .pitrequest.txt, column 4: ' in refusal("x", "-d", "true")
+    assert "Job title missing" in refusal("", "[]", "-d", "true")
+    for title in ("two\nlines", "\x1b[31m", "\udcff"):
+        assert "Job title not usable: it has to be one line of text" in refusal(title, "[]", "-d", "true")
+    assert (pit.shelf.asked, pit.specs) == ([], {})
+
+
+@pytest.mark.parametrize("words", [("log", "191"), ("run", "x", "[]", "-d", "true", "-l")])
+def test_who_stops_looking_at_a_log_has_done_nothing_wrong(
+    words: tuple[str, ...], pit: Pit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.following.copy_stream", interrupted)
+    status, _, err = type_pit(*words)
+    assert (status, " goes on; pit " in err) == (0, True)
 
 
 # ---- without a server
@@ -203,6 +266,10 @@ def test_what_run_refuses_before_anything_is_sent(pit: Pit) -> None:
         *("status", "status --json", "show me", "show nodes --json", "show jobs", "show 191", "stop 191", "log 191"),
         *("download 191", "ls home", "cp 191 log here", "pull home notes.txt", "cat home notes.txt"),
         *("push home x", "mkdir home x", "delete home x"),
+        *("passwd", "passwd bob", "add user:bob", "add user:bob password=x admin=yes", "add group:a", "add alias:a"),
+        *("set me password=x", "set user:ann admin=yes", "rm node:n0", "get me email", "get node:n0 state"),
+        *("add-group job:17 a", "add-group user:ann a", "remove-group node:n0:1 a", "run x [] -d true", "run x [] -a"),
+        *("exec 17 true", "exec 17", "forward 17 6006", "forward 17 8080:80 8443:443", "mount home", "mount job:17"),
     ],
 )
 def test_a_server_that_is_away_is_told_in_one_line(words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

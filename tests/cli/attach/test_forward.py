@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -84,6 +85,30 @@ def server(answer: bytes) -> Iterator[int]:
 def everything(connection: socket.socket) -> bytes:
     connection.settimeout(WAIT_S)
     return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def test_who_wants_to_hear_nothing_is_not_told_of_ports(typed: Typed) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    how = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with server(b"a") as there, typed.started("forward", "-q", "17", f"{port}:{there}", **how) as process:
+        with connected(port) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            assert everything(connection) == b"a 0"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=WAIT_S) == (None, "")
+        assert process.returncode == 0
+
+
+def connected(port: int) -> socket.socket:
+    """Connect to a port of this machine as soon as somebody listens there."""
+    until_s = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
 
 
 def test_many_connections_at_once_to_many_ports_each_half_closed_for_itself(typed: Typed) -> None:

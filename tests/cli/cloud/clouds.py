@@ -6,11 +6,16 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from jobd.engine.demands import needs_of
+from jobd.rest.posted import check_gpus, spec_of
+from jobd.scheduling.quotas import JobLimits, JobUse, Quotas, gpus_of
 from jobd.spec.spec import parse_spec
 from pfs.errors import Kind, PfsError
 from pfs.protocol.parcels import Row, Unpacker, pack_row
 from pfs.protocol.wire import BELOW_PATH
 
+USER = "ann@example.org"
+GPUS, GPUS_MAX = JobUse(jobs=1, gpus=2), 4  # what the user's running jobs have, and may have at once
 QUEUE = """\
 PLACE  JOB  USER  PRIORITY  REQUEST      EARLIEST START        TITLE   WHY
 1      19   ann   50        2:[gtx1070]  2026-01-01T01:00:00Z  later   2 GPUs of gtx1070 are free, 4 are needed
@@ -28,7 +33,7 @@ def job(number: int, name: str, state: str, **more: Any) -> dict[str, Any]:
     times = {"submitTime": "2025-12-31T23:00:00Z", "startTime": None, "completionTime": None}
     counts = {"active": 0, "succeeded": 0, "failed": 0}
     status = {**counts, **times, **more.pop("status", {})}
-    package = f"/pfs/dc1/home/ann/jobs/{name}"
+    package = f"/pfs/dc1/home/{USER}/jobs/{name}"
     told = {"id": number, "name": name, "job_package": package, "state": state, "parallelism": 1}
     return {**told, **more, "status": status}
 
@@ -82,7 +87,7 @@ def files() -> dict[str, str]:
     }
     node = "state ONLINE\ngpus 2\ngpus_free 1\nprocesses 1\ncpus 8\nmemory 16GiB\nruntimes docker\n"
     return {
-        "me": "name ann@example.org\n",
+        "me": f"name {USER}\n",
         "queue": QUEUE,
         "quota": QUOTA,
         "jobs/15/status": status(15, "bobs", "SUCCEEDED", "bob", "n0[cuda 0]"),
@@ -199,9 +204,7 @@ class Cloud:
         if parts.path.startswith("/api/v1/trees/"):
             return {"missing": {}}
         if parts.path.startswith("/api/v1/specs/"):
-            parse_spec(content, "x")
-            if b"never:1" in content:
-                raise PfsError(Kind.INVALID, "image: no node may run never:1")
+            self._check(content)
             return {"msg": "OK"}
         told = json.loads(content) if content else {}
         match method, parts.path.removeprefix("/api/v1/"):
@@ -209,6 +212,8 @@ class Cloud:
                 return {"msg": self.jobs}
             case "POST", "jobs":
                 return self._submitted(told)
+            case "POST", "restore":
+                return self._restored(told["jobname"])
             case "GET", "pservers":
                 return {"msg": [{"id": 17, "name": "word-emb", "ready": 1, "total": 1}]}
             case "GET", "workers":
@@ -237,9 +242,28 @@ class Cloud:
 
     def _submitted(self, told: dict[str, Any]) -> Any:
         self.done.append(f"posted {json.dumps(told)}")
-        if told.get("gpu", 0) > 4:
-            raise PfsError(Kind.QUOTA, "You don't have enough GPU quota, request: 8, usage: 2, limit: 4")
-        return {"msg": "OK", "id": NEW, "name": told["name"]}
+        posted = spec_of(told, USER, self.name)
+        check_gpus(gpus_of(needs_of(parse_spec(posted.text, posted.name))), GPUS.gpus, GPUS_MAX)
+        self._check(posted.text)
+        return {"msg": "OK", "id": NEW, "name": posted.name}
+
+    def _check(self, text: bytes) -> None:
+        """Refuse a spec, with the quota and the words of the real server."""
+        gpus = gpus_of(needs_of(parse_spec(text, "x")))
+        quotas = Quotas()
+        quotas.set({USER: JobLimits(gpus=GPUS_MAX)}, {})
+        quotas.add(USER, GPUS)
+        if (obstacle := quotas.forbids(USER, gpus)) is not None:
+            raise PfsError(Kind.QUOTA, obstacle.refused)
+        if b"never:1" in text:
+            raise PfsError(Kind.INVALID, "image: no node may run never:1")
+
+    def _restored(self, name: str) -> Any:
+        number = int(NAMES.get(name, name))
+        if number not in CODES:
+            raise PfsError(Kind.NOT_FOUND, f"there is no job {name!r}, and none in the trash")
+        self.done.append(f"restore {number}")
+        return {"msg": "OK", "id": number}
 
     def _workers(self, asked: Mapping[str, str]) -> Rows:
         if "jobname" in asked:

@@ -20,7 +20,7 @@ TREE = "/pfs/dc1/home/ann"
 ASKING = {
     "submit": "job.yaml",
     **dict.fromkeys(("jobs", "queue", "pods", "tokens", "logout"), ""),
-    **dict.fromkeys(("why", "logs", "wait", "kill", "cancel", "get workers"), "17"),
+    **dict.fromkeys(("why", "logs", "wait", "kill", "cancel", "restore", "get workers"), "17"),
     **dict.fromkeys(("get jobs", "get nodes", "get quota", "get registry"), ""),
     **dict.fromkeys(("share", "unshare"), "17 ml"),
     "exec": "17 true",

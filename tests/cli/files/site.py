@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import trio
 from starlette.applications import Starlette
 
-from pfs.client.http11 import Body
+from pfs.client.http11 import Body, Told
 from pfs.client.web import WebClient
 from pfs.errors import Kind, PfsError
 from pfs.leasing.filesystem import LeasedTree
@@ -28,13 +28,18 @@ DAY_NS = 86_400 * 10**9
 
 
 class Counted(WebClient):
-    """A client that counts what it asks, and whose way can be cut."""
+    """A client that counts what it asks, and whose way can be cut.
+
+    Attributes:
+        sent_bytes: of bodies whose length is told: large files.
+        came_bytes: of answers that come in pieces.
+    """
 
     def __init__(self, url: str, token: str, ca: str | None = None) -> None:
         super().__init__(url, token, ca)
         self.asked: list[str] = []
         self.cuts: list[str] = []  # the beginnings of questions that are not answered, each once
-        self.sent_bytes = 0
+        self.sent_bytes = self.came_bytes = 0
 
     def _count(self, method: str, url: str) -> None:
         question = f"{method} {url.partition('?')[0]}"
@@ -45,6 +50,8 @@ class Counted(WebClient):
 
     def call(self, method: str, url: str, content: Body, key: str | None = None) -> Any:
         self._count(method, url)
+        if isinstance(content, Told):
+            self.sent_bytes += content.size
         return super().call(method, url, content, key)
 
     @contextmanager
@@ -53,7 +60,11 @@ class Counted(WebClient):
     ):
         self._count(method, url)
         with super().answered(method, url, content, headers) as pieces:
-            yield pieces
+            yield map(self._came, pieces)
+
+    def _came(self, piece: bytes) -> bytes:
+        self.came_bytes += len(piece)
+        return piece
 
 
 class Site:

@@ -73,6 +73,28 @@ def test_a_file_is_sent_to_what_is_named_or_into_a_directory(terminal, home: Pat
     assert there.stat().st_mode & 0o100
 
 
+def test_a_large_file_whose_copy_was_cut_goes_on_there_and_back(
+    terminal, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large, "LARGE_BYTES", 3000)
+    monkeypatch.setattr(large, "CHUNK_BYTES", 1000)
+    data = os.urandom(12_000)
+    write(Path(), {"up": data, ".down.pfs-part": data[:6000]}, day=100)
+    write(home, {".up.pfs-part": data[:6000]})
+
+    def work(type_: Terminal) -> None:
+        assert type_("pfs", "cp", "up", HOME) == (0, "", "")
+        assert type_.client.sent_bytes == 6000
+        before = type_.client.came_bytes
+        assert type_("pfs", "cp", f"{HOME}/up", "down") == (0, "", "")
+        assert 6000 <= type_.client.came_bytes - before < 7000  # and what is told of the file
+
+    terminal(work)
+    assert read(home) == {"up": data}
+    assert read(Path()) == {"up": data, "down": data}
+    assert Path("down").stat().st_mtime_ns == Path("up").stat().st_mtime_ns
+
+
 @pytest.mark.parametrize(
     ("target", "path"), [("d", "d/a.txt"), ("d/", "d/a.txt"), ("new", "new"), ("d/b.txt", "d/b.txt"), (".", "a.txt")]
 )
@@ -110,6 +132,7 @@ def test_what_is_there_unchanged_or_not_to_be_replaced_is_not_copied(
 FOLDER = {"x": b"1", "sub": None, "sub/y": b"2"}
 
 
+@pytest.mark.parametrize("words", [["cp"], ["cp", "-r"], ["pfs", "cp"], ["pfs", "cp", "-R"]], ids=" ".join)
 @pytest.mark.parametrize(
     ("source", "target", "path"),
     [
@@ -119,18 +142,17 @@ FOLDER = {"x": b"1", "sub": None, "sub/y": b"2"}
         ("./dir", "there/", "there/dir"),
     ],
 )
-def test_folders_are_copied_there_and_back(terminal, home: Path, source: str, target: str, path: str) -> None:
+def test_folders_are_copied_there_and_back_with_r_or_without(
+    terminal, home: Path, source: str, target: str, path: str, words: list[str]
+) -> None:
     write(Path("dir"), FOLDER, day=3)
     (home / "there").mkdir()
 
     def work(type_: Terminal) -> None:
-        status, _, err = type_("cp", "dir", f"{HOME}/new")
-        assert (status, err.count("not directories; -r")) == (1, 1)
-        assert type_("cp", "-r", source, f"{HOME}/{target}") == (0, "", "")
-        assert type_("cp", f"{HOME}/{path}", "back")[0] == 1
-        assert type_("cp", "-r", f"{HOME}/{path}", "back") == (0, "", "")
+        assert type_(*words, source, f"{HOME}/{target}") == (0, "", "")
+        assert type_(*words, f"{HOME}/{path}", "back") == (0, "", "")
         os.mkdir("into")
-        assert type_("cp", "-r", f"{HOME}/{path}", "into") == (0, "", "")
+        assert type_(*words, f"{HOME}/{path}", "into") == (0, "", "")
 
     terminal(work)
     assert read(home / path) == read(Path("back")) == read(Path("into") / Path(path).name) == FOLDER
@@ -159,6 +181,7 @@ def test_what_goes_wrong_with_one_keeps_no_other_from_being_copied(terminal, hom
         (("cp", "-", f"{HOME}/d/"), "say what the file is called there"),
         (("cp", "-", "a", f"{HOME}/d/"), "stdin is copied alone"),
         (("cp", "-chunksize", "3", "a", f"{HOME}/d"), "chunksize error"),
+        (("cp", f"{HOME}/d", "-"), f"{HOME}/d is a directory; only a file is written to stdout"),
         (("cp", f"{HOME}/d/f", "no/f"), "no/f cannot be written: No such file"),
         (("cp", f"{HOME}/../x", "f"), "cannot be a file name"),
         (("sync", "a", "b"), "one of a and b has to be of a datacenter"),
@@ -253,7 +276,7 @@ def test_sync_goes_the_way_that_its_paths_say_and_deletes_only_when_told(termina
         assert type_(*up, "-delete")[1] == "0 copied, 2 unchanged, 1 removed; 0 bytes travelled\n"
         write(home / "data", {"sub/y": b"changed"}, day=6)
         told = json.loads(type_("pfs", "sync", f"{HOME}/data", "data", "--json")[1])
-        assert told == {"copied": ["sub/y"], "bytes": 7, "same": 1, "removed": [], "failed": []}
+        assert told == {"files": 1, "copied": ["sub/y"], "bytes": 7, "same": 1, "removed": [], "failed": []}
         assert type_(*up, "-q") == (0, "", "")
 
     terminal(work)
@@ -265,7 +288,7 @@ def test_clouds_are_copied_from_one_to_the_other(terminal, home: Path) -> None:
 
     def work(type_: Terminal) -> None:
         assert type_("cp", f"{HOME}/a", f"{HOME}/b") == (0, "", "")
-        assert type_("cp", "-r", f"{HOME}/dir", "/pfs/dc2/home/ann/copy") == (0, "", "")
+        assert type_("cp", f"{HOME}/dir", "/pfs/dc2/home/ann/copy") == (0, "", "")
 
     terminal(work)
     assert (home / "b").read_bytes() == b"a"
@@ -283,11 +306,59 @@ def test_file_is_as_paddlecloud_has_it(terminal, home: Path) -> None:
         assert type_("file", "put", "dir/x", f"{HOME}/x") == (0, "", "")
         assert type_("file", "get", f"{HOME}/x", "y") == (0, "", "")
         assert type_("file", "get", f"{HOME}/x", "y")[0] == 1
-        assert type_("file", "ls", f"{HOME}/t")[1] == f"{HOME}/t/dir\n"
+        assert type_("file", "ls", f"{HOME}/t") == (0, "dir\n", "")
+        assert type_("file", "ls", f"{HOME}/u", f"{HOME}/t/dir/x") == (0, "sub\nx\nx\n", "")
+        assert json.loads(type_("file", "ls", "--json", f"{HOME}/t")[1])[0]["path"] == f"{HOME}/t/dir"
 
     terminal(work)
     assert read(home / "t/dir") == read(home / "u") == FOLDER
     assert Path("y").read_bytes() == b"1"
+
+
+def test_what_was_copied_is_counted_for_programs_and_lines_for_people_are_left_out(
+    terminal, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large, "LARGE_BYTES", 3000)
+    write(Path("dir"), {**FOLDER, "z": bytes(100)}, day=5)
+    write(Path(), {"large": bytes(5000), "small": b"12345", "into": None}, day=5)
+
+    def work(type_: Terminal) -> None:
+        def copied(*words: str, stdin: bytes = b"") -> tuple[int, int]:
+            status, out, err = type_(*words, "--json", stdin=stdin)
+            told = json.loads(out)
+            assert (status, err, sorted(told), told["made"]) == (0, "", ["bytes", "files", "made"], [])
+            return told["files"], told["bytes"]
+
+        assert copied("cp", "-v", "dir", "small", f"{HOME}/") == (4, 107)
+        assert copied("cp", "-v", "dir", "small", f"{HOME}/") == (0, 0)
+        assert copied("cp", "large", f"{HOME}/large") == (1, 5000)
+        assert copied("cp", "-", f"{HOME}/words", stdin=b"words") == (1, 5)
+        assert copied("cp", f"{HOME}/large", f"{HOME}/words", f"{HOME}/dir", "into/") == (5, 5107)
+        assert copied("cp", f"{HOME}/small", f"{HOME}/again") == (1, 5)
+        assert copied("file", "put", "dir/", f"{HOME}/put") == (3, 102)
+        assert copied("file", "get", f"{HOME}/put", "got") == (3, 102)
+        assert type_("cp", "-vfq", "dir", "small", f"{HOME}/") == (0, "", "")
+        assert type_("file", "get", "-q", f"{HOME}/small", "one") == (0, "", "")
+        assert json.loads(type_("sync", "-v", "dir", f"{HOME}/synced", "--json")[1])["files"] == 3
+        assert type_("sync", "-vf", "dir", f"{HOME}/synced", "-q") == (0, "sub/y\nx\nz\n", "")
+        status, out, err = type_("cp", "small", "missing", f"{HOME}/dir/", "--json")
+        assert (status, json.loads(out)["files"], err.count("\n")) == (2, 1, 1)
+
+    terminal(work)
+
+
+def test_of_a_copy_that_was_stopped_nothing_is_counted(terminal, home: Path) -> None:
+    write(Path("dir"), FOLDER, day=5)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def work(type_: Terminal) -> Typed:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cli.files.copying.upload", stop)
+            return type_("cp", "dir", f"{HOME}/new", "--json")
+
+    assert terminal(work)[:2] == (130, "")
 
 
 @pytest.mark.parametrize("words", [("cp", "-r", "dir", f"{HOME}/new"), ("sync", "dir", f"{HOME}/new")])

@@ -1,5 +1,7 @@
 """What `paddle mount` makes of its words and its configuration, up to where something is mounted."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from cli.mount.options import OPTIONS, Options, parse
 from cli.paddle import paddle
 from cli.sdk import reaching
 from fuseclient import mount as fuse_mount
-from pfs.errors import PfsError
+from fuseclient.status import Status
+from pfs.errors import Kind, PfsError
+from tests.scripts.mount.verbs import STATUS
 
 CONFIG = """\
 dc1: {username: ann, token: pfs1.a, endpoint: "https://dc1.example.org:8470/"}
@@ -125,6 +129,34 @@ def test_the_options_are_shown_to_who_asks(asked: list[Any]) -> None:
     assert "`" not in done.output
 
 
+def test_a_mount_is_told_to_people_to_programs_or_to_nobody(asked: list[Any], tmp_path: Path) -> None:
+    done = CliRunner().invoke(paddle, ["mount", "pfs", "--json"])
+    told = json.loads(done.stdout)
+    assert (told["mountpoint"], told["datacenters"]) == (str(tmp_path / "pfs"), ["dc1", "dc2", "both"])
+    assert told["log_file"].startswith(str(tmp_path / "state"))
+    done = CliRunner().invoke(paddle, ["mount", "pfs", "-q"])
+    assert (done.exit_code, done.output) == (0, "")
+    assert len(asked) == 2
+
+
+def test_the_status_of_mounts_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def status_of(point: str) -> Status:
+        if point == "/gone":
+            raise PfsError(Kind.TIMED_OUT, "/gone: the mount has not answered")
+        return STATUS
+
+    monkeypatch.setattr(status.mountpoints, "mounted", lambda: ["/gone", "/pfs"])
+    monkeypatch.setattr(status, "status_of", status_of)
+    done = CliRunner().invoke(paddle, ["mount", "--status", "--json"], standalone_mode=False)
+    assert json.loads(done.stdout) == [{"mountpoint": "/pfs", **asdict(STATUS)}]
+    assert (done.return_value, done.stderr) == (1, "/gone: the mount has not answered\n")
+    done = CliRunner().invoke(paddle, ["mount", "--status", "-q"], standalone_mode=False)
+    assert (done.return_value, done.stdout) == (1, "/pfs\n")
+    monkeypatch.setattr(status.mountpoints, "mounted", list)
+    assert CliRunner().invoke(paddle, ["mount", "--status", "--json"]).stdout == "[]\n"
+    assert CliRunner().invoke(paddle, ["mount", "--status", "-q"]).stdout == ""
+
+
 def test_the_status_of_nothing(asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status.mountpoints, "mounted", list)
     done = CliRunner().invoke(paddle, ["mount", "--status"])
@@ -142,3 +174,44 @@ def test_a_datacenter_with_a_password_is_mounted_with_the_token_that_it_got(
     monkeypatch.setattr(reaching, "_is_good", lambda where: where.token == "pfs1.kept")
     done = CliRunner().invoke(paddle, ["mount", "pfs"])
     assert (done.exit_code, [what.datacenters["dc1"].token for what in asked]) == (0, ["pfs1.kept"]), done.output
+
+
+AWAY = "http://127.0.0.1:9"
+MIXED = f"""\
+dc1: {{username: ann, endpoint: dc1.example.org}}
+dc2: {{username: ann, token: pfs1.b, endpoint: dc2.example.org}}
+dc3: {{username: ann, password: words, endpoint: "{AWAY}"}}
+"""
+
+
+@pytest.mark.parametrize("cached", ["{}", f'{{"ann {AWAY}": "pfs1.kept"}}'], ids=["no token", "a token"])
+def test_datacenters_that_cannot_let_us_in_are_left_out_and_told(asked: list[Any], tmp_path: Path, cached: str) -> None:
+    (tmp_path / "config").write_text(MIXED)
+    (tmp_path / "token_cache").write_text(cached)
+    done = CliRunner().invoke(paddle, ["mount", "pfs"])
+    assert (done.exit_code, [list(what.datacenters) for what in asked]) == (0, [["dc2"]]), done.output
+    dc1, dc3 = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert dc1 == f"dc1 is left out: {tmp_path}/config: dc1 has no token; get one with: paddle login"
+    assert dc3.startswith(f"dc3 is left out: no answer from the server at {AWAY}: ")
+    assert "mounted dc2; " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "subdir", "says"),
+    [
+        ("dc1", None, "dc1 has no token; get one with: paddle login"),
+        (None, "dc1/home", "dc1 has no token; get one with: paddle login"),
+        ("dc3", None, "no answer from the server"),
+        (AWAY, None, "no answer from the server"),
+    ],
+)
+def test_where_none_is_left_it_is_told_why(
+    asked: list[Any], tmp_path: Path, source: str | None, subdir: str | None, says: str
+) -> None:
+    (tmp_path / "config").write_text(MIXED)
+    with pytest.raises((PfsError, click.ClickException), match=says):
+        mount.mount_command("pfs", Options(subdir=subdir), source=source)
+    (tmp_path / "config").write_text(MIXED.replace("token: pfs1.b, ", ""))
+    with pytest.raises(config.ConfigError, match="dc1 has no token"):
+        mount.mount_command("pfs", Options())
+    assert asked == []

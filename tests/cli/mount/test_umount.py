@@ -1,6 +1,7 @@
 """What `paddle umount` does in which order; the kernel's part is played."""
 
 import errno
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import IO
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from cli.mount import umount
+from cli.paddle import paddle
 from fuseclient import mountpoints
 from fuseclient.status import Status
 from pfs.errors import Kind, PfsError
@@ -70,6 +73,14 @@ def test_it_is_unmounted(kernel: Kernel, capsys: pytest.CaptureFixture[str]) -> 
     assert umount.umount_command(POINT) == 0
     assert kernel.unmounted == [False]
     assert capsys.readouterr() == (f"{POINT}: unmounted\n", "")
+
+
+def test_who_types_it_is_told_in_the_way_that_was_asked_for(kernel: Kernel) -> None:
+    told = {"mountpoint": POINT, "mounted": False}
+    for words, out in (([], f"{POINT}: unmounted\n"), (["-q"], ""), (["--json"], json.dumps(told, indent=2) + "\n")):
+        kernel.mounts = 1
+        done = CliRunner().invoke(paddle, ["umount", POINT, *words])
+        assert (done.exit_code, done.output) == (0, out)
 
 
 def test_what_waits_is_waited_for_and_told_once(kernel: Kernel, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,6 +138,16 @@ def test_a_job_is_removed_when_it_is_over(with_face: With) -> None:
     with_face(main)
 
 
+def test_a_job_that_was_removed_is_brought_back(with_face: With) -> None:
+    async def main(ask: Ask, cloud: Datacenter) -> None:
+        assert (await ask("restore_job", 16), await ask("restore_job", "word-emb")) == (16, 17)
+        assert cloud.done == ["restore 16", "restore 17"]
+        with pytest.raises(PfsError, match="there is no job '99', and none in the trash"):
+            await ask("restore_job", 99)
+
+    with_face(main)
+
+
 def test_a_spec_is_submitted_as_a_text_as_a_dictionary_and_as_a_file(with_face: With, tmp_path: Path) -> None:
     (tmp_path / "digits.yaml").write_text("command: x\n")
 

@@ -1,5 +1,6 @@
 """Jobs by REST v1, over HTTP on loopback: a client that knows nothing but its protocol, and a real engine."""
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ import httpx
 import pytest
 import trio
 
+from cli.sdk.rows import Credential
 from cli.server import restroutes
 from cli.server.restroutes import rest_routes
 from jobd.life.model import State
@@ -241,6 +243,25 @@ def test_a_killed_job_is_removed_when_that_is_said(service: Service, run) -> Non
     run(main)
 
 
+def test_a_removed_job_is_brought_back_by_who_may(service: Service, run) -> None:
+    async def main() -> None:
+        async with site_of(service) as site:
+            client, words = site.client(), ("POST", "restore")
+            site.package()
+            number = await site.ask(client.submit, **EMB, hold=True)
+            await site.ask(client.kill, "emb", rm=True)
+            for who, status in (("bob", 404), ("reader", 403)):
+                refused = await site.refused(site.client(who).call, *words, json={"jobname": str(number)})
+                assert refused[0] == status, refused
+            told = await site.ask(client.call, *words, json={"jobname": "emb"})
+            assert told == {"code": 200, "msg": "OK", "id": number}
+            assert [each["id"] for each in await site.ask(client.jobs)] == [number]
+            again = await site.refused(client.call, *words, json={"jobname": str(number)})
+            assert again == (409, f"job {number} is not in the trash")
+
+    run(main)
+
+
 def test_a_job_that_does_not_end_is_not_removed(service: Service, run, monkeypatch) -> None:
     monkeypatch.setattr(restroutes, "END_AWAITED_S", 0)
 
@@ -296,6 +317,10 @@ def test_a_request_that_is_repeated_with_its_key_is_one_job(service: Service, ru
         ({"memroy": "1Gi"}, "memory"),
         ({"registry": "none"}, "registry: there is no secret none"),
         ({"gpu": 3}, "You don't have enought GPU quota,request: 6, usage: 0, limit: 4"),
+        (
+            {"gpu": 1, "parallelism": None, "min_instance": 5},
+            "You don't have enought GPU quota,request: 5, usage: 0, limit: 4",
+        ),
     ],
 )
 def test_a_job_that_cannot_be_is_refused_with_the_reason(service: Service, run, more: dict, words: str) -> None:
@@ -305,9 +330,49 @@ def test_a_job_that_cannot_be_is_refused_with_the_reason(service: Service, run, 
             site.package()
             site.package(user="bob")
             status, told = await site.refused(site.client().submit, **EMB | more)
-            assert status == (507 if "gpu" in more else 400)
+            assert status == (403 if "gpu" in more else 400)
             assert words in told
             assert await site.ask(site.client().jobs) == []
+
+    run(main)
+
+
+def test_an_elastic_job_counts_for_the_quota_of_gpus_with_its_fewest_trainers_however_it_is_submitted(
+    service: Service, run
+) -> None:
+    async def main() -> None:
+        async with site_of(service) as site:
+            await site.drive.engine.set_policy(Policy(quotas={"ann": JobLimits(gpus=2)}))
+            site.package()
+            client = site.client()
+            for least, fits in ((2, True), (3, False)):
+                fields = EMB | {"parallelism": 4, "gpu": 1, "min_instance": least, "max_instance": 4}
+                text = json.dumps(fields | {"job_package": "jobs/emb"})
+                if fits:
+                    await site.ask(client.call, "POST", "specs/emb", content=text)
+                    await site.drive.submit(text)
+                    assert await site.ask(client.submit, **fields)
+                else:
+                    assert "needs 3 GPUs" in (await site.refused(client.call, "POST", "specs/emb", content=text))[1]
+                    with pytest.raises(PfsError, match="needs 3 GPUs"):
+                        await site.drive.submit(text)
+                    assert "request: 3, usage" in (await site.refused(client.submit, **fields))[1]
+
+    run(main)
+
+
+def test_only_a_quota_of_storage_is_told_as_a_want_of_storage(service: Service, run) -> None:
+    async def main() -> None:
+        async with site_of(service) as site:
+            site.package()
+            client = site.client()
+            service.disk.counts.limit({"home/ann": Limits(size_bytes=10)})
+            assert (await site.refused(client.touch, "/pfs/dc1/home/ann/x", 11))[0] == 507
+            for limits, says in ((JobLimits(waiting=0), "1 job would wait"), (JobLimits(running=0), "lets no job run")):
+                await site.drive.engine.set_policy(Policy(quotas={"ann": limits}))
+                status, told = await site.refused(client.submit, **EMB)
+                assert (status, says in told) == (403, True), told
+            assert (await site.refused(client.call, "POST", "specs/emb", content="command: x\n"))[0] == 403
 
     run(main)
 
@@ -387,8 +452,8 @@ def test_a_token_that_only_reads_commands_nothing(service: Service, run) -> None
 def test_a_text_in_the_place_of_a_name_hides_no_job(service: Service, run) -> None:
     async def main() -> None:
         async with site_of(service) as site:
-            number, _, _ = await site.emb_runs(site.client())
             await service.files(site.drive.engine, service.ann).put("jobs/emb", b"scratch", None)
+            number, _, _ = await site.emb_runs(site.client())
             await site.ask(site.client().kill, "emb")
             await site.drive.until(number, State.STOPPING)
 
@@ -441,6 +506,7 @@ def test_credentials_are_kept_listed_and_forgotten_and_never_shown(service: Serv
                 assert (await site.ask(client.call, "POST", "registry", json=credential))["msg"] == "OK"
             kept = (await site.ask(client.call, "GET", "registry"))["msg"]
             assert [(each["id"], each["name"]) for each in kept] == [(0, "also"), (1, "mine")]
+            assert set(kept[0]) == set(Credential.__annotations__)
             assert "secret" not in str(kept)
             assert (await site.ask(site.client("bob").call, "GET", "registry"))["msg"] == []
             site.package()

@@ -1,11 +1,12 @@
 """A pit for tests: a tree of texts, whose commands and specs are kept."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from cli.snakepit.connection import Where, Who
 from pfs.errors import Kind, PfsError
+from tests.cli.snakepit import joblist
 from tests.cli.snakepit.people import People
 
 STATUS = """\
@@ -42,6 +43,9 @@ class Tree:
         self.where = Where("https://pit.example.org", None)
         self.who = Who("tilman", "pfs1.token", ".pituser.txt")
 
+    def again(self, work: Callable[[Any], Any]) -> Any:
+        return work(self)
+
     def read(self, path: str) -> bytes:
         path = own(path)
         if path not in self.files:
@@ -66,13 +70,20 @@ class Tree:
         self.written.append((path, b"remove\n"))
 
     def call(self, method: str, url: str, content: Any) -> Any:
+        if url.startswith(joblist.PATH):
+            return joblist.answer(url, self.files)
         answer, asked = self.people.call(method, url, content)
         if asked:
             self.written.append((url, f"{asked}\n".encode()))
         return answer
 
     def write(self, path: str, data: bytes) -> None:
-        self.list(path.rpartition("/")[0])
+        folder = path.rpartition("/")[0]
+        self.list(folder)
+        if "\nended " in self.files.get(f"{folder}/status", ""):
+            raise PfsError(
+                Kind.BUSY, f"job {folder.removeprefix('jobs/')} is over: FAILED; submit it again to run it again"
+            )
         self.written.append((path, data))
 
     @contextmanager
@@ -112,9 +123,9 @@ NODE  STATE   GPUS  FREE  PROCESSES  CPUS  MEMORY  RUNTIMES
 n0    ONLINE  2     0     1          8     16GiB   docker
 
 Running:
-JOB  STATE    CHANGED               USER    PLACE            TITLE
-191  RUNNING  2026-01-01T00:00:01Z  tilman  n0[cuda 0-1]     a title that is longer than it may be
-188  STOPPING 2025-09-01T00:00:00Z  ann     n0[] + n1[]      Strange job
+JOB  STATE    CHANGED               USER    REQUEST      PLACE            TITLE
+191  RUNNING  2026-01-01T00:00:01Z  tilman  [2:gtx1070]  n0[cuda 0-1]     a title that is longer than it may be
+188  STOPPING 2025-09-01T00:00:00Z  ann     2:[]         n0[] + n1[]      Strange job
 
 Waiting:
 JOB  STATE      CHANGED               USER    REQUEST              TITLE
@@ -124,9 +135,9 @@ JOB  STATE      CHANGED               USER    REQUEST              TITLE
 194  PREPARING  2026-01-01T00:00:04Z  bob     []                   Soon
 
 Done:
-JOB  STATE      CHANGED               USER    UTIL  MEMORY  PLACE         TITLE
-190  SUCCEEDED  2026-01-01T00:00:01Z  tilman  -     -       n0[cuda 0-1]  First light
-187  FAILED     2026-01-01T00:00:31Z  tilman  97%   43%     n0[cuda 0]    Zeroth light
+JOB  STATE      CHANGED               USER    UTIL  MEMORY  REQUEST      PLACE         TITLE
+190  SUCCEEDED  2026-01-01T00:00:01Z  tilman  -     -       [2:gtx1070]  n0[cuda 0-1]  First light
+187  FAILED     2026-01-01T00:00:31Z  tilman  97%   43%     [gtx1070]    n0[cuda 0]    Zeroth light
 """.replace("188  STOPPING ", "188  STOPPING  ").replace("191  RUNNING  ", "191  RUNNING   ")
 
 FILES: dict[str, str] = {
@@ -165,6 +176,17 @@ FILES: dict[str, str] = {
         "2026-01-01T00:00:01.000000Z prepared\n2026-01-01T00:00:01.100000Z placed on=n0[cuda 0]\n"
         "2026-01-01T00:00:02.000000Z started worker=0\n2026-01-01T00:00:02.000000Z started worker=1\n"
         "2026-01-01T00:00:30.000000Z ended worker=0 code=3\n"
+    ),
+    **job(
+        186,
+        "CANCELLED",
+        "2026-01-01T00:00:09Z",
+        "started 2026-01-01T00:00:02Z\nended 2026-01-01T00:00:09Z\n",
+        why="killed by ann",
+    ),
+    "jobs/186/events": (
+        "2026-01-01T00:00:00.000000Z submitted\n2026-01-01T00:00:02.000000Z started worker=0\n"
+        "2026-01-01T00:00:08.000000Z kill-requested by=ann\n"
     ),
     "jobs/187/processes/0.0/exit_code": "3\n",
     "jobs/187/processes/0.0/result": "0.97\n\x1b[31m\n",

@@ -237,10 +237,15 @@ def test_nobody_knows_of_a_pit_or_a_user_before_their_files_are_there(answers: A
 # ---- the program, by a pipe
 
 
-def type_pit(*lines: str) -> tuple[int, str, str]:
-    """Run `pit log`, with these lines on its input; return its status and what it says."""
+# what speaks to the server in ways of its own: it sends, attaches, or lets another program mount
+EXEC = "exec 17 true"
+WAYS = ["push home x x", EXEC, "forward 17 6006", "mount home"]
+
+
+def type_pit(*lines: str, words: str = "log 17") -> tuple[int, str, str]:
+    """Run `pit log`, or another command, with these lines on its input; return its status and what it says."""
     done = subprocess.run(
-        [Path(sys.executable).parent / "pit", "log", "17"],
+        [Path(sys.executable).parent / "pit", *words.split()],
         input="".join(f"{line}\n" for line in lines),
         capture_output=True,
         text=True,
@@ -267,6 +272,27 @@ def test_a_token_that_ended_is_asked_for_once_and_the_command_goes_on(answers: A
     assert said.splitlines()[1] == "Command failed: nobody answers 'Please enter password:': the input has ended"
 
 
+@pytest.mark.parametrize("words", [way for way in WAYS if way != EXEC])
+def test_a_token_that_ended_is_asked_for_by_every_way_to_the_server(
+    words: str, answers: Answers, server: Server
+) -> None:
+    Path(".pituser.txt").write_text("ann\npfs1.a.old\n")
+    Path("x").write_text("1\n")
+    status, out, said = type_pit("wrong", words=words)
+    assert (status, out) == (1, "")
+    assert said.startswith('Please enter password: Unable to authenticate. If user "ann" is not valid anymore, ')
+    assert len(said.splitlines()) == 1
+    assert type_pit(PASSWORD, words=words)[2].startswith("Please enter password: ")
+    assert Path(".pituser.txt").read_text() == f"ann\n{server.good}\n"
+
+
+def test_what_is_sent_to_a_program_is_no_password(answers: Answers, server: Server) -> None:
+    Path(".pituser.txt").write_text("ann\npfs1.a.old\n")
+    status, out, said = type_pit(PASSWORD, words=EXEC)
+    assert (status, out, len(said.splitlines()), server.asked) == (1, "", 1, [])
+    assert said.startswith("Command failed: standard input is what is sent, and there is no terminal to ask")
+
+
 @pytest.mark.parametrize("lines", [("ann", "wrong"), ("tilman", "no")])
 def test_who_does_not_get_in_is_told_by_the_status(answers: Answers, lines: tuple[str, str]) -> None:
     status, out, said = type_pit(*lines)
@@ -282,7 +308,8 @@ def test_a_server_that_is_down_is_one_line(answers: Answers) -> None:
     assert said.startswith("Command failed: Unable to reach pit: no answer from the server at http://127.0.0.1:1")
 
 
-def test_a_server_with_a_certificate_of_somebody_else_is_one_line(answers: Answers, server: Server) -> None:
+@pytest.mark.parametrize("words", ["log 17", *WAYS])
+def test_a_server_with_a_certificate_of_somebody_else_is_one_line(words: str, answers: Answers, server: Server) -> None:
     ours, others = trustme.CA(), trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ours.issue_cert("127.0.0.1").configure_cert(context)
@@ -290,7 +317,8 @@ def test_a_server_with_a_certificate_of_somebody_else_is_one_line(answers: Answe
     Path(".pituser.txt").write_text(f"ann\n{server.good}\n")
     address = server.url.replace("http:", "https:")
     Path(".pitconnect.txt").write_text(f"{address}\n{others.cert_pem.bytes().decode()}")
-    status, out, said = type_pit()
+    Path("x").write_text("1\n")
+    status, out, said = type_pit(words=words)
     assert (status, out, len(said.splitlines())) == (1, "", 1)
     assert said.startswith("Command failed: Unable to reach pit: ")
     assert "certificate" in said

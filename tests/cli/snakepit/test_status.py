@@ -1,7 +1,7 @@
 """The details of Snakepit's tables that the golden scripts do not come by."""
 
 from cli.snakepit.gpuuse import gpus_of
-from cli.snakepit.status import job_list, status_report
+from cli.snakepit.status import job_list, jobs_of, status_report
 
 
 def job(number: int, state: str, **facts: str) -> dict[str, str]:
@@ -34,6 +34,14 @@ def test_a_narrow_terminal_shows_thirty_characters_of_the_resources() -> None:
 
 def test_titles_move_no_cursor() -> None:
     assert "\x1b" not in status_report([job(1, "RUNNING", title="\x1b[2J")], NOW_S, 80, {})
+
+
+def test_a_title_may_be_the_sign_that_stands_for_nothing() -> None:
+    header = "JOB  STATE    CHANGED               USER  PLACE  TITLE"
+    text = f"Running:\n{header}\n17   RUNNING  2026-01-01T00:00:01Z  ann   n0[]   -\n"
+    [found] = jobs_of(text)
+    assert found["title"] == "-"
+    assert status_report([found], NOW_S, 80, {}).splitlines()[2].split()[-2:] == ["-", "n0[]"]
 
 
 def test_a_place_names_its_gpus() -> None:

@@ -76,6 +76,21 @@ def test_the_bar_tells_how_far_it_is() -> None:
     assert bar("x" * 40, 2**20, None) == f"{'x' * 30} 1.0 MiB"
 
 
+def test_what_goes_to_a_terminal_itself_or_is_there_at_once_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", said := Terminal())
+    for transfer, count in ((Transfer("big", 10**8, is_shown=False), 10**8), (Transfer("log", None), 1000)):
+        with transfer:
+            transfer.moved(count)
+    assert said.getvalue() == ""
+    with Transfer("log", None) as transfer:
+        transfer.moved(10**8)
+    assert said.getvalue().endswith("95.4 MiB\n")
+
+
 def test_only_a_terminal_and_what_takes_a_while_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -85,7 +85,7 @@ def job(number: int, package: str, state: str) -> dict[str, Any]:
 @pytest.mark.parametrize("package", ["/pfs/dc1/home/ann/jobs/emb", "jobs/emb"])
 def test_no_package_is_brought_to_where_a_job_runs(package: str) -> None:
     with pytest.raises(PfsError, match=r"job 17 runs in the folder jobs/emb") as caught:
-        check_free(Server([job(18, "", "RUNNING"), job(17, package, "RUNNING")]), "emb")
+        check_free(Server([job(18, "", "RUNNING"), job(17, package, "RUNNING")]), "emb", "ann")
     assert caught.value.kind is Kind.BUSY
 
 
@@ -96,12 +96,17 @@ def test_no_package_is_brought_to_where_a_job_runs(package: str) -> None:
         job(17, "/pfs/dc1/home/ann/jobs/embryo", "RUNNING"),
         job(17, "/pfs/dc1/home/ann/jobs/emb/inner", "RUNNING"),
         job(17, "/pfs/dc1/home/ann/otherjobs/emb", "RUNNING"),
+        job(17, "/pfs/dc1/home/ann/old/jobs/emb", "RUNNING"),
+        job(17, "/pfs/dc1/home/bob/jobs/emb", "RUNNING"),
+        job(17, "/pfs/dc1/groups/vision/jobs/emb", "RUNNING"),
+        job(17, "old/jobs/emb", "RUNNING"),
+        job(17, "home/ann/jobs/emb", "RUNNING"),
         job(17, "", "RUNNING"),
     ],
     ids=lambda row: f"{row['job_package']} {row['state']}",
 )
 def test_other_jobs_keep_no_folder(other: dict[str, Any]) -> None:
-    check_free(Server([other]), "emb")
+    check_free(Server([other]), "emb", "ann")
 
 
 def test_a_job_is_handed_in_once_however_often_the_way_is_cut() -> None:
