@@ -94,6 +94,19 @@ def test_a_job_that_runs_is_ended_and_removed_at_once(made: Box) -> None:
     assert "there is no job" in paddle(made, "wait", number, status=1)
 
 
+def test_a_job_that_was_removed_is_brought_back_with_what_it_left(made: Box) -> None:
+    (made.root / "left.yaml").write_text("command: echo said; echo 42 > ../out/result\n")
+    number = paddle(made, "submit", str(made.root / "left.yaml")).split()[1]
+    assert paddle(made, "wait", number) == ""
+    assert paddle(made, "kill", "-rm", number) == ""
+    assert "there is no job" in paddle(made, "why", number, status=1)
+    assert paddle(made, "restore", "left") == ""
+    assert paddle(made, "logs", "-q", "left") == "said\n"
+    assert paddle(made, "cp", f"/pfs/dc1/jobs/{number}/out/result", "-") == "42\n"
+    assert f"job {number} is not in the trash" in paddle(made, "restore", number, status=1)
+    assert "there is no job '999'" in paddle(made, "restore", "999", status=1)
+
+
 def test_a_registry_is_kept_listed_and_deleted(made: Box) -> None:
     words = ["-name", "corp", "-username", "ann", "-password", "x", "-server", "registry.example.org"]
     assert paddle(made, "registry", *words) == ""

@@ -688,6 +688,25 @@ def test_a_removed_container_is_told(docker_bench: Bench, engine_url: str) -> No
     _run(check, docker_bench)
 
 
+def test_a_list_stands_before_what_the_image_says_of_it(docker_bench: Bench, engine_url: str) -> None:
+    name = "pfs-test-env:1"
+    with docker_client(engine_url) as client:
+        made = client.create_container(BUSYBOX_IMAGE, ["true"])
+        said = {"Env": ["PYTHONPATH=/opt/a:/opt/b", "GREETING=x"]}
+        client.commit(made["Id"], *name.split(":"), conf=said)
+        client.remove_container(made["Id"])
+
+    async def check(bench: Bench) -> None:
+        launch = replace(bench.launch("sh", "-c", 'echo "$PYTHONPATH" "$GREETING"'), image=name)
+        async with bench.open() as runtime:
+            await runtime.start(replace(launch, env={"PYTHONPATH": "/pkg", "GREETING": "y"}, extended=("PYTHONPATH",)))
+            assert await read(runtime) == b"/pkg:/opt/a:/opt/b y\n"
+
+    _run(check, docker_bench)
+    with docker_client(engine_url) as client:
+        client.remove_image(name, force=True)
+
+
 def test_a_container_killed_by_somebody_else_is_told(docker_bench: Bench, engine_url: str) -> None:
     async def check(bench: Bench) -> None:
         async with bench.open() as runtime:

@@ -118,7 +118,7 @@ def test_the_session_of_the_design(world: Cluster) -> None:
     assert len(of_trainers) == TRAINERS
     assert all(each[-1] < each[0] - 0.5 for each in of_trainers), of_trainers
 
-    paddlecloud(world, f"pfs cp -r {FOLDER}/output ./output")
+    paddlecloud(world, f"pfs cp {FOLDER}/output ./output")
     result = json.loads((world.root / "work/output/result.json").read_text())
     assert result["loss"] < result["unigram"] - 0.1
     assert loss_of_what_came_down(world.root / "work") == pytest.approx(result["loss"], rel=1e-3)

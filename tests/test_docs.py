@@ -1,8 +1,10 @@
 """What README claims about names: commands, options, keys, files, packages."""
 
+import json
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import click
 import pytest
 from hypercorn.config import Config
 
+from cli.cloud.options import DONE_HELP
 from cli.jobd import DEFAULT_PORT, jobd
 from cli.mount.options import OPTIONS, Options, parse
 from cli.node.options import OPTIONS as NODE_OPTIONS
@@ -144,6 +147,27 @@ def test_the_fields_of_paddlecloud_are_those_that_the_parser_reads():
     [said] = re.findall(r"^PaddleCloud's fields are accepted as they are: (.*?)\.$", README, re.MULTILINE | re.DOTALL)
     named = re.findall(r"`(\w+)`", said)
     assert set(named) == {field for field in PADDLE_FIELDS if field == field.lower()}
+
+
+def test_what_commands_tell_programs_that_they_have_done_is_shown_for_each() -> None:
+    rows = re.findall(r"^\| (`.*?`) \| (.*?`[\[{].*) \|$", section("The commands of PaddleCloud"), re.MULTILINE)
+    named = {name.strip() for row, _ in rows for name in re.findall("`([a-z ]+)", row)}
+    assert named - {"submit", "sync", "publish", "tokens"} == {
+        name.removeprefix("pfs ") if name.removeprefix("pfs ") in paddle.commands else name
+        for name, command in leaves(paddle)
+        if any(param.help == DONE_HELP for param in command.params if isinstance(param, click.Option))
+    }
+    for _, text in rows:
+        for shown in re.findall(r"`([\[{].*?)`", text):
+            json.loads(shown)
+
+
+def leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def test_the_options_of_submit_that_paddlecloud_had_are_told() -> None:
