@@ -104,7 +104,16 @@ def difference(pid: int, planned: Sequence[Planned]) -> str:
         raise
     finally:
         os.close(root)
-    return "" if _is_gone(process) else found
+    return "" if _is_gone(process) or _has_lost_its_root(pid) else found
+
+
+def _has_lost_its_root(pid: int) -> bool:
+    """Tell whether a process is ending: it lets go of its root, then of its mounts, and only then it is dead."""
+    try:
+        os.readlink(f"/proc/{pid}/root")
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ESRCH)  # a task that lives cannot bring these about
+    return False
 
 
 def _differs(root: int, planned: Planned, options: Mapping[int, frozenset[str]]) -> str:

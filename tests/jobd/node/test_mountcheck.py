@@ -3,6 +3,7 @@
 This very process stands in for a task: it sees every path where it is.
 """
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable
@@ -84,3 +85,21 @@ def test_a_task_that_is_over_sees_nothing_else(tmp_path: Path) -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert difference(process.pid, volumes) == ""
     assert difference(process.pid, volumes) == ""
+
+
+@pytest.mark.parametrize(("refusal", "ends"), [(errno.ENOENT, True), (errno.ESRCH, True), (errno.EACCES, False)])
+def test_a_task_that_is_just_losing_its_mounts_sees_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int, *, ends: bool
+) -> None:
+    volumes, real = planned(tmp_path / "data"), os.readlink
+    (tmp_path / "data").rename(tmp_path / "away")
+    (tmp_path / "data").mkdir()
+    assert difference(os.getpid(), volumes) != ""
+
+    def readlink(path: str) -> str:
+        if path == f"/proc/{os.getpid()}/root":
+            raise OSError(refusal, "no root")
+        return real(path)
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    assert (difference(os.getpid(), volumes) == "") == ends
