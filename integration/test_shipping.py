@@ -3,17 +3,15 @@
 import contextlib
 import os
 import re
-import select
 import signal
-import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from integration.box import BIN, Box, box, wait_until
+from integration.ways import Way
 from pfs.client.web import facts
 from tests.cli.repository import ENV, Repository
 from tests.cli.situations import CREDENTIALS, SITUATIONS, tree_of
@@ -129,37 +127,18 @@ def test_a_job_goes_on_from_what_another_one_kept(world: Box, tmp_path: Path) ->
 # ---- what goes wrong on the way
 
 
-class Narrow:
-    """A way to the server that is cut after some bytes, again and again."""
+class Narrow(Way):
+    """A way that is cut after some bytes, again and again."""
 
     def __init__(self, port: int, cuts: list[int]) -> None:
         self.cuts = cuts
         self.passed = 0
-        self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                threading.Thread(target=self._pass, args=(near,), daemon=True).start()
-
-    def _pass(self, near: socket.socket) -> None:
-        """Pass on what comes from either side, until one hangs up or the way is cut; then both are closed."""
-        with near, socket.create_connection(("127.0.0.1", self._to)) as far, contextlib.suppress(OSError):
-            while True:
-                for source in select.select([near, far], [], [])[0]:
-                    received = source.recv(65536)
-                    self.passed += len(received) if source is near else 0
-                    if not received or (self.cuts and self.passed > self.cuts[0] and self.cuts.pop(0)):
-                        return
-                    (far if source is near else near).sendall(received)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+    def lets_pass(self, size_bytes: int, *, up: bool) -> bool:
+        """Count what is sent; cut where that is too much."""
+        self.passed += size_bytes if up else 0
+        return not (self.cuts and self.passed > self.cuts[0] and self.cuts.pop(0))
 
 
 def test_over_a_way_that_is_cut_a_tree_arrives_and_little_is_sent_twice(world: Box, tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-import select
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from integration.box import BIN, Box, box
+from integration.ways import Way
 
 HOME = "/pfs/dc1/home/demo"
 LARGE_BYTES, CHUNK_BYTES = 80_000_000, 16 * 1024 * 1024
@@ -22,8 +21,8 @@ SMALL_FILES, SMALL_BYTES = 1500, 20_000
 HANG_S = 240
 
 
-class Held:
-    """A way to the server that passes on so many bytes, and then nothing until it is let go.
+class Held(Way):
+    """A way that passes on so many bytes, and then nothing until it is let go.
 
     Attributes:
         passed: bytes that came from either side.
@@ -34,38 +33,22 @@ class Held:
         self.passed = 0
         self.most = most
         self.stopped, self._let_go = threading.Event(), threading.Event()
-        self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                threading.Thread(target=self._pass, args=(near,), daemon=True).start()
-
-    def _pass(self, near: socket.socket) -> None:
-        with near, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._to)) as far:
-            while True:
-                for source in select.select([near, far], [], [])[0]:
-                    received = source.recv(65536)
-                    if not received:
-                        return
-                    self.passed += len(received)
-                    if self.passed > self.most and not self._let_go.is_set():
-                        self.stopped.set()
-                        self._let_go.wait(HANG_S)
-                    (far if source is near else near).sendall(received)
+    def lets_pass(self, size_bytes: int, *, up: bool) -> bool:
+        """Hold back what is too much."""
+        self.passed += size_bytes
+        if self.passed > self.most and not self._let_go.is_set():
+            self.stopped.set()
+            self._let_go.wait(HANG_S)
+        return True
 
     def let_go(self) -> None:
         self._let_go.set()
 
     def close(self) -> None:
         self.let_go()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        super().close()
 
 
 @pytest.fixture(scope="module")

@@ -183,21 +183,26 @@ def test_a_restart_goes_on_with_the_ones_that_were_replaced(service: Service, ru
     run(main)
 
 
+def refuses_once(node: Node, ending: str) -> None:
+    """Let a node refuse the first task whose number ends so."""
+    start, refused = node.link.start, []
+
+    async def refuse(task: Assignment) -> None:
+        if task.task_id.endswith(ending) and not refused:
+            refused.append(task.task_id)
+            raise PfsError(Kind.BUSY, "it is full")
+        await start(task)
+
+    node.link.start = refuse  # type: ignore[method-assign]
+
+
 def test_one_that_its_node_does_not_take_after_all_gets_another_place_and_the_job_goes_on(
     service: Service, run: Callable[..., None]
 ) -> None:
     async def main() -> None:
         async with driving(service) as drive:
             node = await drive.attach(**IMAGE)
-            start, refused = node.link.start, []
-
-            async def refuse_once(task: Assignment) -> None:
-                if task.task_id.endswith(".2.0.0") and not refused:
-                    refused.append(task.task_id)
-                    raise PfsError(Kind.BUSY, "it is full")
-                await start(task)
-
-            node.link.start = refuse_once  # type: ignore[method-assign]
+            refuses_once(node, ".2.0.0")
             job, (_, first, _) = await begun(drive, node, TOLERANT, "0", "1")
             await node.ends(first, code=1)
             await starts(node, f"{job}.3.0.0")
@@ -211,15 +216,7 @@ def test_an_extra_one_that_its_node_does_not_take_is_no_failure(service: Service
     async def main() -> None:
         async with driving(service) as drive:
             node = await drive.attach(**IMAGE)
-            start, refused = node.link.start, []
-
-            async def refuse_once(task: Assignment) -> None:
-                if task.task_id.endswith(".1.0.2") and not refused:
-                    refused.append(task.task_id)
-                    raise PfsError(Kind.BUSY, "it is full")
-                await start(task)
-
-            node.link.start = refuse_once  # type: ignore[method-assign]
+            refuses_once(node, ".1.0.2")
             job, _ = await begun(drive, node, ELASTIC, "0", "1")
             await starts(node, f"{job}.2.0.2")
             life = await drive.life(job)

@@ -254,17 +254,23 @@ def test_who_waits_for_another_text_waits_longer_than_anything_else(
     run(main)
 
 
-def test_who_was_woken_by_another_text_reads_it_without_asking_and_waits_for_the_next(
-    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reads: list[Json] = []
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Json]:
+    """What sessions are asked to read."""
+    found: list[Json] = []
     real = FileSession._read
 
     async def read(self: FileSession, args: Json, body: bytes) -> tuple[Json, bytes]:
-        reads.append(args)
+        found.append(args)
         return await real(self, args, body)
 
     monkeypatch.setattr(FileSession, "_read", read)
+    return found
+
+
+def test_who_was_woken_by_another_text_reads_it_without_asking_and_waits_for_the_next(
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch, reads: list[Json]
+) -> None:
     monkeypatch.setattr(openfile, "NEWS_S", 60.0)
 
     async def main() -> None:
@@ -309,17 +315,9 @@ def test_news_that_were_not_read_soon_are_none(run: Run, world: World, monkeypat
 
 
 def test_a_small_text_comes_with_its_opening_and_anew_when_it_is_read_from_its_beginning(
-    run: Run, world: World, monkeypatch: pytest.MonkeyPatch
+    run: Run, world: World, monkeypatch: pytest.MonkeyPatch, reads: list[Json]
 ) -> None:
-    reads: list[Json] = []
-    real = FileSession._read
-
-    async def read(self: FileSession, args: Json, body: bytes) -> tuple[Json, bytes]:
-        reads.append(args)
-        return await real(self, args, body)
-
     monkeypatch.setattr(openfile, "NEWS_S", 0.0)
-    monkeypatch.setattr(FileSession, "_read", read)
 
     async def main() -> None:
         async with remote(world) as fs:
