@@ -1,10 +1,10 @@
 """Nodes that the server makes: what a package implements to put its things into the tree.
 
-A directory that does not say otherwise refuses every change; a file that does not say otherwise is read-only text
-made anew at each opening. `DomainDirectory` is the door from here to ordinary files (`pfs.disk.domains`).
+A directory that does not say otherwise refuses every change; most files are texts (`pfs.tree.texts`). `DomainDirectory`
+is the door from here to ordinary files (`pfs.disk.domains`).
 
     Node ─┬─ Directory     lookup, entries, and the changes that it allows
-          ├─ File ── Text  open
+          ├─ File          open
           ├─ Link          target
           └─ DomainDirectory
 """
