@@ -66,10 +66,14 @@ def test_users_groups_and_passwords() -> None:
         assert pit(world, ann, "get", "me", "id") == "ann\n"
 
         assert pit(world, demo, "remove-group", "user:ann", "research") == ""
-        assert pit(world, ann, "show", "groups") == ""
+        assert pit(world, ann, "show", "groups") == "research\n"
+        assert pit(world, ann, "get", "group:research", "title") == "All of us\n"
+        assert pit(world, ann, "get", "group:research", "members") == "undefined\n"
         assert pit(world, demo, "rm", "group:research") == ""
         assert pit(world, demo, "show", "groups") == ""
-        assert pit(world, demo, "rm", "user:ann") == ""
+        assert pit(world, ann, "rm", "me", typed="N\n") == ""
+        assert pit(world, ann, "rm", "me", typed="y\n") == ""
+        assert "User not found" in pit(world, demo, "rm", "user:ann", status=1)
         assert "Unable to authenticate" in pit(world, ann, "show", "me", typed=f"{OTHER}\n", status=1)
         assert pit(world, demo, "show", "users") == "demo\n"
         assert "only administrator" in pit(world, demo, "set", "me", "admin=no", status=1)

@@ -7,11 +7,13 @@
     jobs/<id>           owner, admins, members of the job's groups    nobody (2)          owner, admins
     nodes, clusters     everybody                                     -                   whose they are, admins
     an account          its user, admins                              -                   its user
+    names of groups (4) everybody                                     -                   -
     the service (3)     everybody                                     everybody           -
 
 (1) only somebody on the head node; (2) only the running job; (3) what it makes for all: jobs/, queue, secrets/ and so
-on, where everybody sees what is theirs. `manage` is of accounts: their passwords and tokens, for their users. `rule` is
-for administrators, of whatever it is: what they decide for others.
+on, where everybody sees what is theirs; (4) and their titles, but not who is in them. `manage` is of accounts: their
+passwords and tokens, and that they are gone, for their users. `rule` is for administrators, of whatever it is: what
+they decide for others.
 
 A running job acts with its owner's rights on homes, groups and what is shared, though never as an administrator; of
 jobs it has its own, to read and write, and no other; and it commands nothing.
@@ -32,7 +34,7 @@ class Verb(StrEnum):
     READ = "read"
     WRITE = "write"
     COMMAND = "command"  # say what shall become of a job, a node, a cluster, one's own account
-    MANAGE = "manage"  # change how one comes in: passwords and tokens
+    MANAGE = "manage"  # change how one comes in, passwords and tokens, or come in no more
     RULE = "rule"  # what is for administrators alone
 
 
@@ -99,6 +101,7 @@ class ThingKind(StrEnum):
     NODE = "node"
     CLUSTER = "cluster"
     ACCOUNT = "account"
+    GROUP_NAMES = "group names"
     SERVICE = "service"
 
 
@@ -115,6 +118,7 @@ class Thing:
 
 
 SERVICE = Thing(ThingKind.SERVICE)
+GROUP_NAMES = Thing(ThingKind.GROUP_NAMES)
 EVERY_JOB = Domain(DomainKind.JOB)  # nobody's in particular: who may read it may read all
 
 _NEEDED = {
@@ -166,6 +170,8 @@ def _allowed_of_thing(subject: Subject, verb: Verb, thing: Thing) -> bool:
             return _owns(subject, thing.owner)
         case ThingKind.ACCOUNT:
             return verb in (Verb.COMMAND, Verb.MANAGE) and _is(subject, thing.owner)
+        case ThingKind.GROUP_NAMES:
+            return verb is Verb.READ
         case ThingKind.SERVICE:
             return verb in (Verb.READ, Verb.WRITE)
 

@@ -6,7 +6,8 @@
     job             jobs/<id>/ctl: with which groups it is shared
 
 What a command needs and nobody said is asked for. Who changes a password, or makes an administrator, is asked for
-their own. The words are those of Snakepit's client; what it did right prints nothing.
+their own, where they have not said it before; who removes their own account is asked whether they mean that. The words
+are those of Snakepit's client; what it did right prints nothing.
 """
 
 import json
@@ -37,6 +38,7 @@ Run this on the machine that shall be the node {name}, as root and within an hou
 
     gradient-node --apiKey {token} --name {name}
 """
+LEAVING = "Do you want to remove your own account, and end your jobs (yN)? "
 
 Properties = dict[str, Any]
 
@@ -63,10 +65,13 @@ def remove(client: "Pit", text: str) -> None:
 
     Raises:
         PfsError: NOT_FOUND, BUSY for what is needed still, DENIED for who may not.
+        SystemExit: somebody does not want to remove themselves after all.
     """
     entity = _whole(text)
     _check_kind(entity, REMOVED)
     try:
+        if entity.kind == "user" and entity.name in (SELF, client.who.name):
+            _check_meant(client, entity)
         if entity.kind in show.URLS:
             client.call("DELETE", show.url_of(entity), b"")
         else:
@@ -136,11 +141,17 @@ def change_password(client: "Pit", name: str | None) -> None:
     _check_private(client)
     try:
         client.call("GET", show.url_of(entity), b"")  # who is not there, or away, is told of before anything is asked
-        own = _ask_own()
+        own = client.own_password()
         new = new_password(client.who.name if entity.name == SELF else entity.name)
         _call(client, "POST", show.url_of(entity), {"password": new, "verification": own})
     except PfsError as error:
         raise _named(entity, error) from None
+
+
+def _check_meant(client: "Pit", own: Entity) -> None:
+    client.call("GET", show.url_of(own), b"")  # a server that is away is told of before anything is asked
+    if ask(LEAVING).strip().lower() not in ("yes", "y"):
+        raise SystemExit(0)
 
 
 # ---- what is made
@@ -258,16 +269,12 @@ def _send(client: "Pit", method: str, url: str, said: Properties, *, is_new: boo
         _check_private(client)
         if not is_new:
             client.call("GET", url, b"")
-        said["verification"] = _ask_own()
+        said["verification"] = client.own_password()
     _call(client, method, url, said)
 
 
 def _call(client: "Pit", method: str, url: str, said: Mapping[str, object]) -> Any:
     return client.call(method, url, json.dumps(said).encode())
-
-
-def _ask_own() -> str:
-    return ask("Please enter password: ", hidden=True)
 
 
 def _check_private(client: "Pit") -> None:

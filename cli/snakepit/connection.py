@@ -5,7 +5,7 @@
 
 Both are looked for in the current directory, then in `PIT_CONFIG_DIR`, then at home. Who comes for the first time is
 asked who they are, and `.pituser.txt` is written into the current directory. A token that is good no more is got anew
-for a password, once in a process. The words are those of Snakepit's client.
+for a password, for which one is asked once in a process. The words are those of Snakepit's client.
 """
 
 import json
@@ -15,7 +15,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -44,11 +44,16 @@ class Where:
 
 @dataclass(slots=True)
 class Who:
-    """Somebody, as their file has it."""
+    """Somebody, as their file has it.
+
+    Attributes:
+        password: what they typed in this process, if they were asked; it is kept nowhere.
+    """
 
     name: str
     token: str
     path: str
+    password: str | None = field(default=None, repr=False)
 
 
 class Pit:
@@ -75,9 +80,13 @@ class Pit:
                 raise
         self._was_asked = True
         self.close()
-        self.who.token = log_in(self.where, self.who.name)
+        log_in(self.where, self.who)
         write_user(self.who)
         return work(self._connected())
+
+    def own_password(self) -> str:
+        """Return the password of who is there, as they say it: once."""
+        return _password(self.where, self.who)
 
     def read(self, path: str) -> bytes:
         """Return a whole file; of a stream, what there is."""
@@ -208,44 +217,52 @@ def first_use(where: Where) -> Who:
         raise PfsError(Kind.DENIED, reason)
     say("No user info found. Seems like a new user or first time login from this machine.")
     name = ask("Please enter an existing or new username: ").strip()
+    who = Who(name, "", USER_FILE)
     if _exists(where, name):
-        token = log_in(where, name)
+        log_in(where, who)
     else:
         say("Found no user of that name.")
         if ask("Do you want to register this usename (yes|no)? ").strip().lower() not in ("yes", "y"):
             raise SystemExit(0)
-        token = _register(where, name)
-    who = Who(name, token, USER_FILE)
+        _register(where, who)
     write_user(who)
     return who
 
 
-def log_in(where: Where, name: str) -> str:
-    """Ask for a password; return a token for it."""
-    from cli.sdk.reaching import LOGIN_URL, check_private
+def log_in(where: Where, who: Who) -> None:
+    """Ask somebody for their password; give them a token for it."""
+    from cli.sdk.reaching import LOGIN_URL
 
-    check_private(where.endpoint)
-    asked = {"user": name, "password": ask("Please enter password: ", hidden=True)}
     try:
-        return _token(where, LOGIN_URL, asked)
+        who.token = _token(where, LOGIN_URL, {"user": who.name, "password": _password(where, who)})
     except PfsError as error:
         if error.kind is not Kind.UNAUTHENTICATED:
             raise
         give_up(
-            f'Unable to authenticate. If user "{name}" is not valid anymore, remove "{USER_FILE}" from this directory '
-            "or your home folder and start over."
+            f'Unable to authenticate. If user "{who.name}" is not valid anymore, remove "{USER_FILE}" from this '
+            "directory or your home folder and start over."
         )
 
 
-def _register(where: Where, name: str) -> str:
+def _password(where: Where, who: Who) -> str:
+    from cli.sdk.reaching import check_private
+
+    check_private(where.endpoint)
+    if who.password is None:
+        who.password = ask("Please enter password: ", hidden=True)
+    return who.password
+
+
+def _register(where: Where, who: Who) -> None:
     from cli.entering import REGISTER_URL
     from cli.sdk.reaching import check_private
 
     check_private(where.endpoint)
-    asked = {"user": name, "fullname": ask("Full name: ").strip()}
-    asked |= {"email": new_email(), "password": new_password(name)}
+    asked = {"user": who.name, "fullname": ask("Full name: ").strip()}
+    asked["email"] = new_email()
+    asked["password"] = who.password = new_password(who.name)
     try:
-        return _token(where, REGISTER_URL, asked)
+        who.token = _token(where, REGISTER_URL, asked)
     except PfsError as error:
         raise PfsError(error.kind, f"Unable to register user. {error.message}") from None
 

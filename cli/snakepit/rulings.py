@@ -35,9 +35,10 @@ Examples:
 
 $ pit remove user:ann
 $ pit rm job:17
+$ pit rm me
 
-"entity" is one of user:<name>, group:<name>, alias:<name>, node:<name>, whose machine is away, and job:<number>, which
-is over. The files of users, groups and jobs are put aside."""
+"entity" is one of me, which is one's own account, user:<name>, group:<name>, alias:<name>, node:<name>, whose machine
+is away, and job:<number>, which is over. The files of users, groups and jobs are put aside."""
 GROUPED = """\
 Examples:
 

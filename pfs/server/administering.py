@@ -4,9 +4,9 @@
     GET    /api/v1/accounts/<name>                  → {"id", "fullname", "email", "groups", "autoshare", "admin"}
     PUT    /api/v1/accounts/<name>                  {"password", "fullname", "email", "admin"} → 201 {"id"}
     POST   /api/v1/accounts/<name>                  some of these and "autoshare": they are changed
-    DELETE /api/v1/accounts/<name>
-    GET    /api/v1/groups                           → {"groups": […]}: those that one is in, for administrators all
-    GET    /api/v1/groups/<name>                    → {"id", "title", "members"}
+    DELETE /api/v1/accounts/<name>                  one's own, or as an administrator anybody's
+    GET    /api/v1/groups                           → {"groups": […]}
+    GET    /api/v1/groups/<name>                    → {"id", "title"}, for its members and administrators "members"
     PUT    /api/v1/groups/<name>                    {"title"} → 201 {"id"}
     POST   /api/v1/groups/<name>                    {"title"}: it has another one
     DELETE /api/v1/groups/<name>
@@ -33,7 +33,7 @@ from pfs.accounts.store import Account, Accounts, Changed, Identity
 from pfs.errors import Kind, PfsError
 from pfs.names import OWN_NAMES, check_group_name, check_user_name
 from pfs.path import check_name
-from pfs.perm import SERVICE, Domain, DomainKind, Thing, ThingKind, Verb, allowed
+from pfs.perm import GROUP_NAMES, SERVICE, Domain, DomainKind, Thing, ThingKind, Verb, allowed
 from pfs.protocol.wire import Json
 from pfs.server.bodies import text_in, whole_object
 from pfs.server.doors import JSON, NOTHING, Body, Door, Tells, an_object, json_response
@@ -55,7 +55,7 @@ _PERSON = {"fullname": _TEXT, "email": _TEXT}
 _ACCOUNT = an_object(
     {"id": _TEXT, "fullname": _SAID, "email": _SAID, "groups": _NAMES, "autoshare": _NAMES, "admin": _YES}
 )
-_GROUP = an_object({"id": _TEXT, "title": _SAID, "members": _NAMES})
+_GROUP = an_object({"id": _TEXT, "title": _SAID}, {"members": _NAMES})
 _VERIFIED = {"admin": _YES, "verification": _TEXT}
 _NEW = an_object({"password": _TEXT}, {**_PERSON, **_VERIFIED})
 _CHANGED = an_object({}, {**_PERSON, **_VERIFIED, "password": _TEXT, "autoshare": _NAMES})
@@ -188,19 +188,21 @@ class Administering:
     async def _remove(self, request: Request, identity: Identity) -> Response:
         name = _name(request, identity)
         async with self._accounts.audit.refusing("user.remove", f"users/{name}"):
-            _check_rules(identity)
+            if not _may(identity, Verb.MANAGE, name):
+                _check_rules(identity)
             await self._do(partial(self._office.remove_user, name))
         return Response(status_code=204)
 
     # ---- groups
 
     async def _groups(self, request: Request, identity: Identity) -> Response:
-        names = await self._accounts.groups()
-        return json_response({"groups": [name for name in names if _may_know(identity, name)]})
+        may_know = allowed(identity.subject, Verb.READ, GROUP_NAMES)
+        return json_response({"groups": await self._accounts.groups() if may_know else []})
 
     async def _group(self, request: Request, identity: Identity) -> Response:
         found = await trio.to_thread.run_sync(self._accounts.group_now, _group_name(request, identity))
-        return json_response(_group(found))
+        sees_members = allowed(identity.subject, Verb.READ, Domain(DomainKind.GROUP, found.name))
+        return json_response(_group(found) | ({"members": list(found.members)} if sees_members else {}))
 
     async def _add_group(self, request: Request, identity: Identity) -> Response:
         asked, name = await whole_object(request), check_group_name(request.path_params["name"])
@@ -279,17 +281,13 @@ def _user(request: Request) -> str:
 def _group_name(request: Request, identity: Identity) -> str:
     """Return the group that is asked for, as `_name`."""
     name = check_group_name(request.path_params["name"])
-    if not _may_know(identity, name):
+    if not allowed(identity.subject, Verb.READ, GROUP_NAMES):
         raise PfsError(Kind.NOT_FOUND, f"there is no group {name!r}")
     return name
 
 
 def _may(identity: Identity, verb: Verb, user: str) -> bool:
     return allowed(identity.subject, verb, Thing(ThingKind.ACCOUNT, user))
-
-
-def _may_know(identity: Identity, group: str) -> bool:
-    return allowed(identity.subject, Verb.READ, Domain(DomainKind.GROUP, group))
 
 
 def _check_rules(identity: Identity) -> None:
@@ -336,4 +334,4 @@ def _account(account: Account) -> Json:
 
 
 def _group(group: Group) -> Json:
-    return {"id": group.name, "title": group.title or None, "members": list(group.members)}
+    return {"id": group.name, "title": group.title or None}

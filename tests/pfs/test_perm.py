@@ -10,7 +10,19 @@ import pytest
 import cli
 import jobd
 import pfs
-from pfs.perm import EVERY_JOB, SERVICE, Domain, DomainKind, Scope, Subject, Thing, ThingKind, Verb, allowed
+from pfs.perm import (
+    EVERY_JOB,
+    GROUP_NAMES,
+    SERVICE,
+    Domain,
+    DomainKind,
+    Scope,
+    Subject,
+    Thing,
+    ThingKind,
+    Verb,
+    allowed,
+)
 
 WHO = {
     "ann": Subject("ann"),
@@ -37,6 +49,7 @@ WHAT: dict[str, Domain | Thing] = {
     "ann's_cluster": Thing(ThingKind.CLUSTER, "ann"),
     "a_cluster": Thing(ThingKind.CLUSTER),
     "users/ann": Thing(ThingKind.ACCOUNT, "ann"),
+    "group_names": GROUP_NAMES,
     "service": SERVICE,
 }
 # r: may read, w: write, c: command, m: manage, u: rule; -: nothing, may not even know of it
@@ -54,6 +67,7 @@ MATRIX = """
     ann's_cluster  rc    r    r       r      r     rcu    -      r       r       rc
     a_cluster      r     r    r       r      r     rcu    -      r       r       r
     users/ann      rcm   -    -       -      -     ru     -      r       r       rc
+    group_names    r     r    r       r      r     ru     -      r       r       r
     service        rw    rw   rw      rw     rw    rwu    -      r       r       rw
 """
 LETTERS = {Verb.READ: "r", Verb.WRITE: "w", Verb.COMMAND: "c", Verb.MANAGE: "m", Verb.RULE: "u"}

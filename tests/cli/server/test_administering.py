@@ -215,7 +215,6 @@ def test_people_say_of_themselves_what_decides_nothing(asking, site: Site) -> No
             assert (await ask("ann", "POST", "accounts/ann", **wrong)).status_code == 400, wrong
         assert (await ask("ann", "POST", "accounts/ann", autoshare=[])).status_code == 204
         assert refused(await ask("ann", "POST", "accounts/ann", admin=True, verification=OWN), 403, "administrators")
-        assert refused(await ask("ann", "DELETE", "accounts/ann"), 403, "administrators")
         assert refused(await ask("reader", "POST", "accounts/ann", fullname="x"), 403, "administrators")
         assert refused(await ask("agent", "POST", "accounts/ann", fullname="x"), 404, "no user 'ann'")
 
@@ -289,6 +288,30 @@ def test_who_is_removed_is_gone_with_all_that_is_theirs(asking, site: Site) -> N
     assert site.names() == ["zoe"]
 
 
+@pytest.mark.parametrize("name", ["ann", "~"])
+def test_people_remove_their_own_account_which_stays_on_the_disk(asking, site: Site, name: str) -> None:
+    (site.root / "home/ann/x").write_text("text")
+    site.keys["brief"] = site.store.accounts.make_key_now(
+        KeyKind.USER, "ann", URL, Terms(scopes=frozenset({Scope.READ, Scope.SUBMIT}))
+    )
+
+    async def main(ask) -> None:
+        assert refused(await ask("ann", "DELETE", "accounts/zoe"), 404, "no user 'zoe'")
+        for who in ("reader", "brief"):
+            assert refused(await ask(who, "DELETE", f"accounts/{name}"), 403, "administrators")
+        assert (await ask("ann", "DELETE", f"accounts/{name}")).status_code == 204
+        assert (await ask("ann", "GET", "tokens")).status_code == 401
+        assert refused(await ask("zoe", "DELETE", "accounts/~"), 409, "only administrator")
+
+    asking(main)
+    assert [path.read_text() for path in site.root.glob("home/.trash/ann.*/x")] == ["text"]
+    assert site.names() == ["zoe"]
+    assert [line for line in site.recorded() if "user.remove users/ann" in line] == [
+        *["ann user.remove users/ann denied"] * 2,
+        "ann user.remove users/ann done",
+    ]
+
+
 def test_who_takes_their_own_right_away_is_told_that_it_is_done(asking, site: Site) -> None:
     """The change ends what goes on with their token, but for the answer."""
     site.store.accounts.set_admin_now("ann", admin=True)
@@ -307,14 +330,10 @@ def test_a_group_is_made_named_and_joined(asking, site: Site) -> None:
     async def main(ask) -> None:
         assert (await ask("zoe", "PUT", "groups/ml", title="Machines")).json() == {"id": "ml"}
         assert (await ask("zoe", "POST", "groups/ml", title="Learning")).status_code == 204
-        assert (await ask("ann", "GET", "groups/ml")).status_code == 404
-        assert (await ask("ann", "GET", "groups")).json() == {"groups": []}
         assert (await ask("zoe", "PUT", "groups/ml/members/ann")).status_code == 204
-        assert (await ask("ann", "GET", "groups")).json() == {"groups": ["ml"]}
         told = (await ask("ann", "GET", "groups/ml")).json()
         assert told == {"id": "ml", "title": "Learning", "members": ["ann"]}
         assert (await ask("zoe", "DELETE", "groups/ml/members/ann")).status_code == 204
-        assert (await ask("ann", "GET", "groups")).json() == {"groups": []}
 
     asking(main)
     assert site.store.accounts.numbers_now() == [("ml", site.store.accounts.group_number(1))]
@@ -322,6 +341,26 @@ def test_a_group_is_made_named_and_joined(asking, site: Site) -> None:
     assert site.recorded()[-4:] == [
         f"zoe {what} done" for what in ("group.add groups/ml", "group.set groups/ml", "group.join groups/ml/ann")
     ] + ["zoe group.leave groups/ml/ann done"]
+
+
+def test_everybody_knows_of_every_group_and_its_members_who_is_in_it(asking, site: Site) -> None:
+    site.store.add_group("hr", "People")
+    site.store.join_group("ml", "zoe")
+    site.store.join_group("us", "ann")
+
+    async def main(ask) -> None:
+        for who in ("zoe", "ann", "reader", "agent"):
+            assert (await ask(who, "GET", "groups")).json() == {"groups": ["hr", "ml", "us"]}
+            assert (await ask(who, "GET", "groups/hr")).json()["title"] == "People"
+            assert (await ask(who, "GET", "groups/old")).status_code == 404
+        members = {who: (await ask(who, "GET", "groups/ml")).json().get("members") for who in ("zoe", "ann", "agent")}
+        assert members == {"zoe": ["zoe"], "ann": None, "agent": ["zoe"]}
+        assert (await ask("ann", "GET", "groups/us")).json()["members"] == ["ann"]
+        assert (await ask("", "GET", "groups")).status_code == 401
+        for method in ("POST", "DELETE"):
+            assert refused(await ask("ann", method, "groups/hr"), 403, "administrators")
+
+    asking(main)
 
 
 @pytest.mark.parametrize(

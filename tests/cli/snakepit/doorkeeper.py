@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 PASSWORD = "correct horse battery staple"
+ACCOUNTS = "/api/v1/accounts/"
 
 
 class Server:
@@ -37,11 +38,15 @@ class Server:
                 elif self.headers["authorization"] != f"Bearer {server.good}":
                     self.say(401, "unauthenticated")
                 else:
-                    self.say(200, "", b"name somebody\n")
+                    self.say(200, "", b"{}" if self.path.startswith(ACCOUNTS) else b"name somebody\n")
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 server.asked.append((self.path, body))
+                if self.path.startswith(ACCOUNTS):
+                    known = self.headers["authorization"] == f"Bearer {server.good}"
+                    self.say(204) if known else self.say(401, "unauthenticated")
+                    return
                 if self.path.endswith("register") and server.takes_new:
                     server.users[body["user"]] = body["password"]
                 if server.users.get(body["user"]) != body["password"]:
@@ -49,7 +54,7 @@ class Server:
                 else:
                     self.say(200, "", json.dumps({"token": server.good}).encode())
 
-            def say(self, status: int, kind: str, body: bytes = b"") -> None:
+            def say(self, status: int, kind: str = "", body: bytes = b"") -> None:
                 body = body or json.dumps({"error": {"kind": kind, "message": "refused", "path": None}}).encode()
                 self.send_response(status)
                 if status != 204:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from cli.snakepit.asking import ask
 from cli.snakepit.connection import Where, Who
 from pfs.errors import Kind, PfsError
 from tests.cli.snakepit import joblist
@@ -45,6 +46,9 @@ class Tree:
 
     def again(self, work: Callable[[Any], Any]) -> Any:
         return work(self)
+
+    def own_password(self) -> str:
+        return ask("Please enter password: ", hidden=True)
 
     def read(self, path: str) -> bytes:
         path = own(path)

@@ -251,6 +251,7 @@ def type_pit(*lines: str, words: str = "log 17") -> tuple[int, str, str]:
         text=True,
         timeout=60,
         check=False,
+        start_new_session=True,  # there is no terminal to ask at, also where the tests have one
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -284,6 +285,19 @@ def test_a_token_that_ended_is_asked_for_by_every_way_to_the_server(
     assert len(said.splitlines()) == 1
     assert type_pit(PASSWORD, words=words)[2].startswith("Please enter password: ")
     assert Path(".pituser.txt").read_text() == f"ann\n{server.good}\n"
+
+
+@pytest.mark.parametrize("token", ["old", "good"])
+def test_the_own_password_is_asked_for_once_where_it_is_needed_twice(
+    token: str, answers: Answers, server: Server
+) -> None:
+    Path(".pituser.txt").write_text(f"ann\npfs1.a.{token}\n")
+    new = "four words that nobody has"
+    status, out, said = type_pit(PASSWORD, new, new, words="passwd")
+    assert (status, out) == (0, "")
+    assert said == "Please enter password: New password: Reinput a same one to confirm it: "
+    assert server.asked[-1] == ("/api/v1/accounts/~", {"password": new, "verification": PASSWORD})
+    assert len(server.asked) == (2 if token == "old" else 1)
 
 
 def test_what_is_sent_to_a_program_is_no_password(answers: Answers, server: Server) -> None:
