@@ -6,6 +6,8 @@ users   nodes   jobs   groups   aliases
 What is read becomes an object first, which `--json` prints; lines with their labels are made of that.
 """
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -166,7 +168,8 @@ def _job(tree: Server, entity: Entity) -> Object:
         if not known:
             raise
         return _job_object(tree, entity, known[0], [], [])
-    return _job_object(tree, entity, status, _processes(tree, path), _changes(tree, path, status))
+    found = _job_object(tree, entity, status, _processes(tree, path), _changes(tree, path, status))
+    return found if found["provisioning"] else {**found, "provisioning": _from_spec(tree, path)}
 
 
 def _job_object(
@@ -203,6 +206,24 @@ def _provisioning(status: Mapping[str, str]) -> str | None:
     text += f" {'from' if found else 'of'} {remote}" if remote else ""
     lines = status.get("diff_lines", "0")
     return text if lines in ("", "0") else f"{text} with {lines} LoC diff"
+
+
+def _from_spec(tree: Tree, path: str) -> str | None:
+    """Return where a job's files come from as its spec says it; None of a folder, for which there is no word."""
+    try:
+        lines = tree.read(f"{path}/resolved.yaml").decode(errors="replace").splitlines()
+    except PfsError as error:
+        if error.kind in _HIDDEN:
+            return None
+        raise
+    said = dict(line.split(": ", 1) for line in lines if line.startswith(("src: ", "git: ")))  # values in JSON
+    if "git" not in said:
+        return None if "src" in said else "Script"
+    from cli.submit.provenance import public_url
+
+    git = json.loads(said["git"])
+    url, ref = public_url(git["url"]), git.get("ref") or ""
+    return f"Git commit {ref} from {url}" if re.fullmatch("[0-9a-f]{40,64}", ref) else f"Git clone of {url}"
 
 
 def _processes(tree: Tree, path: str) -> list[Object]:

@@ -192,6 +192,10 @@ FILES: dict[str, str] = {
         "2026-01-01T00:00:00.000000Z submitted\n2026-01-01T00:00:02.000000Z started worker=0\n"
         "2026-01-01T00:00:08.000000Z kill-requested by=ann\n"
     ),
+    "jobs/186/resolved.yaml": 'name: "x"\nend: "all"\n',
+    "jobs/191/resolved.yaml": 'src: "/pfs/dc1/home/tilman/digits"\n',
+    "jobs/193/resolved.yaml": 'git: {"url": "https://tilman:secret@example.org/x.git", "ref": "main"}\n',
+    "jobs/150/resolved.yaml": 'git: {"url": "https://example.org/x.git", "ref": "' + "ab12" * 10 + '"}\n',
     "jobs/187/processes/0.0/exit_code": "3\n",
     "jobs/187/processes/0.0/result": "0.97\n\x1b[31m\n",
     "jobs/187/processes/1.2/state": "CANCELLED\n",
