@@ -12,6 +12,7 @@ from cli import completion
 from cli.attach import commands as attach
 from cli.cloud import account, files, getting
 from cli.cloud import commands as jobs
+from cli.cloud.manner import Manner, as_current, telling_requests
 from cli.cloud.options import Voice, dc_option, doing
 from cli.cloud.restoring import restore
 from cli.cloud.submit import submit
@@ -21,7 +22,16 @@ from cli.errors import run_command
 
 @click.group(cls=SectionGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pfs-jobs", prog_name="paddle")
-def paddle() -> None:
+@click.option(
+    "--profile",
+    metavar="NAME",
+    shell_complete=completion.datacenters,
+    help="The datacenter that is the current one for this command.",
+)
+@click.option("--debug", is_flag=True, help="Tell on stderr what the server is asked, and how it answers.")
+@click.option("--only-show-errors", is_flag=True, help="Of what is done only tell what went wrong, as -q does.")
+@click.pass_context
+def paddle(ctx: click.Context, *, profile: str | None, debug: bool, only_show_errors: bool) -> None:
     """Run jobs on a cluster that is a file system.
 
     Datacenters are read from ~/.paddle/config (or the file that PADDLE_CONFIG names):
@@ -32,6 +42,11 @@ def paddle() -> None:
         token: pfs1.…
         endpoint: https://dc1.example.org:8470
     """
+    ctx.obj = Manner(only_errors=only_show_errors)
+    if profile is not None:
+        ctx.with_resource(as_current(profile))
+    if debug:
+        ctx.with_resource(telling_requests())
 
 
 @click.command(cls=DashCommand)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -135,8 +136,9 @@ def queue(*, as_json: bool, quiet: bool, dc: str | None) -> None:
 
 @click.command(cls=DashCommand)
 @click.option("-a", "--all", "everything", is_flag=True, help="Also those that are over.")
+@click.option("-v", "--verbose", is_flag=True, help="Also their numbers, states and times.")
 @shown
-def jobs(*, everything: bool, as_json: bool, quiet: bool, dc: str | None) -> None:
+def jobs(*, everything: bool, verbose: bool, as_json: bool, quiet: bool, dc: str | None) -> None:
     """List your jobs, as the design of PaddleCloud has them; `get jobs` tells more."""
     from cli.cloud import tables
     from cli.cloud.jobs import told
@@ -146,8 +148,12 @@ def jobs(*, everything: bool, as_json: bool, quiet: bool, dc: str | None) -> Non
         found = [job for job in told(client, "jobs") if everything or job["state"] not in tables.OVER]
         user = facts(client.read("me").decode())["name"]
     rows = [tables.listed_cells(job, user, age_of(job["status"]["submitTime"])) for job in found]
+    header: Sequence[str] = tables.LISTED
+    if verbose:
+        header = tables.LISTED + tables.LISTED_MORE
+        rows = [[*row, *tables.more_cells_of_job(job)] for row, job in zip(rows, found, strict=True)]
     numbers = [str(job["id"]) for job in found]
-    show_rows(tables.LISTED, rows, found, numbers, as_json=as_json, quiet=quiet, gap=tables.GAP)
+    show_rows(header, rows, found, numbers, as_json=as_json, quiet=quiet, gap=tables.GAP)
 
 
 def age_of(stamp: str) -> str:
@@ -157,8 +163,9 @@ def age_of(stamp: str) -> str:
 
 @click.command(cls=DashCommand)
 @click.argument("job", required=False, shell_complete=completion.paddle_jobs)
+@click.option("-v", "--verbose", is_flag=True, help="Also their addresses, exit codes and why they ended.")
 @shown
-def pods(job: str | None, *, as_json: bool, quiet: bool, dc: str | None) -> None:
+def pods(job: str | None, *, verbose: bool, as_json: bool, quiet: bool, dc: str | None) -> None:
     """List the processes of JOB, or of all your jobs that are not over, with their nodes."""
     from cli.cloud import tables
     from cli.cloud.jobs import number_of, told
@@ -167,7 +174,11 @@ def pods(job: str | None, *, as_json: bool, quiet: bool, dc: str | None) -> None
         asked = {} if job is None else {"jobname": number_of(client, job)}
         found = told(client, "workers", **asked)
     rows, names = [tables.pod_cells(each) for each in found], [each["name"] for each in found]
-    show_rows(tables.PODS, rows, found, names, as_json=as_json, quiet=quiet, gap=tables.GAP)
+    header: Sequence[str] = tables.PODS
+    if verbose:
+        header = tables.PODS + tables.PODS_MORE
+        rows = [[*row, *tables.more_cells_of_pod(each)] for row, each in zip(rows, found, strict=True)]
+    show_rows(header, rows, found, names, as_json=as_json, quiet=quiet, gap=tables.GAP)
 
 
 @click.command(cls=DashCommand)
@@ -181,7 +192,7 @@ def pods(job: str | None, *, as_json: bool, quiet: bool, dc: str | None) -> None
     "-a", "--all", "everything", is_flag=True, help="All that there is, as `cat <dc>/jobs/JOB/log.txt` has it."
 )
 @click.option("-f", "--follow", is_flag=True, help="All, and go on until the job is over, as `cat <dc>/jobs/JOB/log`.")
-@click.argument("job", required=False, shell_complete=completion.paddle_jobs)
+@click.argument("job", metavar="[JOB|POD]", required=False, shell_complete=completion.paddle_jobs)
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print what they wrote alone, without headings.")
 @dc_option
@@ -196,7 +207,10 @@ def logs(
     quiet: bool,
     dc: str | None,
 ) -> None:
-    """Print the last lines of each process of JOB, a name or a number, over or not; without JOB, of your newest."""
+    """Print the last lines of each process of JOB, a name or a number, over or not; without JOB, of your newest.
+
+    POD is a process alone, as `pods` names it.
+    """
     from cli.cloud import jobs as asking
     from cli.cloud.tables import pod_list
     from cli.following import copy_stream
@@ -204,7 +218,10 @@ def logs(
     if as_json and (follow or everything):
         raise click.UsageError("--json goes with -n, and not with -a or -f")
     with reaching.connected(dc) as client:
-        number = asking.newest(client) if job is None else asking.number_of(client, job)
+        if job is None:
+            number = asking.newest(client)
+        else:
+            number, worker = asking.job_or_pod(client, job, worker)
         if job is None and not (as_json or quiet):
             click.echo(pod_list(asking.told(client, "workers", jobname=number)))
         if (as_json or quiet) and not (follow or everything):

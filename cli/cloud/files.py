@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import completion, reaching
+from cli.cloud.manner import only_errors
 from cli.cloud.options import Voice, dc_option, doing, json_option, quiet_option, show_rows
 from cli.dashes import DashCommand, DashGroup
 from cli.output import printable
@@ -94,7 +95,7 @@ def cp(
     if chunksize is not None and not CHUNK_KIB_MIN <= chunksize <= CHUNK_KIB_MAX:
         raise click.UsageError(f"chunksize error: {CHUNK_KIB_MIN} to {CHUNK_KIB_MAX} KiB")
     how = How(links=links, always=force, keeps=keeps)
-    way = copying.Way(how, verbose=verbose, as_json=voice.as_json, quiet=voice.quiet)
+    way = copying.Way(how, verbose=verbose, tells=True, as_json=voice.as_json, quiet=voice.quiet)
     return _copied(voice, way, lambda: copying.copy_all(reaching.connected, sources, target, way))
 
 
@@ -133,9 +134,10 @@ def sync(source: str, target: str, *, delete: bool, force: bool, verbose: bool, 
 
     def work() -> int:
         how = How(deletes=delete, always=force)
-        way = copying.Way(how, verbose=verbose, as_json=as_json, quiet=quiet)
+        way = copying.Way(how, verbose=verbose, as_json=as_json, quiet=quiet or only_errors())
         done = copying.sync(reaching.connected, source, target, way)
-        copying.show_synced(done, as_json=as_json, quiet=quiet)
+        if as_json or not only_errors():
+            copying.show_synced(done, as_json=as_json, quiet=quiet)
         copying.check(done)
         return 0
 
@@ -181,17 +183,17 @@ def mv(sources: tuple[str, ...], target: str, *, force: bool, keeps: bool, verbo
 @pfs.command()
 @paths_argument
 @click.option("-r", "-R", "--recursive", "deep", is_flag=True, help="Directories, too, with all that is in them.")
-@verbose_option
+@click.option("-v", "--verbose", is_flag=True, help="Print also what was in directories.")
 @doing
 def rm(paths: tuple[str, ...], *, deep: bool, verbose: bool, voice: Voice) -> int:
-    """Remove files."""
+    """Remove files, and print their paths."""
     from cli.files import looking
 
     removed: list[str] = []
 
-    def noted(path: str) -> None:
+    def noted(path: str, is_meant: bool) -> None:
         removed.append(path)
-        if verbose and voice.speaks:
+        if (verbose or is_meant) and voice.speaks:
             click.echo(printable(path))
 
     with voice.telling({"removed": removed}):
@@ -255,6 +257,11 @@ def get(source: str, target: str, *, voice: Voice) -> int:
 
     way = copying.Way(How(), as_json=voice.as_json, quiet=voice.quiet)
     return _copied(voice, way, lambda: copying.get_file(reaching.connected, source, target, way))
+
+
+# a later text of PaddleCloud has them here
+pfs.add_command(put)
+pfs.add_command(get)
 
 
 @file.command("ls")

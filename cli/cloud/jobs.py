@@ -1,14 +1,18 @@
 """How the commands about jobs ask for them by name or number, and end and remove them: as all programs do."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cli.sdk import operations
 from cli.sdk.way import Straight
 from pfs.client.immediate import now
+from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     from pfs.client.web import WebClient
+
+POD_NAME = re.compile(r"(?P<job>.+)-[^-]+-\d+")
 
 
 def told(client: "WebClient", what: str, **asked: str) -> Any:
@@ -47,6 +51,32 @@ def process_of(client: "WebClient", number: str, worker: str) -> str:
         PfsError: NOT_FOUND for none.
     """
     return now(operations.process_of(Straight(client), number, worker))
+
+
+def job_or_pod(client: "WebClient", named: str, worker: str | None) -> tuple[str, str | None]:
+    """Return the number of a job, and of which of its processes there is talk; None for all of them.
+
+    Args:
+        named: a job, or one process, whose name is made of its job's.
+        worker: one that was said beside a job.
+
+    Raises:
+        PfsError: NOT_FOUND for neither.
+    """
+    try:
+        return number_of(client, named), worker
+    except PfsError as error:
+        if error.kind is not Kind.NOT_FOUND or worker is not None:
+            raise
+        refused = error
+    of_its_job = POD_NAME.fullmatch(named)
+    if of_its_job is None:
+        raise refused
+    running = [int(each["job"]) for each in told(client, "workers") if each["name"] == named]
+    try:  # of an older job that has lost its name to a newer one, too, while it is not over
+        return (str(max(running)) if running else number_of(client, of_its_job["job"])), named
+    except PfsError as error:
+        raise (refused if error.kind is Kind.NOT_FOUND else error) from None
 
 
 def newest(client: "WebClient") -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from cli import completion
+from cli.cloud.manner import only_errors
 from cli.output import table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -68,7 +69,7 @@ def doing(command: Callable[..., Any]) -> Callable[..., Any]:
     @silent_option
     @wraps(command)
     def done(*args: Any, as_json: bool, quiet: bool, **named: Any) -> Any:
-        return command(*args, voice=Voice(as_json, quiet), **named)
+        return command(*args, voice=Voice(as_json, quiet or only_errors()), **named)
 
     return done
 

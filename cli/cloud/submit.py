@@ -17,6 +17,7 @@ from urllib.parse import quote
 import click
 
 from cli import completion, reaching
+from cli.cloud.manner import only_errors
 from cli.cloud.options import dc_option, json_option, quiet_option
 from cli.dashes import DashCommand
 from cli.output import printable
@@ -146,7 +147,7 @@ def submit(
 
     path = Path(what)
     given = {key: _plain(value) for key, value in options.items() if value is not None}
-    voice = _Voice(as_json, quiet, log)
+    voice = _Voice(as_json, quiet or only_errors(), log)
     with reaching.connected(dc or _datacenter_of(path)) as client:
         if paddlecloud.is_meant(given):
             fields = paddlecloud.fields_of(path, name, given)

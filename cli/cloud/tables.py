@@ -16,7 +16,9 @@ OVER = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY"
 JOBS = ("NAME", "ACTIVE", "SUCC", "FAIL", "START", "COMP", "PS_READY", "PS_TOTAL")
 LISTED = ("NAMESPACE", "NAME", "DESIRED", "SUCCESSFUL", "AGE")
 WORKERS = ("NAME", "STATUS", "START", "EXIT_CODE", "MSG")
+LISTED_MORE = ("ID", "STATE", "ACTIVE", "FAILED", "START", "COMP")
 PODS = ("JOB", "NAME", "STATUS", "NODE", "START")
+PODS_MORE = ("ADDRESS", "EXIT_CODE", "MSG")
 REGISTRIES = ("ID", "NAME", "DATA")
 
 
@@ -46,6 +48,13 @@ def listed_cells(job: Row, user: str, age: str) -> list[str]:
     return [namespace, job["name"], str(job["parallelism"]), str(job["status"]["succeeded"]), age]
 
 
+def more_cells_of_job(job: Row) -> list[str]:
+    """Return what `jobs -v` has more of a job."""
+    status = job["status"]
+    counts = (status["active"], status["failed"], status["startTime"], status["completionTime"])
+    return [str(job["id"]), job["state"], *map(_known, counts)]
+
+
 def worker_cells(worker: Row) -> list[str]:
     """Return a process as `get workers` has it."""
     return [worker["name"], worker["status"], *map(_known, (worker["start"], worker["exit_code"])), reason(worker)]
@@ -54,6 +63,11 @@ def worker_cells(worker: Row) -> list[str]:
 def pod_cells(worker: Row) -> list[str]:
     """Return a process as `pods` has it."""
     return [str(worker["job"]), worker["name"], worker["status"], worker["node"] or NIL, _known(worker["start"])]
+
+
+def more_cells_of_pod(worker: Row) -> list[str]:
+    """Return what `pods -v` has more of a process."""
+    return [worker["address"] or NIL, _known(worker["exit_code"]), reason(worker)]
 
 
 def reason(worker: Row) -> str:

@@ -47,6 +47,7 @@ class Way:
     Attributes:
         how: folders, and which files are replaced.
         verbose: print a line for each file.
+        tells: print the line of PaddleCloud's client for each source, once it is there, also where nothing travelled.
         as_json: print nothing of all that; the tally is for programs.
         quiet: print only what the server made of what it was given.
         tally: counts what was copied.
@@ -54,9 +55,20 @@ class Way:
 
     how: How
     verbose: bool = False
+    tells: bool = False
     as_json: bool = False
     quiet: bool = False
     tally: Tally = field(default_factory=Tally)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether people are told nothing."""
+        return self.as_json or self.quiet
+
+    def tell(self, word: str, source: str) -> None:
+        """Tell that a source was copied."""
+        if self.tells and not self.is_silent:
+            click.echo(f"[INFO] {word} {source}")
 
     def count(self, done: Done) -> None:
         """Count a folder that was copied."""
@@ -106,22 +118,25 @@ def _send(connect: Connect, source: str, target: str, way: Way, *, many: bool) -
                 done = upload(client, Path(source), inner, way.how, progress=progress, noted=noted)
             way.count(done)
             check(done)
+            way.tell("Uploaded", source)
             return
         if into:
             path = join(path, os.path.basename(source))
             top = remote.look(client, path)
-        with _told_of_disk(source, "read"), _shown(source, way, "Uploaded") as (progress, noted):
-            if _send_file(client, source, path, top, way=way, progress=progress, datacenter=datacenter):
-                noted("")
+        made = len(way.tally.made)
+        with _told_of_disk(source, "read"), _shown(source, way) as (progress, _):
+            is_there = _send_file(client, source, path, top, way=way, progress=progress, datacenter=datacenter)
+        if is_there and len(way.tally.made) == made:  # of what the server made its path is told, and nothing else
+            way.tell("Uploaded", source)
 
 
 def _send_file(
     client: "WebClient", source: str, path: str, top: Node | None, *, way: Way, progress: Progress, datacenter: str
 ) -> bool:
-    """Send one file; tells whether that was needed."""
+    """Send one file, where that is needed; tells whether it is there then."""
     here = local.node_of(os.stat(source))
     if top is not None and (way.how.keeps or (is_same(here, top) and not way.how.always)):
-        return False
+        return is_same(here, top)
     parent, name = parent_and_name(path)
     if here.size >= large.LARGE_BYTES:
         done = Done()
@@ -191,12 +206,16 @@ def _fetch(connect: Connect, source: str, target: str, way: Way, *, many: bool) 
                 done = download(client, path, Path(target), way.how, progress=progress, noted=noted)
             way.count(done)
             check(done)
-        elif target == STANDARD or top.kind != FILE or _is_special(target):
+        elif target == STANDARD or _is_special(target):
+            _stream(client, path, target, way.tally)
+            return
+        elif top.kind != FILE:
             _stream(client, path, target, way.tally)
         else:
-            with _told_of_disk(target, "written"), _shown(source, way, "Downloaded") as (progress, noted):
-                if _fetch_file(client, path, os.path.realpath(target), top, way=way, progress=progress):
-                    noted("")
+            with _told_of_disk(target, "written"), _shown(source, way) as (progress, _):
+                if not _fetch_file(client, path, os.path.realpath(target), top, way=way, progress=progress):
+                    return
+        way.tell("Downloaded", source)
 
 
 def _is_special(target: str) -> bool:
@@ -205,11 +224,11 @@ def _is_special(target: str) -> bool:
 
 
 def _fetch_file(client: "WebClient", path: str, target: str, node: Node, *, way: Way, progress: Progress) -> bool:
-    """Fetch one file; tells whether that was needed."""
+    """Fetch one file, where that is needed; tells whether it is here then."""
     if os.path.lexists(target):
         same = is_same(node, local.node_of(os.stat(target)))
         if way.how.keeps or (same and not way.how.always):
-            return False
+            return same
     if node.size >= large.LARGE_BYTES:
         done = Done()
         large.fetch(client, path, target, node, Counter(done, node.size, progress))
@@ -250,8 +269,9 @@ def _pass_on(connect: Connect, source: str, target: str, way: Way, *, many: bool
     name = place(source)[1].rpartition("/")[2]
     with tempfile.TemporaryDirectory(prefix="pfs-") as folder:
         between = os.path.join(folder, name)
-        _fetch(connect, source, between, replace(way, tally=Tally()), many=False)
-        _send(connect, between, target, way, many=many)
+        _fetch(connect, source, between, replace(way, tally=Tally(), tells=False), many=False)
+        _send(connect, between, target, replace(way, tells=False), many=many)
+    way.tell("Copied", source)
 
 
 def sync(connect: Connect, source: str, target: str, way: Way) -> Done:
@@ -310,17 +330,15 @@ def tell(text: str) -> None:
 
 
 @contextmanager
-def _shown(source: str, way: Way, word: str = "Copied") -> Iterator[tuple[Progress, Noted]]:
-    """Give what shows how far it is, and what notes each file that was copied."""
-
-    is_silent = way.as_json or way.quiet
+def _shown(source: str, way: Way) -> Iterator[tuple[Progress, Noted]]:
+    """Give what shows how far it is, and what notes each file of a folder that was copied."""
 
     def note(path: str) -> None:
-        if way.verbose and not is_silent:
-            click.echo(f"[INFO] {word} {source.rstrip('/')}/{path}" if path else f"[INFO] {word} {source}")
+        if way.verbose and not way.is_silent:
+            click.echo(f"[INFO] Copied {source.rstrip('/')}/{path}")
 
     with Transfer(source.rstrip("/"), None) as bar:
-        yield _silent if way.verbose or is_silent else bar.reach, note  # lines and a bar are one too many
+        yield _silent if way.verbose or way.is_silent else bar.reach, note  # lines and a bar are one too many
 
 
 def _silent(_done: int, _size: int | None) -> None:

@@ -30,6 +30,8 @@ def list_all(
 ) -> int:
     """Print what is in directories, a line for each: when it was changed, what it is, its size, its path.
 
+    Above them stands which path that was, as in PaddleCloud's client.
+
     Args:
         deep: also what is in those below.
         as_json: print all of it as JSON.
@@ -42,10 +44,13 @@ def list_all(
     found: list[dict[str, object]] = []
 
     def show(text: str) -> None:
+        has_heading = as_json or quiet or names
         for each in matching(connect, text):
-            if len(texts) > 1 and not (as_json or quiet or names):
-                click.echo(f"{each} :")
-            for path, node in _listed(connect, each, deep=deep):
+            nodes = list(_listed(connect, each, deep=deep))  # what cannot be listed has no heading
+            if not has_heading:
+                click.echo(f"{printable(text)} :")
+                has_heading = True
+            for path, node in nodes:
                 row = {"type": TYPES.get(node.kind, "file"), "size": node.size, "mtime_ns": node.mtime_ns}
                 found.append({"path": path, **row})
                 if names and not as_json:
@@ -123,13 +128,17 @@ def _named(connect: Connect, texts: Iterable[str]) -> list[str]:
     return [each for text in texts for each in matching(connect, text)]
 
 
-def remove_all(connect: Connect, texts: Sequence[str], *, deep: bool, noted: Noted) -> int:
-    """Remove files, and with `deep` directories with all that is in them; return the exit status."""
+def remove_all(connect: Connect, texts: Sequence[str], *, deep: bool, noted: Callable[[str, bool], None]) -> int:
+    """Remove files, and with `deep` directories with all that is in them; return the exit status.
+
+    Args:
+        noted: is told the path of each, and whether that was meant itself, and not only something above it.
+    """
 
     def remove(text: str) -> None:
         for each in matching(connect, text):
             for gone in _removed(connect, each, deep=deep):
-                noted(gone)
+                noted(gone, gone == each)
 
     return going_on(texts, remove)
 

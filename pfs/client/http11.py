@@ -7,6 +7,7 @@ machine has set for its web browsers, such as proxies, does not count, as it doe
 import http.client
 import select
 import ssl
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -25,6 +26,10 @@ class Told(NamedTuple):
 
 
 Body = bytes | Iterable[bytes] | Told
+
+# is told of each request when the head of its answer has come: method, target, status, and how long that took, in
+# seconds; never a header, where tokens are
+watcher: Callable[[str, str, int, float], None] | None = None
 
 
 class HttpError(Exception):
@@ -147,11 +152,15 @@ class Http:
 
     def _begin(self, connection: http.client.HTTPConnection, request: Request) -> http.client.HTTPResponse:
         """Ask; return an answer whose head has come."""
+        begun_s = time.monotonic()
         self._send(connection, request)
         with _heard():
             if connection.sock is not None:
                 connection.sock.settimeout(request.answer_s)
-            return connection.getresponse()
+            response = connection.getresponse()
+        if watcher is not None:
+            watcher(request.method, request.target, response.status, time.monotonic() - begun_s)
+        return response
 
     def _send(self, connection: http.client.HTTPConnection, request: Request) -> None:
         body = request.body

@@ -30,8 +30,8 @@ ASKING = {
     **{f"{pfs}{name}": words for pfs in ("", "pfs ") for name, words in {"cp": f"job.yaml {TREE}/"}.items()},
     **dict.fromkeys(("ls", "rm", "mkdir", "pfs ls", "pfs rm", "pfs mkdir", "pfs rmdir"), f"{TREE}/a"),
     **dict.fromkeys(("file ls", "publish"), f"{TREE}/a"),
-    **dict.fromkeys(("pfs mv", "file get"), f"{TREE}/a {TREE}/b"),
-    "file put": f"job.yaml {TREE}/a",
+    **dict.fromkeys(("pfs mv", "file get", "pfs get"), f"{TREE}/a {TREE}/b"),
+    **dict.fromkeys(("file put", "pfs put"), f"job.yaml {TREE}/a"),
     **dict.fromkeys(("sync", "pfs sync"), f"{TREE}/a ."),
 }
 # those that ask no server, or for a password first

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 from cli import paddle, reaching
 from cli.files import large
 from cli.files.copied import How
+from pfs.protocol.wire import BELOW_PATH as TREE_BELOW
 from tests.cli.files.site import Counted, Site, read, write
 from tests.cli.typed import typed
 
@@ -66,7 +68,7 @@ def test_a_file_is_sent_to_what_is_named_or_into_a_directory(terminal, home: Pat
     write(Path(), {"a.txt": b"text"}, day=100)
     Path("a.txt").chmod(0o755)
     (home / "d").mkdir()
-    assert terminal(lambda type_: type_("cp", "a.txt", f"{HOME}/{target}")) == (0, "", "")
+    assert terminal(lambda type_: type_("cp", "a.txt", f"{HOME}/{target}")) == (0, "[INFO] Uploaded a.txt\n", "")
     there = home / path
     assert there.read_bytes() == b"text"
     assert there.stat().st_mtime_ns == Path("a.txt").stat().st_mtime_ns
@@ -83,10 +85,10 @@ def test_a_large_file_whose_copy_was_cut_goes_on_there_and_back(
     write(home, {".up.pfs-part": data[:6000]})
 
     def work(type_: Terminal) -> None:
-        assert type_("pfs", "cp", "up", HOME) == (0, "", "")
+        assert type_("pfs", "cp", "up", HOME) == (0, "[INFO] Uploaded up\n", "")
         assert type_.client.sent_bytes == 6000
         before = type_.client.came_bytes
-        assert type_("pfs", "cp", f"{HOME}/up", "down") == (0, "", "")
+        assert type_("pfs", "cp", f"{HOME}/up", "down") == (0, f"[INFO] Downloaded {HOME}/up\n", "")
         assert 6000 <= type_.client.came_bytes - before < 7000  # and what is told of the file
 
     terminal(work)
@@ -101,7 +103,7 @@ def test_a_large_file_whose_copy_was_cut_goes_on_there_and_back(
 def test_a_file_is_fetched_to_what_is_named_or_into_a_directory(terminal, home: Path, target: str, path: str) -> None:
     write(home, {"a.txt": b"text"}, day=100)
     Path("d").mkdir()
-    assert terminal(lambda type_: type_("cp", f"{HOME}/a.txt", target)) == (0, "", "")
+    assert terminal(lambda type_: type_("cp", f"{HOME}/a.txt", target)) == (0, f"[INFO] Downloaded {HOME}/a.txt\n", "")
     assert Path(path).read_bytes() == b"text"
     assert Path(path).stat().st_mtime_ns == (home / "a.txt").stat().st_mtime_ns
 
@@ -113,12 +115,20 @@ def test_what_is_there_unchanged_or_not_to_be_replaced_is_not_copied(
     monkeypatch.setattr(large, "LARGE_BYTES", 3000)
     write(Path(), {"a": bytes(size)}, day=100)
 
+    uploaded, downloaded = (0, "[INFO] Uploaded a\n", ""), (0, f"[INFO] Downloaded {HOME}/x\n", "")
+
     def work(type_: Terminal) -> None:
-        assert type_("cp", "-v", "a", f"{HOME}/x") == (0, "[INFO] Uploaded a\n", "")
-        assert type_("cp", "-v", "a", f"{HOME}/x") == (0, "", "")
-        assert type_("cp", "-vf", "a", f"{HOME}/x") == (0, "[INFO] Uploaded a\n", "")
-        assert type_("cp", "-v", f"{HOME}/x", "b") == (0, f"[INFO] Downloaded {HOME}/x\n", "")
-        assert type_("cp", "-v", f"{HOME}/x", "b") == (0, "", "")
+        def travelled(*words: str) -> int:
+            return int(json.loads(type_("cp", *words, "--json")[1])["bytes"])
+
+        assert type_("cp", "-v", "a", f"{HOME}/x") == uploaded
+        assert travelled("a", f"{HOME}/x") == 0
+        assert type_("cp", "a", f"{HOME}/x") == uploaded, "it is there, as who asks for that is told"
+        assert type_("cp", "-vf", "a", f"{HOME}/x") == uploaded
+        assert type_("cp", "-v", f"{HOME}/x", "b") == downloaded
+        assert travelled(f"{HOME}/x", "b") == 0
+        assert type_("cp", f"{HOME}/x", "b") == downloaded
+        assert type_("cp", "-q", f"{HOME}/x", "b") == (0, "", "")
         write(Path(), {"a": b"other"}, day=101)
         assert type_("cp", "-vn", "a", f"{HOME}/x") == (0, "", "")
         assert type_("cp", "-vn", f"{HOME}/x", "a") == (0, "", "")
@@ -149,10 +159,11 @@ def test_folders_are_copied_there_and_back_with_r_or_without(
     (home / "there").mkdir()
 
     def work(type_: Terminal) -> None:
-        assert type_(*words, source, f"{HOME}/{target}") == (0, "", "")
-        assert type_(*words, f"{HOME}/{path}", "back") == (0, "", "")
+        assert type_(*words, source, f"{HOME}/{target}") == (0, f"[INFO] Uploaded {source}\n", "")
+        down = 0, f"[INFO] Downloaded {HOME}/{path}\n", ""
+        assert type_(*words, f"{HOME}/{path}", "back") == down
         os.mkdir("into")
-        assert type_(*words, f"{HOME}/{path}", "into") == (0, "", "")
+        assert type_(*words, f"{HOME}/{path}", "into") == down
 
     terminal(work)
     assert read(home / path) == read(Path("back")) == read(Path("into") / Path(path).name) == FOLDER
@@ -164,8 +175,10 @@ def test_what_goes_wrong_with_one_keeps_no_other_from_being_copied(terminal, hom
 
     def work(type_: Terminal) -> None:
         status, out, err = type_("cp", "a", "missing", "c", f"{HOME}/d")
-        assert (status, out, err) == (2, "", "paddle: missing cannot be read: No such file or directory\n")
-        assert type_("cp", f"{HOME}/d/*.py", f"{HOME}/d/[z]", ".") == (0, "", "")
+        uploaded = "[INFO] Uploaded a\n[INFO] Uploaded c\n"
+        assert (status, out, err) == (2, uploaded, "paddle: missing cannot be read: No such file or directory\n")
+        downloaded = "".join(f"[INFO] Downloaded {HOME}/d/{name}\n" for name in ("x.py", "y.py", "z"))
+        assert type_("cp", f"{HOME}/d/*.py", f"{HOME}/d/[z]", ".") == (0, downloaded, "")
         assert type_("cp", f"{HOME}/d/*.c", ".") == (1, "", f"paddle: {HOME}/d/*.c stands for no file\n")
         assert type_("cp", f"{HOME}/d/no", ".")[0] == 1
 
@@ -242,6 +255,10 @@ def test_names_are_changed_removed_and_made(terminal, home: Path) -> None:
         status, out, err = type_("rm", "-rv", f"{HOME}/t", f"{HOME}/no", f"{HOME}/l")
         assert (status, err) == (1, f"paddle: {HOME}/no: no such file or directory\n")
         assert out.splitlines() == [f"{HOME}/t{each}" for each in ("/w", "/u/v", "/u", "")] + [f"{HOME}/l"]
+        write(home, {"t/v": b"v"})
+        assert type_("rm", "-r", f"{HOME}/t") == (0, f"{HOME}/t\n", "")
+        write(home, {"t": b"t"})
+        assert type_("rm", "-q", f"{HOME}/t") == (0, "", "")
         assert type_("mkdir", f"{HOME}/x/y/z", f"{HOME}/d") == (0, "", "")
         assert type_("pfs", "rmdir", f"{HOME}/x/y/z", f"{HOME}/x/y") == (0, "", "")
 
@@ -258,6 +275,10 @@ def test_listings_go_down_where_that_is_asked_for(terminal, home: Path) -> None:
             0,
             [f" 00:00:00  f           2  {HOME}/d/e/f?", f" 00:00:00  f           1  {HOME}/d/g"],
         )
+        assert out.startswith(f"{HOME}/d :\n")
+        _, out, err = type_("ls", f"{HOME}/d/?", f"{HOME}/no", f"{HOME}/d/g")
+        assert [line for line in out.splitlines() if line.endswith(" :")] == [f"{HOME}/d/? :", f"{HOME}/d/g :"]
+        assert err.count("\n") == 1
         assert type_("ls", "-q", f"{HOME}/d")[1] == f"{HOME}/d/e\n{HOME}/d/g\n"
         assert type_("ls", "-q", f"{HOME}/d/g", f"{HOME}/d/?")[1] == f"{HOME}/d/g\n{HOME}/d/e/f?\n{HOME}/d/g\n"
         (row,) = json.loads(type_("ls", "--json", f"{HOME}/d/g")[1])
@@ -287,8 +308,8 @@ def test_clouds_are_copied_from_one_to_the_other(terminal, home: Path) -> None:
     write(home, {"a": b"a", **{f"dir/{name}": data for name, data in FOLDER.items()}}, day=9)
 
     def work(type_: Terminal) -> None:
-        assert type_("cp", f"{HOME}/a", f"{HOME}/b") == (0, "", "")
-        assert type_("cp", f"{HOME}/dir", "/pfs/dc2/home/ann/copy") == (0, "", "")
+        assert type_("cp", f"{HOME}/a", f"{HOME}/b") == (0, f"[INFO] Copied {HOME}/a\n", "")
+        assert type_("cp", f"{HOME}/dir", "/pfs/dc2/home/ann/copy") == (0, f"[INFO] Copied {HOME}/dir\n", "")
 
     terminal(work)
     assert (home / "b").read_bytes() == b"a"
@@ -382,7 +403,7 @@ def test_links_are_copied_as_such_where_that_is_asked_for(terminal, home: Path) 
     def work(type_: Terminal) -> None:
         status, _, err = type_("cp", "-r", "dir", f"{HOME}/plain")
         assert (status, "away is left out: a symbolic link that leads nowhere" in err) == (0, True)
-        assert type_("cp", "-r", "-preserve--links", "dir", f"{HOME}/links") == (0, "", "")
+        assert type_("cp", "-r", "-preserve--links", "dir", f"{HOME}/links")[0] == 0
 
     terminal(work)
     assert read(home / "plain") == {"x": b"1", "to": b"1"}
@@ -391,3 +412,33 @@ def test_links_are_copied_as_such_where_that_is_asked_for(terminal, home: Path) 
 
 def test_the_default_way_is_to_replace_and_to_delete_nothing() -> None:
     assert How() == How(deletes=False, recorded=False, links=True, always=False, keeps=False)
+
+
+def test_what_the_server_is_asked_is_told_to_who_wants_to_know_but_never_a_token(terminal, home: Path) -> None:
+    write(home, {"a": b"a"})
+    asked = f"{TREE_BELOW}/home/ann/a"
+
+    def work(type_: Terminal) -> None:
+        status, out, err = type_("--debug", "ls", "-q", f"{HOME}/a")
+        assert (status, out) == (0, f"{HOME}/a\n")
+        assert re.fullmatch(rf"\[DEBUG\] GET {re.escape(asked)}\S*: 200 after \d+ ms\n", err), err
+        status, _, err = type_("-debug", "ls", f"{HOME}/no")
+        assert (status, ": 404 after " in err, "pfs1." in err) == (1, True, False)
+        assert type_("ls", "-q", f"{HOME}/a") == (0, f"{HOME}/a\n", "")
+
+    terminal(work)
+
+
+def test_who_wants_errors_only_is_told_nothing_of_what_was_done(terminal, home: Path) -> None:
+    write(Path("dir"), FOLDER, day=5)
+
+    def work(type_: Terminal) -> None:
+        assert type_("--only-show-errors", "cp", "-v", "dir", HOME) == (0, "", "")
+        assert type_("--only-show-errors", "sync", "-vf", "dir", f"{HOME}/dir") == (0, "", "")
+        told = json.loads(type_("--only-show-errors", "sync", "-f", "dir", f"{HOME}/dir", "--json")[1])
+        assert told["files"] == 2
+        status, out, err = type_("--only-show-errors", "rm", "-rv", f"{HOME}/dir", f"{HOME}/no")
+        assert (status, out, err) == (1, "", f"paddle: {HOME}/no: no such file or directory\n")
+
+    terminal(work)
+    assert read(home) == {}
