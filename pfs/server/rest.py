@@ -6,7 +6,7 @@
 An error has the same form, a sentence in the place of `OK` or "", and the true status, which is `code` as well. Every
 path is understood with a slash at its end and without, and under `/api/v2` as under `/api/v1`. Addresses and methods
 that are none of theirs are refused in the same form: below each of these paths, below `/api/v2`, where nobody else
-speaks, and below `/api/v1/pfs`.
+speaks, below `/api/v1/pfs`, and where PaddleCloud had pages that are not here.
 """
 
 from collections.abc import AsyncGenerator
@@ -56,7 +56,9 @@ def _refusal_of_files(error: PfsError, _: int) -> Json:
     return {"err": err, "results": None, "kind": encode_error(error)["kind"]}
 
 
-REST = Face(_refusal, an_object({"code": NUMBER, "msg": TEXT, "kind": KIND}), spelled, ("/api/v2",))
+# pages of PaddleCloud's web site, for people who were logged in there; nothing stands here in their place
+PAGES = ("/certsgen", "/certsdown", "/notedash", "/notestop")
+REST = Face(_refusal, an_object({"code": NUMBER, "msg": TEXT, "kind": KIND}), spelled, ("/api/v2", *PAGES))
 FILES = Face(
     _refusal_of_files,
     an_object({"err": TEXT, "results": {"type": "null"}, "kind": KIND}),
