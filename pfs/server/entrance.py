@@ -36,6 +36,7 @@ from pfs.errors import Kind, PfsError
 from pfs.names import check_user_name
 from pfs.perm import EVERYTHING, Scope, Subject, Thing, ThingKind, Verb, allowed
 from pfs.protocol.wire import Json
+from pfs.server.basic import LABEL, Basic
 from pfs.server.bodies import text_in, whole_object
 from pfs.server.doors import JSON, NOTHING, Body, Door, Tells, an_object
 from pfs.server.rest import FORM, REST, form_of, is_form
@@ -94,6 +95,7 @@ class Entrance:
         self._clock = clock
         self._passwords = Passwords()
         self._throttle = Throttle()
+        gate.basic = Basic(self._token_for, gate.identity)
 
     def routes(self) -> list[Door]:
         """Return the routes of this module's docstring."""
@@ -169,6 +171,9 @@ class Entrance:
         asked = await (form_of(request) if is_form(request) else whole_object(request))
         welcome = await self._let_in(request, text_in(asked, "username"), asked)
         return json_response({"token": welcome["token"]})
+
+    async def _token_for(self, request: Request, user: str, password: str) -> str:
+        return str((await self._let_in(request, user, {"password": password, "machine": LABEL}))["token"])
 
     async def _let_in(self, request: Request, user: str, asked: Json) -> Json:
         """Return what somebody needs who shows a name and its password."""

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from pfs.accounts.store import KeyKind
 from pfs.protocol.wire import Json
-from pfs.server.doors import BYTES, JSON, Asks, Body, Door, Face, Tells
+from pfs.server.doors import BYTES, JSON, OWN, Asks, Body, Door, Face, Tells
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 OPENAPI_V2_PATH = "/api/v2/openapi.json"
 TOKEN = "token"
+BASIC = "basic"  # of clients of PaddleCloud, at their own doors
+SCHEMES = {TOKEN: "bearer", BASIC: "basic"}
 
 
 def document(doors: Sequence[Door]) -> Json:
@@ -22,7 +24,7 @@ def document(doors: Sequence[Door]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "pfs", "version": "1"},
-        "components": {"securitySchemes": {TOKEN: {"type": "http", "scheme": "bearer"}}},
+        "components": {"securitySchemes": {name: {"type": "http", "scheme": how} for name, how in SCHEMES.items()}},
         "paths": paths,
     }
 
@@ -35,7 +37,7 @@ def _operation(door: Door) -> Json:
     if door.body.bytes_max:
         found["requestBody"] = _body(door.body)
     if door.kinds:
-        found["security"] = [{TOKEN: []}]
+        found["security"] = [{TOKEN: []}, *([] if door.face is OWN else [{BASIC: []}])]
         found["description"] = f"For keys of: {', '.join(kind.value for kind in KeyKind if kind in door.kinds)}."
     return found
 

@@ -33,6 +33,7 @@ from pfs.path import join, parent_and_name
 from pfs.protocol.channel import Channel, Handler
 from pfs.protocol.websocket import WebSocketTransport
 from pfs.protocol.wire import FILES_PATH, encode_attr
+from pfs.server.basic import Basic
 from pfs.server.bodies import Head, content, listing, upload, whole_body
 from pfs.server.crowd import guest_in
 from pfs.server.doors import (
@@ -81,6 +82,7 @@ class Gate:
         stamp: Callable[[], object] = lambda: None,
     ) -> None:
         self._identify = identify
+        self.basic: Basic | None = None  # with which clients of REST v1 may come in by name and password
         self.visits = Visits(identify, stamp)
         self._filesystem = filesystem
         self._conversations = conversations
@@ -175,6 +177,8 @@ class Gate:
         """Return a door for whoever shows a key of these kinds."""
 
         async def endpoint(request: Request) -> Response:
+            if face is not None and self.basic is not None:
+                request = await self.basic.with_token(request)
             token = shown(request)
             identity = await self._identify(token)
             if identity.kind not in kinds:

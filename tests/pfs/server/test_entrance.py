@@ -15,11 +15,13 @@ import pytest
 import trio
 from sqlalchemy import event
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from pfs.accounts import keyring, passwords, throttle
 from pfs.accounts.keyring import DAY_NS, key_name
 from pfs.accounts.registration import Registration
-from pfs.accounts.store import Accounts, KeyKind, Terms
+from pfs.accounts.store import Accounts, Identity, KeyKind, Terms
 from pfs.accounts.throttle import ADDRESS_FREE, PAIR_FREE
 from pfs.audit.record import record_in
 from pfs.client.filesystem import RemoteFileSystem, open_filesystem
@@ -28,9 +30,11 @@ from pfs.keys import url_of_key
 from pfs.perm import Scope, Subject
 from pfs.protocol.wire import CHANNEL_PATH, FILES_PATH
 from pfs.server import entrance, routes
+from pfs.server.doors import NOTHING, Door
 from pfs.server.entrance import LOGIN_PATH, PASSWORD_PATH, REGISTER_PATH, TOKENS_PATH, USERS_PATH, Entrance
 from pfs.server.guard import Taken
 from pfs.server.mounts import Mounts
+from pfs.server.rest import REST, done, tells
 from pfs.server.routes import Gate
 from pfs.sql import Database
 from tests.pfs.served import NO_TLS, served
@@ -38,6 +42,7 @@ from tests.pfs.world import World, kind_of, make_tables
 
 Run = Callable[[Callable[[], Awaitable[object]]], object]
 WHERE = "http://127.0.0.1:8470"
+WHOSE = "/api/v1/whose"  # a door of REST v1
 PASSWORD, OTHER = "correct horse battery staple", "four words that nobody has"
 NOBODY_FREE = "too many people log in at this moment; try again in some seconds"
 HASHES = "$argon2id$v=19$m=65536,t=3,p=1$"  # 64 MiB, three passes: RFC 9106 asks for that, OWASP for 19 MiB and two
@@ -99,9 +104,15 @@ class Site:
     async def _settle(self, user: Subject) -> None:
         self.settled.append(user.user)
 
+    def _whose(self) -> Door:
+        async def tell(_: Request, identity: Identity) -> Response:
+            return done(identity.subject.user)
+
+        return self.gate.door("GET", WHOSE, tell, about="who one is", body=NOTHING, tells=tells(), face=REST)
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[httpx.AsyncClient]:
-        app = Starlette(routes=[*self.gate.routes(), *self.entrance.routes()])
+        app = Starlette(routes=[*self.gate.routes(), *self.entrance.routes(), self._whose()])
         async with (
             served(app, takers={CHANNEL_PATH: self.gate.channel}) as server,
             httpx.AsyncClient(base_url=server.url, timeout=20, verify=NO_TLS, trust_env=False) as client,
@@ -147,6 +158,56 @@ def told(response: httpx.Response) -> tuple[int, str, str]:
 
 
 # ---- passwords
+
+
+async def rest(site: Site, user: str = "ann", password: str = PASSWORD, path: str = WHOSE) -> httpx.Response:
+    """Ask a door as some clients of PaddleCloud do: with name and password."""
+    return await site.client.get(path, auth=(user, password))
+
+
+def test_name_and_password_with_each_request_open_rest_v1_and_nothing_else(run: Run, site: Site) -> None:
+    async def main() -> None:
+        async with site.serving():
+            for _ in range(3):
+                answer = await rest(site)
+                assert (answer.status_code, answer.json()) == (200, {"code": 200, "msg": "ann"})
+            [key] = await site.accounts.keys("ann")
+            assert key.label == "HTTP Basic"
+            assert (await rest(site, "bob")).json()["msg"] == "bob"
+            assert (await rest(site, path=f"{FILES_PATH}/README.txt")).status_code == 401
+            assert (await rest(site, path=TOKENS_PATH)).status_code == 401
+
+    run(main)
+
+
+def test_wrong_passwords_with_requests_are_slowed_down_as_at_the_login(run: Run, site: Site) -> None:
+    async def main() -> None:
+        async with site.serving():
+            assert (await rest(site)).status_code == 200
+            wrong = (await site.login("ann", OTHER)).json()["error"]["message"]
+            for _ in range(PAIR_FREE - 1):
+                answer = await rest(site, password=OTHER)
+                assert answer.json() == {"code": 401, "msg": wrong, "kind": Kind.UNAUTHENTICATED}
+            assert (await rest(site, password=OTHER)).status_code == 429
+            assert (await rest(site)).status_code == 200, "who was known before goes on"
+            for said in ("Basic", "Basic ?", "Basic YW5u"):
+                answer = await site.client.get(WHOSE, headers={"authorization": said})
+                assert (answer.status_code, answer.json()["code"]) == (401, 401)
+
+    run(main)
+
+
+def test_another_password_ends_what_came_with_the_one_before(run: Run, site: Site) -> None:
+    async def main() -> None:
+        async with site.serving():
+            assert (await rest(site)).status_code == 200
+            token = await site.token()
+            done = await site.ask("POST", PASSWORD_PATH, token, password=PASSWORD, new=OTHER)
+            assert done.status_code == 204
+            assert (await rest(site)).status_code == 401
+            assert (await rest(site, password=OTHER)).status_code == 200
+
+    run(main)
 
 
 def test_a_password_gives_a_token_for_one_machine(run: Run, site: Site) -> None:
