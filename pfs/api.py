@@ -66,6 +66,12 @@ class Attr:
     blocks: int = 0
     leased: bool = False
 
+    @property
+    def settled(self) -> bool:
+        """Whether this is a file that the server makes (bit 63) and never another one: its bytes may be kept."""
+        made = self.node_id >> 63 == 1 and self.type is NodeType.FILE
+        return made and not (self.volatile or self.stream or self.commits)
+
 
 @light
 @dataclass(frozen=True, slots=True)

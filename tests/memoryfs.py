@@ -160,7 +160,9 @@ class MemoryFileSystem(FileSystem):
 
     # -- what tests do behind the mount's back ------------------------------------------------------------------
 
-    def put(self, path: str, data: bytes = b"", *, stream: bool = False, volatile: bool = False) -> MemoryNode:
+    def put(
+        self, path: str, data: bytes = b"", *, stream: bool = False, volatile: bool = False, settled: bool = False
+    ) -> MemoryNode:
         """Make a file, or replace its bytes; missing directories are made."""
         parts, directory = split(path), self.root
         for name in parts[:-1]:
@@ -171,6 +173,7 @@ class MemoryFileSystem(FileSystem):
         node.data = Sparse(data)
         node.mtime_ns = self.clock()
         node.stream, node.volatile = stream, volatile
+        node.node_id |= settled << 63
         node.news()
         return node
 

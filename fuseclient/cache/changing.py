@@ -1,4 +1,4 @@
-"""Files that change by themselves, as they were seen last: what opening one for reading finds is not kept here.
+"""What the server makes, as it was seen last: what opening such a file for reading finds is not kept here.
 
 The kernel looks a name up right before it opens it, so that nobody need ask once more what stands there.
 """
@@ -19,7 +19,7 @@ class Changing:
 
     def note(self, path: str, attr: Attr) -> None:
         """Note what was told of `path`."""
-        if not attr.volatile:
+        if not (attr.volatile or attr.settled):
             self._paths.discard(path)
             return
         if len(self._paths) >= CHANGING_MAX:

@@ -371,5 +371,5 @@ class CachedFileSystem(CachedTree):
 
 
 def _is_made_by_server(attr: Attr) -> bool:
-    """Tell whether what is open changes by itself, or is a command: nothing of it is kept, or held back."""
-    return attr.volatile or attr.stream or attr.commits
+    """Tell whether what is open is the server's text, or a command: nothing of it is kept here, or held back."""
+    return attr.volatile or attr.stream or attr.commits or attr.settled

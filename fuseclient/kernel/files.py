@@ -368,12 +368,14 @@ class Files:
         if commits and (process := procs.identify(asked.opener)) is not None:
             self._writers[fh] = process
         told = inode.told
-        outdated = told is None or (told.attr.size, told.attr.mtime_ns) != (attr.size, attr.mtime_ns)
+        was = None if told is None else (told.attr.stream, told.attr.size, told.attr.mtime_ns)
+        outdated = was != (attr.stream, attr.size, attr.mtime_ns)  # a stream is shown without its size
         if truncates:
             self._tree.inodes.touch(number)
         content = (attr.size, attr.mtime_ns, attr.ctime_ns)
-        keep = attr.leased and inode.pages == content
-        inode.pages = content if attr.leased and not truncates else None
+        lasts = attr.leased or attr.settled
+        keep = lasts and inode.pages == content
+        inode.pages = content if lasts and not truncates else None
         unread, inode.unread = inode.unread, False
         return Opened(fh, attr.volatile or attr.stream or commits, outdated, keep, unread)
 

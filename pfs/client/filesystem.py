@@ -136,7 +136,8 @@ class RemoteFileSystem:
     async def getattr(self, path: str) -> Attr:
         result, body = await self._connection.ask("getattr", {"path": path, "text": True}, again=True)
         attr = self._shown(decode_attr(result))
-        if result.get("whole") is True and attr.volatile and attr.valid_s == 0.0 and len(body) <= SEEN_BYTES_MAX:
+        made = (attr.volatile and attr.valid_s == 0.0) or attr.settled
+        if made and result.get("whole") is True and len(body) <= SEEN_BYTES_MAX:
             self._see(path, _Seen(attr, body, trio.current_time() + NEWS_S))
         return attr
 

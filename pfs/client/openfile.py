@@ -39,7 +39,7 @@ class RemoteFile:
         self._connection = connection
         self._handle = handle
         self._secret = connection.secret
-        ordinary = not (attr.volatile or attr.stream or attr.commits)
+        ordinary = not (attr.volatile or attr.stream or attr.commits or attr.settled)
         self._bulk = ordinary and bool(self._secret)
         self._bulk_writes = self._bulk and OpenFlags.APPEND not in flags  # a range may be sent twice
         self._near = ordinary

@@ -163,7 +163,7 @@ class LeasedFileSystem:
 
     def _opened(self, file: OpenFile, since: int) -> OpenFile:
         attr = self._granted(file.attr, since)
-        return file if attr.volatile else LeasedFile(file, attr, self._hub, self._by)
+        return file if attr.volatile or attr.settled else LeasedFile(file, attr, self._hub, self._by)
 
     async def _made(self, path: str, make: Callable[[], Awaitable[Attr]]) -> Attr:
         async def act() -> Attr:

@@ -159,7 +159,7 @@ async def _listing(fs: LeasedTree, path: str, top: Row, *, goes_on: bool) -> Asy
 
 async def _row(fs: LeasedTree, path: str, below: str, attr: Attr) -> Row:
     kind = _KINDS.get(attr.type, parcels.OTHER)
-    if kind == parcels.FILE and (attr.volatile or attr.stream):
+    if kind == parcels.FILE and (attr.volatile or attr.stream or attr.settled):
         kind = parcels.TEXT
     target = await fs.readlink(path) if kind == parcels.LINK else ""
     return Row(below, kind, attr.size, attr.mtime_ns, attr.mode, target)

@@ -1,4 +1,9 @@
-"""Texts that the server makes: read-only, made anew at each opening; who waits for another text is told of it."""
+"""Texts that the server makes: read-only, made anew at each opening; who waits for another text is told of it.
+
+What will never be another text is told as that (`Attr.settled`): whoever has read it need not read it again, and it
+can be mapped like an ordinary file. It is not leased, since nobody changes it; it only goes, with its directory, and
+whoever opens it is still asked for his right to.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -11,6 +16,7 @@ from pfs.perm import Subject
 from pfs.tree.virtual import File, virtual_id
 
 News = Callable[[], trio.Event]
+SETTLED_VALID_S = 10.0  # so late may another mount see that it is gone
 WRITING = OpenFlags.WRITE | OpenFlags.TRUNCATE | OpenFlags.APPEND
 
 
@@ -61,6 +67,13 @@ class Text(File):
             ctime_ns=self._mtime_ns,
             volatile=True,
         )
+
+
+class SettledText(Text):
+    """A text that is never another one."""
+
+    def _attr_of(self, content: bytes) -> Attr:
+        return settled(super()._attr_of(content))
 
 
 class GrowingText(Text):
@@ -170,6 +183,11 @@ class OpenGrowing(OpenText):
         """Return once there is more; who then read that alone would have no beginning."""
         await super().changed(wait=wait)
         return None
+
+
+def settled(attr: Attr) -> Attr:
+    """Return the attributes of a file of the server as those of one that stays as it is."""
+    return replace(attr, volatile=False, valid_s=SETTLED_VALID_S, blocks=-(-attr.size // 512))
 
 
 def no_xattrs(call: XattrCall) -> bytes:

@@ -28,7 +28,7 @@ from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
 from pfs.sql import Database
 from pfs.tree.service import TreeFileSystem
-from pfs.tree.texts import ReadOnlyFile, Text
+from pfs.tree.texts import ReadOnlyFile, SettledText, Text
 from pfs.tree.virtual import Directory, DomainDirectory, File, Link, Node, StaticDirectory, virtual_id
 
 ANN = Subject("ann", groups=frozenset({"ml"}))
@@ -287,6 +287,7 @@ class World:
                         "ctl": self.control,
                         "keep": DomainDirectory(job, domain("jobs/17/data", None)),
                         "state": Text(("state",), self._notes, news=lambda: self.news),
+                        "spec.yaml": SettledText(("spec",), self._notes),
                     },
                 ),
                 "drops": self.drops,

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from fuseclient.cache.batches import BATCH_MAX
+from fuseclient.cache.file import CachedFile
 from fuseclient.cache.filesystem import CachedFileSystem
 from pfs.api import Attr, Broken, Changes, Closing, Content, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
@@ -152,6 +153,18 @@ async def test_what_changes_by_itself_is_opened_right_after_it_was_looked_at(
     await server.rename("d/other", "d/state", RenameMode.REPLACE)
     file = await fs.open("d/state", READ, 0)
     assert (await file.read(0, 10), server.asked["getattr"]) == (b"two", 0)
+
+
+@scenario
+async def test_a_text_that_the_server_will_not_change_is_the_servers_own_file(
+    server: Server, fs: CachedFileSystem
+) -> None:
+    server.put("d/spec.yaml", b"command: x", settled=True)
+    await fs.getattr("d/spec.yaml")
+    server.asked.clear()
+    file = await fs.open("d/spec.yaml", READ, 0)
+    assert not isinstance(file, CachedFile)
+    assert (await file.read(0, 10), server.asked) == (b"command: x", {"open": 1, "read": 1})
 
 
 @scenario

@@ -113,6 +113,68 @@ def test_what_changes_by_itself_is_read_directly(run: Run, path: str, flags: int
     run(main)
 
 
+def test_the_kernel_keeps_the_pages_of_what_the_server_will_not_change_any_more(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("f", b"text", settled=True)
+        number = (await kernel.walk("dc1/f")).number
+        opened = [await kernel.files.open(number, READ, 1) for _ in range(2)]
+        assert [(each.direct, each.outdated, each.keep) for each in opened] == [
+            (False, False, False),
+            (False, False, True),
+        ]
+        kernel.fs.put("f", b"another", settled=True)  # a server that was set back to how it stood before
+        again = await kernel.files.open(number, READ, 1)
+        assert (again.outdated, again.keep) == (True, False)
+        assert await kernel.files.read(again.fh, 0, 100) == b"another"
+
+    run(main)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_opened_what_was_still_growing_goes_on_reading_it_directly(run: Run, stream: bool) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        log = kernel.fs.put("log", b"some", stream=stream, volatile=True)
+        log.node_id |= 1 << 63  # as of all that the server makes
+        number = (await kernel.walk("dc1/log")).number
+        live = await kernel.files.open(number, READ, 1)
+        assert (live.direct, live.keep) == (True, False)
+        kernel.fs.put("log", b"some more", settled=True)
+        over = await kernel.files.open(number, READ, 1)
+        # what the kernel has of it was read while it grew, and its size then was another one
+        assert (over.direct, over.outdated, over.keep) == (False, True, False)
+        for fh in (live.fh, over.fh):
+            assert await kernel.files.read(fh, 0, 100) == b"some more"
+        await kernel.walk("dc1/log")
+        assert (await kernel.files.open(number, READ, 1)).keep
+
+    run(main)
+
+
+def test_what_was_shown_as_a_stream_has_another_size_for_the_kernel_once_it_is_over(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        node = kernel.fs.put("log", b"", stream=True)  # its size is that of the end
+        number = (await kernel.walk("dc1/log")).number
+        node.stream = False
+        assert (await kernel.files.open(number, READ, 1)).outdated
+
+    run(main)
+
+
+def test_what_the_server_will_not_change_is_read_on_after_a_restart(run: Run) -> None:
+    async def main() -> None:
+        kernel = Kernel()
+        kernel.fs.put("f", b"0123456789", settled=True)
+        async with kernel.opened("dc1/f") as fh:
+            assert await kernel.files.read(fh, 0, 4) == b"0123"
+            kernel.fs.restart()
+            assert await kernel.files.read(fh, 4, 4) == b"4567"
+
+    run(main)
+
+
 @pytest.mark.parametrize(("flags", "direct"), [(READ, False), (WRITE, True), (READ_WRITE, True)])
 def test_what_commits_is_written_directly(run: Run, flags: int, direct: bool) -> None:
     async def main() -> None:

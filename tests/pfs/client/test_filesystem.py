@@ -22,12 +22,13 @@ from pfs.client import connection, filesystem, openfile
 from pfs.client.connection import connect_channel
 from pfs.client.filesystem import SEEN_MAX, TAGGED_MAX, RemoteFileSystem, open_filesystem
 from pfs.errors import Kind, PfsError
-from pfs.protocol import websocket
+from pfs.protocol import nearby, websocket
 from pfs.protocol.channel import Channel
 from pfs.protocol.listing import pack_entry
 from pfs.protocol.wire import Ask, Json, encode_attr, encode_frame
 from pfs.server.guard import Tls
 from pfs.server.session import LOOK_BYTES_MAX, SMALL_BYTES, FileSession
+from pfs.tree.texts import SETTLED_VALID_S
 from tests.pfs.served import answering, datacenter, listening, machine, served
 from tests.pfs.world import ANN, NEW, READ, WRITE, World, kind_of
 
@@ -435,6 +436,28 @@ def test_what_is_no_small_text_of_a_moment_ago_is_opened_by_asking(
             await fs.getattr("job/state")
             await fs.open("job/state", READ, 0)
             assert heard == ["open"] * 7
+
+    run(main)
+
+
+def test_a_text_that_is_never_another_one_comes_from_the_server_like_other_texts(
+    run: Run, world: World, heard: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def elsewhere(*_: object) -> int:
+        raise AssertionError("it is on no disk")
+
+    monkeypatch.setattr(nearby, "descriptor", elsewhere)
+
+    async def main() -> None:
+        async with remote(world) as fs:
+            attr = await fs.getattr("job/spec.yaml")
+            assert (attr.settled, attr.leased, attr.valid_s, attr.blocks) == (True, False, SETTLED_VALID_S, 1)
+            for asked in ([], ["open"]):  # what was looked at is opened without asking, once
+                spec = await fs.open("job/spec.yaml", READ, 0)
+                assert (await spec.read(0, 100), spec.attr) == (b"one\n", attr)
+                assert heard == asked
+            assert await spec.read(0, 100) == b"one\n"
+            assert heard == ["open", "read"]
 
     run(main)
 

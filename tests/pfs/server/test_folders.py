@@ -92,6 +92,7 @@ def test_texts_of_the_server_are_told_from_files(asked: Asked) -> None:
         "ctl": "t",
         "keep": "d",
         "state": "t",
+        "spec.yaml": "t",
     }
 
 
