@@ -13,6 +13,9 @@ patch                  what the shipped tree differs by from the commit that it 
 processes/<g>.<p>/     one process                (`jobd.files.processes`)
 tasks/<k>/             one task of an array       (`jobd.files.tasks`)
 src/ keep/ out/        the job's data
+
+What is written, and of a job that is over its logs, its end and its patch, is never another text. The others are: they
+name nodes, which may be renamed at any time, or are waited for.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +33,7 @@ from jobd.life.events import Event, Placed, encode_event
 from jobd.life.model import BEFORE_PLACED, Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.texts import GrowingText, Text
+from pfs.tree.texts import GrowingText, SettledText, Text
 from pfs.tree.virtual import Directory, DomainDirectory, Node, listing
 
 NAMES = (
@@ -75,11 +78,11 @@ class JobDirectory(Directory):
             case "tasks" if _has_tasks(self.job):
                 return TasksDirectory(self._sources, self.job, self._enter)
             case "patch" if await self._has_patch():
-                return self._text(name, self._patch, life.submitted_at_ns)
+                return self._text(name, self._patch, life.submitted_at_ns, SettledText if life.state.over else Text)
             case "spec.yaml":
-                return self._text(name, self._spec, life.submitted_at_ns)
+                return self._text(name, self._spec, life.submitted_at_ns, SettledText)
             case "exit_code" if life.exit_code is not None:
-                return self._text(name, self._exit_code, life.changed_at_ns)
+                return self._text(name, self._exit_code, life.changed_at_ns, SettledText)
             case "events" | "resolved.yaml" | "state" | "status" | "why":
                 return self._standing_text(name)
         raise missing()

@@ -19,7 +19,7 @@ from jobd.life.life import told
 from jobd.life.model import Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.texts import Text
+from pfs.tree.texts import SettledText, Text
 from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
 
@@ -87,7 +87,9 @@ class ProcessDirectory(Directory):
                 return Text((*self._words, name), self._state, self._changed_at_ns, lambda: ledger.news(self._job.id))
         if name not in self._texts:
             raise missing()
-        return text((*self._words, name), self._texts[name], self._changed_at_ns)
+        stays = self._job.life.state.over and name in ("exit_code", "result")  # else another attempt may follow
+        kind = SettledText if stays else Text
+        return text((*self._words, name), self._texts[name], self._changed_at_ns, kind)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List the files."""

@@ -84,13 +84,13 @@ def missing() -> PfsError:
     return PfsError(Kind.NOT_FOUND, "no such file or directory")
 
 
-def text(words: Sequence[object], make: Callable[[], str], mtime_ns: int) -> Text:
+def text(words: Sequence[object], make: Callable[[], str], mtime_ns: int, kind: type[Text] = Text) -> Text:
     """Return a file whose text is made without waiting for anything."""
 
     async def made() -> bytes:
         return make().encode()
 
-    return Text(words, made, mtime_ns)
+    return kind(words, made, mtime_ns)
 
 
 class FactsDirectory(Directory):

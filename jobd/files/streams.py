@@ -1,10 +1,12 @@
 """What can be read of a job while it is still being written: logs, and the wait for its end.
 
-While the job lives, the end of a stream is not known: a read at the end waits. Afterwards it is a file like others.
+While the job lives, the end of a stream is not known: a read at the end waits. Afterwards it is a file like others,
+which stays as it is: whoever opens it then may keep its bytes. Who had opened it before is told so as well: a mount
+asks any open file how large its node is, and reads no further where it keeps what it reads.
 A process's `log` holds what all its attempts wrote, and ends with the job: another attempt may follow.
 """
 
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 
 from jobd.engine.engine import Engine
 from jobd.engine.ports import Logs
@@ -13,7 +15,7 @@ from jobd.store.logs import JobLog
 from pfs.api import Attr, NodeType, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.texts import WRITING, ReadOnlyFile
+from pfs.tree.texts import WRITING, ReadOnlyFile, settled
 from pfs.tree.virtual import File, virtual_id
 
 
@@ -32,35 +34,41 @@ class LogFile(File):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell the size so far."""
-        return self._attr(await self._engine.log_of(self._job))
+        return self._attr(await self._engine.log_of(self._job), self._job)
 
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open for reading."""
         _only_reading(flags)
         log = await self._engine.log_of(self._job)
         opened = OpenLogStream if self._live else OpenLogText
-        return opened(self._engine.logs, self._attr(log), log, self._worker)
 
-    def _attr(self, log: JobLog) -> Attr:
+        async def now() -> Attr:
+            return self._attr(log, await self._engine.ledger.current(self._job))
+
+        return opened(self._engine.logs, self._attr(log, self._job), log, self._worker, now)
+
+    def _attr(self, log: JobLog, job: Job) -> Attr:
         part = () if self._worker is None else ("process", self._worker)
         name = "log" if self._live else "log.txt"
-        stream = self._live and not log.over
         node_id = virtual_id("job", self._job.id, *part, name)
-        return _attr(self._job, node_id, log.size(self._worker), stream=stream)
+        return _attr(job, node_id, log.size(self._worker), stream=self._live, over=log.over)
 
 
 class OpenLog(ReadOnlyFile):
     """An open log: a read returns what there is."""
 
-    def __init__(self, logs: Logs, attr: Attr, log: JobLog, worker: int | None) -> None:
+    def __init__(
+        self, logs: Logs, attr: Attr, log: JobLog, worker: int | None, now: Callable[[], Awaitable[Attr]]
+    ) -> None:
         super().__init__(attr)
+        self._now = now
         self._logs = logs
         self._log = log
         self._worker = worker
 
     async def getattr(self) -> Attr:
-        """Tell the size as of now."""
-        return replace(self.attr, size=self._log.size(self._worker))
+        """Tell the size as of now, and whether it is over."""
+        return await self._now()
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return what there is."""
@@ -91,14 +99,12 @@ class WaitStream(File):
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is."""
-        code = self._job.life.exit_code
-        size = 0 if code is None else len(f"{code}\n")
-        return _attr(self._job, virtual_id("job", self._job.id, "wait"), size, stream=code is None)
+        return _attr_of_wait(self._job)
 
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open for reading."""
         _only_reading(flags)
-        return OpenWaitStream(self._engine, await self.attr(subject), self._job)
+        return OpenWaitStream(self._engine, _attr_of_wait(self._job), self._job)
 
 
 class OpenWaitStream(ReadOnlyFile):
@@ -108,6 +114,10 @@ class OpenWaitStream(ReadOnlyFile):
         super().__init__(attr)
         self._engine = engine
         self._job = job
+
+    async def getattr(self) -> Attr:
+        """Tell what it is by now."""
+        return _attr_of_wait(await self._engine.ledger.current(self._job))
 
     async def read(self, offset: int, size: int, *, wait: bool = True) -> bytes:
         """Return the exit code, once there is one."""
@@ -124,9 +134,15 @@ def _only_reading(flags: OpenFlags) -> None:
         raise PfsError(Kind.DENIED, "a log is written by the service")
 
 
-def _attr(job: Job, node_id: int, size: int, *, stream: bool) -> Attr:
+def _attr_of_wait(job: Job) -> Attr:
+    code = job.life.exit_code
+    size = 0 if code is None else len(f"{code}\n")
+    return _attr(job, virtual_id("job", job.id, "wait"), size, stream=True, over=code is not None)
+
+
+def _attr(job: Job, node_id: int, size: int, *, stream: bool, over: bool) -> Attr:
     changed_at_ns = job.life.changed_at_ns
-    return Attr(
+    attr = Attr(
         NodeType.FILE,
         node_id,
         0o444,
@@ -134,5 +150,6 @@ def _attr(job: Job, node_id: int, size: int, *, stream: bool) -> Attr:
         mtime_ns=changed_at_ns,
         ctime_ns=changed_at_ns,
         volatile=True,
-        stream=stream,
+        stream=stream and not over,
     )
+    return settled(attr) if over else attr

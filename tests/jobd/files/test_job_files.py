@@ -134,6 +134,43 @@ def test_exit_code_exists_once_the_job_is_over_and_wait_waits_for_it(running, se
     running(main)
 
 
+def test_what_will_not_change_any_more_may_be_kept_by_who_has_read_it(running, service):
+    async def kept(fs, directory):
+        found = {each.name: each.attr for each in await fs.listdir(directory) if each.attr.settled}
+        for name, attr in found.items():
+            file = await fs.open(f"{directory}/{name}", OpenFlags.READ, 0)
+            assert file.attr == await fs.getattr(f"{directory}/{name}") == attr
+            assert attr.valid_s > 0
+            assert attr.blocks == -(-attr.size // 512)
+        return set(found)
+
+    async def main(fs, engine):
+        assert await kept(fs, "jobs/1") == {"spec.yaml"}
+        assert await kept(fs, "jobs/1/processes/0.0") == set()
+        await engine.output("cmn0", "1.1.0.0", 0, [(service.now_ns, 6)], b"hello\n")
+        await end(engine, service, 3)
+        await engine.ledger.wait(await engine.ledger.job(1))
+        assert await kept(fs, "jobs/1") == {"exit_code", "log", "log.txt", "spec.yaml", "wait"}
+        assert await kept(fs, "jobs/1/processes/0.0") == {"exit_code", "log", "log.txt", "result"}
+
+    running(main)
+
+
+@pytest.mark.parametrize("name", ["log", "log.txt", "wait"])
+def test_who_opened_it_while_the_job_ran_is_told_of_the_end_as_everybody_is(running, service, name):
+    async def main(fs, engine):
+        file = await fs.open(f"jobs/1/{name}", OpenFlags.READ, 0)
+        assert await file.getattr() == file.attr
+        assert file.attr.volatile
+        await end(engine, service, 3)
+        await engine.ledger.wait(await engine.ledger.job(1))
+        # a mount that asked this one for the size would else keep an empty file for those who come now
+        assert await file.getattr() == await fs.getattr(f"jobs/1/{name}")
+        assert (await file.getattr()).size == len(await file.read(0, 1000)) > 0
+
+    running(main)
+
+
 def test_state_why_and_status_tell_where_it_stands(running, service):
     async def main(fs, engine):
         assert await text_of(fs, "jobs/1/state") == b"RUNNING\n"
