@@ -30,7 +30,7 @@ from jobd.engine import attaching
 from jobd.engine.blackholes import FAILURES, FAST_S, OF_ONE_USER_MAX
 from jobd.environment import Facts, GroupHosts, environment
 from jobd.files.cluster import tree as tree_of
-from jobd.files.gpus import FILES as GPU_FILES
+from jobd.files.gpus import TEXTS as GPU_FILES
 from jobd.files.job import NAMES
 from jobd.identity import FIRST_CLUSTER
 from jobd.life.life import RULES

@@ -5,6 +5,7 @@ jobs       the directory jobs/: names, drops, numbers
 views      its by-state/, by-user/ and by-node/
 drafts     texts in jobs/, and how closing one submits it
 job        the directory of one job
+jobtexts   the texts in it
 processes  tasks    its processes, or the tasks of an array
 streams    control  its logs, and `ctl`
 events     the history of the datacenter

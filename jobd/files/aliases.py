@@ -16,13 +16,13 @@ from pfs.api import Attr, Changes, Closing, Entry, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import SERVICE, Subject, Verb, allowed
 from pfs.tree.texts import WRITING
-from pfs.tree.virtual import Directory, File, Node, directory_attr, listing, virtual_id
+from pfs.tree.virtual import Directory, File, How, Node, directory_attr, listing, virtual_id
 
 MODEL_BYTES_MAX = 1024
 
 
 class AliasesDirectory(Directory):
-    """`aliases/`."""
+    """Short names of GPUs."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -61,7 +61,9 @@ class AliasesDirectory(Directory):
 
 
 class AliasFile(File):
-    """One alias, that there is or may be."""
+    """The model that it stands for; administrators write it, and remove it."""
+
+    called, how = "<alias>", How.CONTROL
 
     def __init__(self, sources: Sources, name: str) -> None:
         self._sources = sources

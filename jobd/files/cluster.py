@@ -55,9 +55,9 @@ def tree(sources: Sources) -> Mapping[str, Node]:
         "secrets": SecretsDirectory(sources),
         "events": EventsFile(sources),
         "me": Me(sources),
-        "queue": Overview("queue", sources, queue_text),
+        "queue": QueueFile(sources),
         "quota": QuotaFile(sources),
-        "status": Overview("status", sources, status_text),
+        "status": StatusFile(sources),
     }
 
 
@@ -95,6 +95,20 @@ class Overview(Text):
                 self._text = (await self._make_anew(self._sources)).encode()
                 self._known, self._made_s = now, trio.current_time()
             return self._text
+
+
+class QueueFile(Overview):
+    """The jobs that wait for nodes, in their order, each with its reason."""
+
+    def __init__(self, sources: Sources) -> None:
+        super().__init__("queue", sources, queue_text)
+
+
+class StatusFile(Overview):
+    """The cluster in one screen."""
+
+    def __init__(self, sources: Sources) -> None:
+        super().__init__("status", sources, status_text)
 
 
 async def queue_text(sources: Sources) -> str:

@@ -6,10 +6,11 @@ clusters/<id>/ctl                     rename NAME, default
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from jobd.ctltext import lines_of, unknown
 from jobd.files.control import Control
-from jobd.files.sources import FactsDirectory, Sources, missing
+from jobd.files.sources import FactsDirectory, FactText, Sources, missing
 from jobd.identity import Cluster, check_cluster_name, number_of
 from pfs.api import Attr, Entry
 from pfs.perm import Subject, Thing, ThingKind, Verb, allowed
@@ -24,7 +25,7 @@ _WORDS = "the commands are: rename NAME, default"
 
 
 class ClustersDirectory(Directory):
-    """`clusters/`."""
+    """All clusters of nodes."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -45,29 +46,76 @@ class ClustersDirectory(Directory):
         return await listing(self, subject, sorted(cluster.id for cluster in self._sources.engine.fleet.clusters))
 
 
-class ClusterDirectory(FactsDirectory):
-    """One cluster."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the texts of a cluster are made from."""
 
-    def __init__(self, sources: Sources, cluster: Cluster) -> None:
-        self._sources = sources
-        self._cluster = cluster
-        texts = {
-            "name": lambda: f"{cluster.name}\n",
-            "default": lambda: "yes\n" if cluster.is_default else "no\n",
-            "owner": lambda: f"{cluster.owner}\n" if cluster.owner else "",
-            "nodes": self._named,
-        }
-        changed_at_ns = sources.engine.ledger.changed_at_ns
-        control = _control(sources, cluster, changed_at_ns)
-        super().__init__(("cluster", cluster.id), texts, {"ctl": control}, mtime_ns=changed_at_ns)
+    sources: Sources
+    cluster: Cluster
 
-    def _named(self) -> str:
-        standings = self._sources.engine.fleet.standings()
-        here = [each for each in standings if each.row.cluster_id == self._cluster.id and number_of(each.row.id) == 1]
+
+class NameFile(FactText[_Known]):
+    """Its name."""
+
+    called = "name"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{self._about.cluster.name}\n"
+
+
+class DefaultFile(FactText[_Known]):
+    """Whether nodes come into it that name none: yes or no."""
+
+    called = "default"
+
+    def text(self) -> str:
+        """Return the text."""
+        return "yes\n" if self._about.cluster.is_default else "no\n"
+
+
+class OwnerFile(FactText[_Known]):
+    """Whose it is; empty: the datacenter's."""
+
+    called = "owner"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{self._about.cluster.owner}\n" if self._about.cluster.owner else ""
+
+
+class NodesFile(FactText[_Known]):
+    """The nodes in it, a line each."""
+
+    called = "nodes"
+
+    def text(self) -> str:
+        """Return the text."""
+        standings = self._about.sources.engine.fleet.standings()
+        cluster_id = self._about.cluster.id
+        here = [each for each in standings if each.row.cluster_id == cluster_id and number_of(each.row.id) == 1]
         return "".join(f"{each.label}\n" for each in here)
 
 
-def _control(sources: Sources, cluster: Cluster, mtime_ns: int) -> Control:
+class ClusterControl(Control):
+    """Commands of administrators, and of who owns it; reading it prints them."""
+
+
+TEXTS = {kind.called: kind for kind in (NameFile, DefaultFile, OwnerFile, NodesFile)}
+
+
+class ClusterDirectory(FactsDirectory[_Known]):
+    """A cluster, by its id."""
+
+    called = "<cluster>"
+
+    def __init__(self, sources: Sources, cluster: Cluster) -> None:
+        changed_at_ns = sources.engine.ledger.changed_at_ns
+        nodes = {"ctl": _control(sources, cluster, changed_at_ns)}
+        super().__init__(("cluster", cluster.id), _Known(sources, cluster), TEXTS, nodes, mtime_ns=changed_at_ns)
+
+
+def _control(sources: Sources, cluster: Cluster, mtime_ns: int) -> ClusterControl:
     """Return the `ctl` of a cluster."""
 
     async def obey(subject: Subject, data: bytes) -> None:
@@ -83,7 +131,7 @@ def _control(sources: Sources, cluster: Cluster, mtime_ns: int) -> Control:
     def may_command(subject: Subject) -> bool:
         return allowed(subject, Verb.COMMAND, Thing(ThingKind.CLUSTER, cluster.owner))
 
-    return Control(("cluster", cluster.id), HELP, obey, mtime_ns, sources.audit, may_command=may_command)
+    return ClusterControl(("cluster", cluster.id), HELP, obey, mtime_ns, sources.audit, may_command=may_command)
 
 
 def parse_ctl(data: bytes) -> list[str | None]:

@@ -12,7 +12,7 @@ from pfs.audit.log import AuditLog
 from pfs.audit.origin import acting, origin
 from pfs.perm import Subject
 from pfs.tree.texts import OpenPicture
-from pfs.tree.virtual import File, virtual_id
+from pfs.tree.virtual import File, How, virtual_id
 
 # understands every line of a write before it does the first
 Obey = Callable[[Subject, bytes], Awaitable[None]]
@@ -21,7 +21,7 @@ Told = Callable[..., AbstractAsyncContextManager[None]]
 
 
 class Control(File):
-    """`ctl`.
+    """`ctl`, of whatever it is.
 
     Args:
         words: name what it commands, for ever.
@@ -30,6 +30,8 @@ class Control(File):
         may_command: tells who may command it; everybody else may only read it, as its mode says.
         audit: keeps who wrote what, and what came of it.
     """
+
+    called, how = "ctl", How.CONTROL
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class Control(File):
         *,
         may_command: Says,
     ) -> None:
-        self._node_id = virtual_id(*words, "ctl")
+        self._node_id = virtual_id(*words, self.called)
         self._text = text.encode()
         self._told = partial(audit.about, "ctl", "{}s/{}".format(*words))
         self._obey = obey

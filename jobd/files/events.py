@@ -21,7 +21,7 @@ from pfs.api import Attr, NodeType, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 from pfs.tree.texts import WRITING, ReadOnlyFile
-from pfs.tree.virtual import File, virtual_id
+from pfs.tree.virtual import File, How, virtual_id
 
 CAUGHT_UP_MAX = 10_000
 STARTED, REMOVED = "SERVER started", "REMOVED"
@@ -101,7 +101,9 @@ def _shown(life: Life) -> object:
 
 
 class EventsFile(File):
-    """`events`."""
+    """What happened to all jobs and nodes, a line each; the first says since when."""
+
+    how = How.GROWS
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources

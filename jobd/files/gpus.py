@@ -1,33 +1,174 @@
-"""The directory `gpus/` of a machine.
+"""The directory `gpus/` of a machine: `<i>/` for each GPU; of one that is divided, `<i>.<instance>/`.
 
-nodes/<name>/gpus/<i>/   model alias uuid memory groups    what it is; an instance of a divided GPU is <i>.<instance>
-                         job                               the job that has it
-                         health                            ok, or why it is given to nobody
-                         util temperature memory_used processes    what it does, as its node told last; empty while that
-                                                                   is not known
+What a GPU does is as its node told last, and empty while that is not known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jobd.engine.fleet import NodeStanding
 from jobd.files.facts import flat, gpu_number, one_line, request_text
-from jobd.files.sources import FactsDirectory, Sources, missing
+from jobd.files.sources import FactsDirectory, FactText, Sources, missing
 from jobd.job import Job
 from jobd.spec.units import format_size
+from jobd.store.tables import NodeRow
 from jobd.wire import GpuReading
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
 from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
-FILES = (
-    *("alias", "groups", "health", "job", "memory", "memory_used", "model", "processes", "temperature", "util"),
-    "uuid",
-)
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the texts of a GPU are made from.
+
+    Args:
+        row: of its machine.
+        gpu: what the machine told of it, when it registered.
+        reading: what it does, as the machine told last.
+    """
+
+    sources: Sources
+    row: NodeRow
+    gpu: Mapping[str, Any]
+    reading: GpuReading
+
+
+class ModelFile(FactText[_Known]):
+    """What it is."""
+
+    called = "model"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{one_line(self._about.gpu['model'])}\n"
+
+
+class AliasFile(FactText[_Known]):
+    """The short name of its model."""
+
+    called = "alias"
+
+    def text(self) -> str:
+        """Return the text."""
+        aliases = self._about.sources.engine.fleet.policy.aliases
+        return "".join(f"{alias}\n" for alias, model in aliases.items() if model == self._about.gpu["model"])
+
+
+class UuidFile(FactText[_Known]):
+    """Its name for ever."""
+
+    called = "uuid"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{one_line(self._about.gpu['uuid'])}\n"
+
+
+class MemoryFile(FactText[_Known]):
+    """How much it has."""
+
+    called = "memory"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{format_size(self._about.gpu['memory_bytes'])}\n"
+
+
+class GroupsFile(FactText[_Known]):
+    """For whom it is reserved; empty: for nobody."""
+
+    called = "groups"
+
+    def text(self) -> str:
+        """Return the text."""
+        policy = self._about.sources.engine.fleet.policy
+        of_gpu, of_node = policy.gpu_groups, policy.node_groups
+        groups = of_gpu.get(self._about.gpu["uuid"]) or of_node.get(self._about.row.entry_id, frozenset())
+        return "".join(f"{group}\n" for group in sorted(groups))
+
+
+class JobFile(FactText[_Known]):
+    """The job that has it; empty: none."""
+
+    called = "job"
+
+    def text(self) -> str:
+        """Return the text."""
+        job = self._about.sources.uses().of(self._about.row.id).gpus.get(self._about.gpu["uuid"])
+        return "" if job is None else public_facts(job)
+
+
+class HealthFile(FactText[_Known]):
+    """`ok`, or what ails it: then no job gets it."""
+
+    called = "health"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{one_line(self._about.gpu.get('ill') or 'ok')}\n"
+
+
+class UtilFile(FactText[_Known]):
+    """How busy it was last, in percent."""
+
+    called = "util"
+
+    def text(self) -> str:
+        """Return the text."""
+        return _told(self._about.reading.util_percent, "%")
+
+
+class TemperatureFile(FactText[_Known]):
+    """How warm it was last."""
+
+    called = "temperature"
+
+    def text(self) -> str:
+        """Return the text."""
+        return _told(self._about.reading.temperature_c, "C")
+
+
+class MemoryUsedFile(FactText[_Known]):
+    """How much of its memory was used last."""
+
+    called = "memory_used"
+
+    def text(self) -> str:
+        """Return the text."""
+        used_bytes = self._about.reading.used_bytes
+        return "" if used_bytes is None else f"{format_size(used_bytes)}\n"
+
+
+class ProcessesFile(FactText[_Known]):
+    """Who used it last, by their numbers on its machine, and what they have of its memory."""
+
+    called = "processes"
+
+    def text(self) -> str:
+        """Return the text."""
+        processes = sorted(self._about.reading.processes.items())
+        return flat({str(pid): "" if has is None else format_size(has) for pid, has in processes})
+
+
+TEXTS: dict[str, type[FactText[_Known]]] = {
+    kind.called: kind
+    for kind in (
+        *(AliasFile, GroupsFile, HealthFile, JobFile, MemoryFile, MemoryUsedFile, ModelFile, ProcessesFile),
+        *(TemperatureFile, UtilFile, UuidFile),
+    )
+}
+
+
+class GpuDirectory(FactsDirectory[_Known]):
+    """A GPU; of one that is divided, an instance: 0.2."""
+
+    called = "<i>"
 
 
 class GpusDirectory(Directory):
-    """`gpus/` of a machine: a directory for each, by its number there."""
+    """Its GPUs, by their numbers there."""
 
     def __init__(self, sources: Sources, standing: NodeStanding) -> None:
         self._sources = sources
@@ -45,49 +186,18 @@ class GpusDirectory(Directory):
         if gpu is None:
             raise missing()
         reading = self._readings.gpus.get(gpu["uuid"], GpuReading())
-        texts = {
-            "model": lambda: f"{one_line(gpu['model'])}\n",
-            "uuid": lambda: f"{one_line(gpu['uuid'])}\n",
-            "memory": lambda: f"{format_size(gpu['memory_bytes'])}\n",
-            "alias": lambda: self._alias(gpu),
-            "groups": lambda: self._groups(gpu),
-            "job": lambda: self._job(gpu),
-            "health": lambda: f"{one_line(gpu.get('ill') or 'ok')}\n",
-            "util": lambda: _told(reading.util_percent, "%"),
-            "temperature": lambda: _told(reading.temperature_c, "C"),
-            "memory_used": lambda: "" if reading.used_bytes is None else f"{format_size(reading.used_bytes)}\n",
-            "processes": lambda: _processes(reading),
-        }
-        assert set(texts) == set(FILES)
         mtime_ns = max(self._sources.engine.ledger.changed_at_ns, self._readings.since_ns)
-        return FactsDirectory(("node", self._row.id, "gpu", gpu["uuid"]), texts, mtime_ns=mtime_ns)
+        words = ("node", self._row.id, "gpu", gpu["uuid"])
+        return GpuDirectory(words, _Known(self._sources, self._row, gpu, reading), TEXTS, mtime_ns=mtime_ns)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all GPUs."""
         names = sorted(self._gpus, key=lambda name: [int(part) for part in name.split(".")])
         return await listing(self, subject, names)
 
-    def _alias(self, gpu: dict[str, Any]) -> str:
-        aliases = self._sources.engine.fleet.policy.aliases
-        return "".join(f"{alias}\n" for alias, model in aliases.items() if model == gpu["model"])
-
-    def _groups(self, gpu: dict[str, Any]) -> str:
-        policy = self._sources.engine.fleet.policy
-        groups = policy.gpu_groups.get(gpu["uuid"]) or policy.node_groups.get(self._row.entry_id, frozenset())
-        return "".join(f"{group}\n" for group in sorted(groups))
-
-    def _job(self, gpu: dict[str, Any]) -> str:
-        job = self._sources.uses().of(self._row.id).gpus.get(gpu["uuid"])
-        return "" if job is None else public_facts(job)
-
 
 def _told(number: int | None, unit: str) -> str:
     return "" if number is None else f"{number}{unit}\n"
-
-
-def _processes(reading: GpuReading) -> str:
-    """Return the processes that use a GPU, by their numbers on its machine, and what they have of its memory."""
-    return flat({str(pid): "" if has is None else format_size(has) for pid, has in sorted(reading.processes.items())})
 
 
 def public_facts(job: Job) -> str:

@@ -25,7 +25,11 @@ from jobd.job import Job
 from pfs.perm import Subject, Verb, allowed
 
 
-def job_control(sources: Sources, job: Job) -> Control:
+class JobControl(Control):
+    """Commands of its owner, and of administrators; reading it prints them."""
+
+
+def job_control(sources: Sources, job: Job) -> JobControl:
     """Return the `ctl` of a job."""
 
     async def obey(subject: Subject, data: bytes) -> None:
@@ -39,7 +43,7 @@ def job_control(sources: Sources, job: Job) -> Control:
     def may_command(subject: Subject) -> bool:
         return allowed(subject, Verb.COMMAND, job.domain)
 
-    return Control(("job", job.id), HELP, obey, job.life.submitted_at_ns, sources.audit, may_command=may_command)
+    return JobControl(("job", job.id), HELP, obey, job.life.submitted_at_ns, sources.audit, may_command=may_command)
 
 
 async def _obey(engine: Engine, subject: Subject, job_id: int, command: Command) -> None:

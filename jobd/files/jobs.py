@@ -23,13 +23,13 @@ from pfs.api import Attr, Changes, Entry, OpenFile, OpenFlags, RenameMode
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject, Verb, allowed
 from pfs.tree.texts import Text
-from pfs.tree.virtual import Directory, File, Link, Node, directory_attr, virtual_id
+from pfs.tree.virtual import Directory, File, How, Link, Node, directory_attr, virtual_id
 
 ERROR_ENDING = ".error"
 
 
 class JobsDirectory(Directory):
-    """`jobs/`, as whoever looks may see it."""
+    """The jobs that you may read, your specs, and your names for jobs."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -55,7 +55,9 @@ class JobsDirectory(Directory):
         if isinstance(found, DraftRow):
             found = Draft(found)
         if isinstance(found, Draft):
-            return _draft_link(found.row) if found.row.link else DraftFile(self, found)
+            if found.row.link:
+                return _draft_link(found.row)
+            return (DropFile if is_drop(name) else ScratchFile)(self, found)
         if name.endswith(ERROR_ENDING):
             error = await self._store.error(subject.user, name.removesuffix(ERROR_ENDING))
             if error is not None:
@@ -288,6 +290,8 @@ class JobsDirectory(Directory):
 class DraftFile(File):
     """A text of one user."""
 
+    how = How.WRITTEN
+
     def __init__(self, directory: JobsDirectory, draft: Draft) -> None:
         self._directory = directory
         self._draft = draft
@@ -305,6 +309,36 @@ class DraftFile(File):
         return self._directory.open_draft(subject, self._draft, flags)
 
 
+class DropFile(DraftFile):
+    """A drop (.yml, .json): a complete spec that is closed is submitted."""
+
+    called = "<name>.yaml"
+
+
+class ScratchFile(DraftFile):
+    """Your scratch: no job, 1 MiB at most, gone after a day."""
+
+    called = "<other>"
+
+
+class ScratchLink(Link):
+    """Your scratch that is a link, as editors lock with."""
+
+    called = "<other>"
+
+
+class ErrorFile(Text):
+    """Why the last drop of that name was refused: line, column, cure."""
+
+    called = "<name>.error"
+
+
+class NameLink(Link):
+    """To the newest job that was dropped under that name, or has it in its spec."""
+
+    called = "<name>"
+
+
 def _name_stays() -> PfsError:
     return PfsError(Kind.FORBIDDEN, "a job's name stays; `echo kill` into its ctl ends the job")
 
@@ -313,12 +347,12 @@ def _error_text(error: DropError) -> Node:
     async def make() -> bytes:
         return error.text.encode() + b"\n"
 
-    return Text(("error", error.user, error.name), make, error.time_ns)
+    return ErrorFile(("error", error.user, error.name), make, error.time_ns)
 
 
 def _draft_link(row: DraftRow) -> Link:
-    return Link(draft_attr(row).node_id, row.content.decode(), row.mtime_ns, own=False)
+    return ScratchLink(draft_attr(row).node_id, row.content.decode(), row.mtime_ns, own=False)
 
 
 def _name_link(subject: Subject, name: str, job_id: int, mtime_ns: int) -> Link:
-    return Link(virtual_id("name", subject.user, name, job_id), str(job_id), mtime_ns)
+    return NameLink(virtual_id("name", subject.user, name, job_id), str(job_id), mtime_ns)

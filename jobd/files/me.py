@@ -16,13 +16,15 @@ from pfs.errors import Kind, PfsError
 from pfs.names import check_group_name
 from pfs.perm import SERVICE, Subject, Thing, ThingKind, Verb, allowed
 from pfs.tree.texts import WRITING
-from pfs.tree.virtual import File
+from pfs.tree.virtual import File, How
 
 _WORDS = "the command is: autoshare GROUP…"
 
 
 class Me(File):
-    """`me`."""
+    """Who you are, as facts; `autoshare GROUP…` is written to it."""
+
+    how = How.CONTROL
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources

@@ -13,7 +13,11 @@ from pfs.errors import Kind, PfsError
 from pfs.perm import SERVICE, Subject, Thing, ThingKind, Verb, allowed
 
 
-def node_control(sources: Sources, row: NodeRow, node_ids: Collection[str]) -> Control:
+class NodeControl(Control):
+    """Commands of administrators, and of who owns it; reading it prints them."""
+
+
+def node_control(sources: Sources, row: NodeRow, node_ids: Collection[str]) -> NodeControl:
     """Return the `ctl` of a node.
 
     Args:
@@ -44,7 +48,8 @@ def node_control(sources: Sources, row: NodeRow, node_ids: Collection[str]) -> C
     def may_command(subject: Subject) -> bool:
         return allowed(subject, Verb.COMMAND, Thing(ThingKind.NODE, row.owner))
 
-    return Control(("node", min(node_ids)), HELP, obey, row.registered_at_ns, sources.audit, may_command=may_command)
+    words = ("node", min(node_ids))
+    return NodeControl(words, HELP, obey, row.registered_at_ns, sources.audit, may_command=may_command)
 
 
 def _check(sources: Sources, subject: Subject, row: NodeRow, node_ids: Collection[str], command: Command) -> None:

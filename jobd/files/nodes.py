@@ -7,20 +7,87 @@ nodes/<name>/instances/<k>/           the same of further machines that were sta
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from jobd.engine.fleet import NodeStanding
 from jobd.files.facts import flat, time_text
 from jobd.files.gpus import GpusDirectory
 from jobd.files.nodecontrol import node_control
-from jobd.files.sources import FactsDirectory, Sources, missing
+from jobd.files.sources import FactsDirectory, FactText, Sources, missing
 from jobd.identity import number_of
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
 from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the texts of a machine are made from."""
+
+    sources: Sources
+    standing: NodeStanding
+
+
+class StateFile(FactText[_Known]):
+    """Whether it is heard of and takes work, one word."""
+
+    called = "state"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{self._about.standing.state}\n"
+
+
+class AttrsFile(FactText[_Known]):
+    """What its machine told of itself."""
+
+    called = "attrs"
+
+    def text(self) -> str:
+        """Return the text."""
+        return flat(dict(sorted(self._about.standing.row.attrs.items())))
+
+
+class StatusFile(FactText[_Known]):
+    """What it has and what is in use, and why it takes no work, since when."""
+
+    called = "status"
+
+    def text(self) -> str:
+        """Return the text."""
+        standing, sources = self._about.standing, self._about.sources
+        row, use, closed = standing.row, sources.uses().of(standing.row.id), standing.closed
+        fleet = sources.engine.fleet
+        groups = fleet.policy.node_groups.get(row.entry_id)
+        cluster = next((each.name for each in fleet.clusters if each.id == row.cluster_id), "")
+        return flat(
+            {
+                "id": row.id,
+                "name": row.name,
+                "cluster": cluster,
+                "cluster_id": row.cluster_id,
+                "owner": row.owner or None,
+                "state": standing.state,
+                "closed": None if closed is None else closed.text,
+                "trouble": "; ".join(standing.troubles.values()) or None,
+                "closed_since": None if closed is None else time_text(closed.since_ns),
+                "heard": None if standing.online else time_text(standing.since_ns),
+                "runtimes": " ".join(row.runtimes) or "none",
+                "cpus": row.attrs.get("cpuCount", ""),
+                "memory": row.attrs.get("cpuMem", ""),
+                "processes": use.processes,
+                "gpus": len(row.gpus),
+                "gpus_free": use.free(row.gpus),
+                "groups": None if groups is None else " ".join(sorted(groups)),
+            }
+        )
+
+
+TEXTS = {kind.called: kind for kind in (StateFile, AttrsFile, StatusFile)}
+
+
 class NodesDirectory(Directory):
-    """`nodes/`."""
+    """All nodes that are registered."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -51,7 +118,7 @@ class NodesDirectory(Directory):
 
 
 class InstancesDirectory(Directory):
-    """`instances/` of a node: its machines but for the first one, by their numbers from 2 on."""
+    """Further machines that were started under its name."""
 
     def __init__(self, sources: Sources, entry_id: str) -> None:
         self._sources = sources
@@ -67,7 +134,7 @@ class InstancesDirectory(Directory):
         found = next((each for each in self._further() if str(number_of(each.row.id)) == name), None)
         if found is None:
             raise missing()
-        return NodeDirectory(self._sources, found)
+        return InstanceDirectory(self._sources, found)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all machines."""
@@ -78,53 +145,26 @@ class InstancesDirectory(Directory):
         return [each for each in found if number_of(each.row.id) > 1]
 
 
-class NodeDirectory(FactsDirectory):
-    """One machine; for the first one of a node, and the commands there, the node."""
+class NodeDirectory(FactsDirectory[_Known]):
+    """A node.
+
+    It is its first machine, and its commands are for all.
+    """
+
+    called = "<node>"
 
     def __init__(self, sources: Sources, standing: NodeStanding) -> None:
-        self.standing = standing
-        self._sources = sources
         row = standing.row
-        texts = {"state": self._state, "attrs": self._attrs, "status": self._status}
         fellows = sources.engine.fleet.instances(row.entry_id) if number_of(row.id) == 1 else [standing]
-        control = node_control(sources, row, [each.row.id for each in fellows])
-        nodes: dict[str, Node] = {"ctl": control}
+        nodes: dict[str, Node] = {"ctl": node_control(sources, row, [each.row.id for each in fellows])}
         if len(fellows) > 1:
             nodes["instances"] = InstancesDirectory(sources, row.entry_id)
         if row.gpus:
             nodes["gpus"] = GpusDirectory(sources, standing)
-        super().__init__(("node", row.id), texts, nodes, mtime_ns=row.registered_at_ns)
+        super().__init__(("node", row.id), _Known(sources, standing), TEXTS, nodes, mtime_ns=row.registered_at_ns)
 
-    def _state(self) -> str:
-        return f"{self.standing.state}\n"
 
-    def _attrs(self) -> str:
-        return flat(dict(sorted(self.standing.row.attrs.items())))
+class InstanceDirectory(NodeDirectory):
+    """A further machine, from 2 on: all that a node has."""
 
-    def _status(self) -> str:
-        row, use = self.standing.row, self._sources.uses().of(self.standing.row.id)
-        closed = self.standing.closed
-        fleet = self._sources.engine.fleet
-        groups = fleet.policy.node_groups.get(row.entry_id)
-        cluster = next((each.name for each in fleet.clusters if each.id == row.cluster_id), "")
-        return flat(
-            {
-                "id": row.id,
-                "name": row.name,
-                "cluster": cluster,
-                "cluster_id": row.cluster_id,
-                "owner": row.owner or None,
-                "state": self.standing.state,
-                "closed": None if closed is None else closed.text,
-                "trouble": "; ".join(self.standing.troubles.values()) or None,
-                "closed_since": None if closed is None else time_text(closed.since_ns),
-                "heard": None if self.standing.online else time_text(self.standing.since_ns),
-                "runtimes": " ".join(row.runtimes) or "none",
-                "cpus": row.attrs.get("cpuCount", ""),
-                "memory": row.attrs.get("cpuMem", ""),
-                "processes": use.processes,
-                "gpus": len(row.gpus),
-                "gpus_free": use.free(row.gpus),
-                "groups": None if groups is None else " ".join(sorted(groups)),
-            }
-        )
+    called = "<k>"

@@ -1,30 +1,25 @@
-"""The directory `processes/` of a job: `<g>.<p>/` for process p of group g, each of the present attempt.
-
-state              where it stands, in the words of jobs; CANCELLED: it was told to stop
-node gpus          where it runs: the node's name; a line for each GPU: number, UUID, model
-env                its variables, quoted for a shell
-exit_code result   once it is over; what it wrote into $RESULT_FILE
-before             how the one ended that had its place before it, where it was replaced
-log log.txt        what it wrote, unchanged, in all attempts
-"""
+"""The directory `processes/` of a job: `<g>.<p>/` for process p of group g, each of the present attempt."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from jobd.files.facts import gpu_number, one_line
-from jobd.files.sources import Sources, missing, text
-from jobd.files.streams import LogFile
+from jobd.files.sources import FactText, Sources, missing
+from jobd.files.streams import ProcessLogStream, ProcessLogText
 from jobd.job import Job
 from jobd.life.life import told
 from jobd.life.model import Process, State
 from pfs.api import Attr, Entry
 from pfs.perm import Subject
-from pfs.tree.texts import SettledText, Text
+from pfs.tree.texts import Text
 from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
+
+LOGS = {kind.called: kind for kind in (ProcessLogStream, ProcessLogText)}
 
 
 class ProcessesDirectory(Directory):
-    """`processes/`."""
+    """A folder for each process of the present attempt; an array has none."""
 
     def __init__(self, sources: Sources, job: Job) -> None:
         self._sources = sources
@@ -46,20 +41,133 @@ class ProcessesDirectory(Directory):
         return await listing(self, subject, self._workers)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the texts of a process are made from.
+
+    Args:
+        job: as it stood when it was looked up.
+        process: None before it has a place.
+    """
+
+    sources: Sources
+    job: Job
+    worker: int
+    process: Process | None
+
+
+class StateFile(Text):
+    """Where it stands, in the words of jobs; CANCELLED: it was told to stop."""
+
+    called = "state"
+
+    def __init__(self, words: Sequence[object], known: _Known, mtime_ns: int) -> None:
+        self._known = known
+        ledger, job_id = known.sources.engine.ledger, known.job.id
+        super().__init__((*words, self.called), self._made, mtime_ns, lambda: ledger.news(job_id))
+
+    async def _made(self) -> bytes:
+        """Tell where it stands by now, also through a file that was opened before."""
+        known = self._known
+        return f"{process_state(await known.sources.engine.ledger.current(known.job), known.worker)}\n".encode()
+
+
+class NodeFile(FactText[_Known]):
+    """The node that it is on."""
+
+    called = "node"
+
+    def text(self) -> str:
+        """Return the text."""
+        process = self._about.process
+        node = "" if process is None else process.node
+        return f"{self._about.sources.engine.fleet.name(node)}\n" if node else ""
+
+
+class GpusFile(FactText[_Known]):
+    """Its GPUs: number, UUID and model, a line each."""
+
+    called = "gpus"
+
+    def text(self) -> str:
+        """Return the text."""
+        process = self._about.process
+        if process is None:
+            return ""
+        rows = {standing.row.id: standing.row for standing in self._about.sources.engine.fleet.standings()}
+        there = rows[process.node].gpus if process.node in rows else []
+        mine = [gpu for gpu in there if gpu["uuid"] in process.gpus]
+        return "".join(f"{gpu_number(gpu)} {gpu['uuid']} {one_line(gpu['model'])}\n" for gpu in mine)
+
+
+class EnvFile(FactText[_Known]):
+    """Its variables, quoted for a shell."""
+
+    called = "env"
+
+    def text(self) -> str:
+        """Return the text."""
+        variables = self._about.sources.engine.environment(self._about.job, self._about.worker)
+        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
+
+
+class EndText(FactText[_Known]):
+    """A text about how it ended: the last one once its job is over; until then another attempt may follow."""
+
+    def _stays(self) -> bool:
+        return self._about.job.life.state.over
+
+
+class ExitCodeFile(EndText):
+    """The code that it ended with; there once it is over."""
+
+    called = "exit_code"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{self._about.process.code}\n" if self._about.process is not None else ""
+
+
+class ResultFile(EndText):
+    """What it wrote into its $RESULT_FILE; there once it is over."""
+
+    called = "result"
+
+    def text(self) -> str:
+        """Return the text."""
+        return self._about.process.result if self._about.process is not None else ""
+
+
+class BeforeFile(FactText[_Known]):
+    """How the one ended that it replaces; there where it does."""
+
+    called = "before"
+
+    def text(self) -> str:
+        """Return the text."""
+        return f"{one_line(self._about.process.before)}\n" if self._about.process is not None else ""
+
+
+def _kinds(process: Process | None) -> Mapping[str, type[FactText[_Known] | StateFile]]:
+    """Return the kinds of texts that a process has, by name."""
+    kinds: list[type[FactText[_Known] | StateFile]] = [StateFile, NodeFile, GpusFile, EnvFile]
+    if process is not None and process.code is not None:
+        kinds += [ExitCodeFile, ResultFile]
+    if process is not None and process.before:
+        kinds.append(BeforeFile)
+    return {kind.called: kind for kind in kinds}
+
+
 class ProcessDirectory(Directory):
-    """One process of a job, as the job stood when it was looked up."""
+    """Process p of group g."""
+
+    called = "<g>.<p>"
 
     def __init__(self, sources: Sources, job: Job, worker: int) -> None:
-        self._sources = sources
-        self._job = job
-        self._worker = worker
         processes = job.life.processes
-        self._process = processes[worker] if worker < len(processes) else None
-        self._texts = {"node": self._node, "gpus": self._gpus, "env": self._env}
-        if self._process is not None and self._process.code is not None:
-            self._texts |= {"exit_code": self._exit_code, "result": self._result}
-        if self._process is not None and self._process.before:
-            self._texts["before"] = self._before
+        process = processes[worker] if worker < len(processes) else None
+        self._known = _Known(sources, job, worker, process)
+        self._texts = _kinds(process)
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell what it is; its time is that of the process's last change."""
@@ -67,62 +175,26 @@ class ProcessDirectory(Directory):
 
     @property
     def _words(self) -> tuple[object, ...]:
-        return ("job", self._job.id, "process", self._worker)
+        return ("job", self._known.job.id, "process", self._known.worker)
 
     @property
     def _changed_at_ns(self) -> int:
-        process = self._process
+        process, life = self._known.process, self._known.job.life
         known = None if process is None else process.ended_at_ns or process.started_at_ns
-        return known or self._job.life.placed_at_ns or self._job.life.submitted_at_ns
+        return known or life.placed_at_ns or life.submitted_at_ns
 
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return a file."""
-        match name:
-            case "log":
-                return LogFile(self._sources.engine, self._job, self._worker, live=True)
-            case "log.txt":
-                return LogFile(self._sources.engine, self._job, self._worker, live=False)
-            case "state":
-                ledger = self._sources.engine.ledger
-                return Text((*self._words, name), self._state, self._changed_at_ns, lambda: ledger.news(self._job.id))
+        known = self._known
+        if name in LOGS:
+            return LOGS[name](known.sources.engine, known.job, known.worker)
         if name not in self._texts:
             raise missing()
-        stays = self._job.life.state.over and name in ("exit_code", "result")  # else another attempt may follow
-        kind = SettledText if stays else Text
-        return text((*self._words, name), self._texts[name], self._changed_at_ns, kind)
+        return self._texts[name](self._words, known, self._changed_at_ns)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List the files."""
-        return await listing(self, subject, sorted((*self._texts, "log", "log.txt", "state")))
-
-    async def _state(self) -> bytes:
-        """Tell where it stands by now, also through a file that was opened before."""
-        return f"{process_state(await self._sources.engine.ledger.current(self._job), self._worker)}\n".encode()
-
-    def _node(self) -> str:
-        node = "" if self._process is None else self._process.node
-        return f"{self._sources.engine.fleet.name(node)}\n" if node else ""
-
-    def _gpus(self) -> str:
-        if self._process is None:
-            return ""
-        rows = {standing.row.id: standing.row for standing in self._sources.engine.fleet.standings()}
-        there = rows[self._process.node].gpus if self._process.node in rows else []
-        mine = [gpu for gpu in there if gpu["uuid"] in self._process.gpus]
-        return "".join(f"{gpu_number(gpu)} {gpu['uuid']} {one_line(gpu['model'])}\n" for gpu in mine)
-
-    def _env(self) -> str:
-        variables = self._sources.engine.environment(self._job, self._worker)
-        return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(variables.items()))
-
-    def _before(self) -> str:
-        return f"{one_line(self._process.before)}\n" if self._process is not None else ""
-
-    def _exit_code(self) -> str:
-        return f"{self._process.code}\n" if self._process is not None else ""
-
-    def _result(self) -> str:
-        return self._process.result if self._process is not None else ""
+        return await listing(self, subject, sorted((*self._texts, *LOGS)))
 
 
 def process_state(job: Job, worker: int) -> State:

@@ -24,7 +24,7 @@ NO_LIMIT, NOT_COUNTED = "none", "not counted"
 
 
 class QuotaFile(File):
-    """`quota`, as each reader sees it."""
+    """What you and your groups have and may have."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources

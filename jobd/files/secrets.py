@@ -17,14 +17,14 @@ from pfs.api import Attr, Changes, Closing, Entry, NodeType, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 from pfs.tree.texts import WRITING, no_xattrs
-from pfs.tree.virtual import Directory, File, Node, directory_attr, listing, virtual_id
+from pfs.tree.virtual import Directory, File, How, Node, directory_attr, listing, virtual_id
 
 TEXT_BYTES_MAX = 64 * 1024
 _NAME = re.compile(SECRET_NAME)
 
 
 class SecretsDirectory(Directory):
-    """`secrets/`."""
+    """The names of your secrets; nobody else sees them."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -67,7 +67,9 @@ class SecretsDirectory(Directory):
 
 
 class SecretFile(File):
-    """One secret."""
+    """A secret for your jobs: to be written and removed, never read."""
+
+    called, how = "<name>", How.WRITTEN
 
     def __init__(self, secrets: Secrets, name: str, changed_at_ns: int) -> None:
         self._secrets = secrets

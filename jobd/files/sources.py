@@ -1,9 +1,10 @@
 """What the files of jobs and machines are made from, and the directories that hold nothing but such files."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from jobd.engine.engine import Engine
 from jobd.engine.workshop import DiskWorkshop
@@ -20,6 +21,8 @@ from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 from pfs.tree.texts import Text
 from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
+
+About = TypeVar("About")
 
 
 @dataclass(slots=True)
@@ -84,33 +87,47 @@ def missing() -> PfsError:
     return PfsError(Kind.NOT_FOUND, "no such file or directory")
 
 
-def text(words: Sequence[object], make: Callable[[], str], mtime_ns: int, kind: type[Text] = Text) -> Text:
-    """Return a file whose text is made without waiting for anything."""
+class FactText(Text, Generic[About]):
+    """A text that is made without waiting for anything.
 
-    async def made() -> bytes:
-        return make().encode()
+    Args:
+        words: name the directory that it is in, for ever.
+        about: what it tells of.
+    """
 
-    return kind(words, made, mtime_ns)
+    def __init__(self, words: Sequence[object], about: About, mtime_ns: int) -> None:
+        super().__init__((*words, self.called), self._made, mtime_ns)
+        self._about = about
+
+    @abstractmethod
+    def text(self) -> str:
+        """Return the text."""
+
+    async def _made(self) -> bytes:
+        return self.text().encode()
 
 
-class FactsDirectory(Directory):
-    """A directory of texts, and of other directories.
+class FactsDirectory(Directory, Generic[About]):
+    """A directory of texts about one thing, and of other directories.
 
     Args:
         words: name it for ever.
-        texts: what makes each text, by its name.
+        about: what its texts tell of.
+        texts: the kinds of its texts, by name.
         nodes: what else there is, by name.
     """
 
     def __init__(
         self,
         words: Sequence[object],
-        texts: Mapping[str, Callable[[], str]],
+        about: About,
+        texts: Mapping[str, type[FactText[About]]],
         nodes: Mapping[str, Node] | None = None,
         *,
         mtime_ns: int,
     ) -> None:
         self._words = words
+        self._about = about
         self._texts = texts
         self._nodes = nodes or {}
         self._mtime_ns = mtime_ns
@@ -122,7 +139,7 @@ class FactsDirectory(Directory):
     async def lookup(self, subject: Subject, name: str) -> Node:
         """Return a file or directory."""
         if name in self._texts:
-            return text((*self._words, name), self._texts[name], self._mtime_ns)
+            return self._texts[name](self._words, self._about, self._mtime_ns)
         if name in self._nodes:
             return self._nodes[name]
         raise missing()

@@ -7,6 +7,7 @@ A process's `log` holds what all its attempts wrote, and ends with the job: anot
 """
 
 from collections.abc import Awaitable, Callable
+from typing import ClassVar
 
 from jobd.engine.engine import Engine
 from jobd.engine.ports import Logs
@@ -16,21 +17,18 @@ from pfs.api import Attr, NodeType, OpenFile, OpenFlags
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
 from pfs.tree.texts import WRITING, ReadOnlyFile, settled
-from pfs.tree.virtual import File, virtual_id
+from pfs.tree.virtual import File, How, virtual_id
 
 
 class LogFile(File):
-    """A log of a job, or of one of its processes by worker index.
+    """A log of a job, or of one of its processes by worker index."""
 
-    Args:
-        live: it is `log`, which is a stream while the job lives; else `log.txt`, what there is so far.
-    """
+    opens: "ClassVar[type[OpenLog]]"
 
-    def __init__(self, engine: Engine, job: Job, worker: int | None = None, *, live: bool) -> None:
+    def __init__(self, engine: Engine, job: Job, worker: int | None = None) -> None:
         self._engine = engine
         self._job = job
         self._worker = worker
-        self._live = live
 
     async def attr(self, subject: Subject) -> Attr:
         """Tell the size so far."""
@@ -40,18 +38,16 @@ class LogFile(File):
         """Open for reading."""
         _only_reading(flags)
         log = await self._engine.log_of(self._job)
-        opened = OpenLogStream if self._live else OpenLogText
 
         async def now() -> Attr:
             return self._attr(log, await self._engine.ledger.current(self._job))
 
-        return opened(self._engine.logs, self._attr(log, self._job), log, self._worker, now)
+        return self.opens(self._engine.logs, self._attr(log, self._job), log, self._worker, now)
 
     def _attr(self, log: JobLog, job: Job) -> Attr:
         part = () if self._worker is None else ("process", self._worker)
-        name = "log" if self._live else "log.txt"
-        node_id = virtual_id("job", self._job.id, *part, name)
-        return _attr(job, node_id, log.size(self._worker), stream=self._live, over=log.over)
+        node_id = virtual_id("job", self._job.id, *part, self.called)
+        return _attr(job, node_id, log.size(self._worker), stream=self.how is How.STREAM, over=log.over)
 
 
 class OpenLog(ReadOnlyFile):
@@ -86,12 +82,30 @@ class OpenLogStream(OpenLog):
         return await super().read(offset, size)
 
 
-class OpenLogText(OpenLog):
-    """An open `log.txt`."""
+class LogStream(LogFile):
+    """All output so far, then live, until the job is over."""
+
+    called, how, opens = "log", How.STREAM, OpenLogStream
+
+
+class LogText(LogFile):
+    """The output so far."""
+
+    called, how, opens = "log.txt", How.GROWS, OpenLog
+
+
+class ProcessLogStream(LogStream):
+    """Its bytes, unchanged, of all attempts; live, until the job is over."""
+
+
+class ProcessLogText(LogText):
+    """Its bytes so far."""
 
 
 class WaitStream(File):
-    """`wait`: silent until the job is over."""
+    """Silent until the job is over, then its exit code."""
+
+    called, how = "wait", How.STREAM
 
     def __init__(self, engine: Engine, job: Job) -> None:
         self._engine = engine

@@ -31,7 +31,7 @@ def job_number(name: str) -> int:
 
 
 class TasksDirectory(Directory):
-    """`tasks/`.
+    """Of an array: a folder for each task, by its number in the array.
 
     Args:
         enter: makes the directory of a job.

@@ -12,6 +12,7 @@ ended lately where such can be in it. A job that one may not read is not there.
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from math import inf
+from typing import ClassVar
 
 import trio
 
@@ -40,7 +41,8 @@ def views(sources: Sources, listings: KeptListings) -> "Mapping[str, View]":
 class View(Directory, ABC):
     """One way to look at all jobs: a directory for each answer to one question about a job."""
 
-    name: str
+    name: ClassVar[str]
+    answer_kind: "ClassVar[type[Answer]]"
 
     def __init__(self, sources: Sources, listings: KeptListings) -> None:
         self._engine = sources.engine
@@ -73,7 +75,7 @@ class View(Directory, ABC):
         """Return the directory of an answer."""
         if not await self.is_answer(subject, name):
             raise missing()
-        return Answer(self, self._engine.ledger, name)
+        return self.answer_kind(self, self._engine.ledger, name)
 
     async def entries(self, subject: Subject) -> Sequence[Entry]:
         """List all answers."""
@@ -117,10 +119,85 @@ class View(Directory, ABC):
         self._over = {}
 
 
-class ByState(View):
-    """`by-state/`."""
+class Answer(Directory):
+    """The directory of one answer: a link for each of its jobs."""
 
-    name = "by-state"
+    link_kind: ClassVar[type[Link]]
+
+    def __init__(self, view: View, ledger: Ledger, answer: str) -> None:
+        self._view = view
+        self._ledger = ledger
+        self._answer = answer
+
+    async def attr(self, subject: Subject) -> Attr:
+        """Tell what it is; its time is that of the last change of any job."""
+        made = virtual_id(self._view.name, self._answer, subject.user)
+        return directory_attr(made, mtime_ns=self._ledger.changed_at_ns, walk_s=WALK_VALID_S)
+
+    async def lookup(self, subject: Subject, name: str) -> Node:
+        """Return the link to a job that belongs here; also to one that ended too long ago to be listed."""
+        number = job_number(name)
+        if (told_ns := self._view.just_told(subject, self._answer, number)) is not None:
+            return self._link(number, told_ns)
+        job = await self._ledger.find(number, subject)
+        if not self._view.holds(job, self._answer):
+            raise missing()
+        return self._link(job.id, job.life.changed_at_ns)
+
+    async def entries(self, subject: Subject) -> Sequence[Entry]:
+        """List the jobs by number."""
+        return await self._view.again(subject, self._answer, lambda: self._entries(subject))
+
+    async def _entries(self, subject: Subject) -> Sequence[Entry]:
+        found = await self._view.jobs(subject, self._answer)
+        links = [(str(job_id), self._link(job_id, at_ns)) for job_id, at_ns in found.items()]
+        # as in `jobs/`: whoever looks at thousands right afterwards need not ask for each
+        return [Entry(name, held_for(await link.attr(subject), LISTED_VALID_S), link.target) for name, link in links]
+
+    def _link(self, job_id: int, changed_at_ns: int) -> Link:
+        return self.link_kind(virtual_id(self._view.name, self._answer, job_id), f"../../{job_id}", changed_at_ns)
+
+
+class StateLink(Link):
+    """To the job; of an array, to the array."""
+
+    called = "<id>"
+
+
+class UserLink(Link):
+    """To the job."""
+
+    called = "<id>"
+
+
+class NodeLink(Link):
+    """To the job; to a task of an array while it is there."""
+
+    called = "<id>"
+
+
+class StateAnswer(Answer):
+    """The jobs that stand there now."""
+
+    called, link_kind = "<state>", StateLink
+
+
+class UserAnswer(Answer):
+    """The user's jobs."""
+
+    called, link_kind = "<user>", UserLink
+
+
+class NodeAnswer(Answer):
+    """The jobs with processes there, and those that ended there."""
+
+    called, link_kind = "<node>", NodeLink
+
+
+class ByState(View):
+    """A folder for each state."""
+
+    name, answer_kind = "by-state", StateAnswer
 
     def holds(self, job: Job, answer: str) -> bool:
         """Tell whether it stands there; the tasks of an array stand in the array."""
@@ -138,9 +215,9 @@ class ByState(View):
 
 
 class ByUser(View):
-    """`by-user/`."""
+    """A folder for each user whose jobs you may read."""
 
-    name = "by-user"
+    name, answer_kind = "by-user", UserAnswer
 
     def __init__(self, sources: Sources, listings: KeptListings) -> None:
         super().__init__(sources, listings)
@@ -174,9 +251,9 @@ class ByUser(View):
 
 
 class ByNode(View):
-    """`by-node/`."""
+    """A folder for each node."""
 
-    name = "by-node"
+    name, answer_kind = "by-node", NodeAnswer
 
     def holds(self, job: Job, answer: str) -> bool:
         """Tell whether a process of it is there; a task that is over is found in its array."""
@@ -199,40 +276,3 @@ class ByNode(View):
 
     def _named(self, nodes: Iterable[str]) -> list[str]:
         return [self._engine.fleet.name(node).partition("/")[0] for node in nodes]
-
-
-class Answer(Directory):
-    """The directory of one answer: a link for each of its jobs."""
-
-    def __init__(self, view: View, ledger: Ledger, answer: str) -> None:
-        self._view = view
-        self._ledger = ledger
-        self._answer = answer
-
-    async def attr(self, subject: Subject) -> Attr:
-        """Tell what it is; its time is that of the last change of any job."""
-        made = virtual_id(self._view.name, self._answer, subject.user)
-        return directory_attr(made, mtime_ns=self._ledger.changed_at_ns, walk_s=WALK_VALID_S)
-
-    async def lookup(self, subject: Subject, name: str) -> Node:
-        """Return the link to a job that belongs here; also to one that ended too long ago to be listed."""
-        number = job_number(name)
-        if (told_ns := self._view.just_told(subject, self._answer, number)) is not None:
-            return self._link(number, told_ns)
-        job = await self._ledger.find(number, subject)
-        if not self._view.holds(job, self._answer):
-            raise missing()
-        return self._link(job.id, job.life.changed_at_ns)
-
-    async def entries(self, subject: Subject) -> Sequence[Entry]:
-        """List the jobs by number."""
-        return await self._view.again(subject, self._answer, lambda: self._entries(subject))
-
-    async def _entries(self, subject: Subject) -> Sequence[Entry]:
-        found = await self._view.jobs(subject, self._answer)
-        links = [(str(job_id), self._link(job_id, at_ns)) for job_id, at_ns in found.items()]
-        # as in `jobs/`: whoever looks at thousands right afterwards need not ask for each
-        return [Entry(name, held_for(await link.attr(subject), LISTED_VALID_S), link.target) for name, link in links]
-
-    def _link(self, job_id: int, changed_at_ns: int) -> Link:
-        return Link(virtual_id(self._view.name, self._answer, job_id), f"../../{job_id}", changed_at_ns)

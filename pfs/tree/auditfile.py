@@ -8,11 +8,13 @@ from pfs.audit.log import AuditLog
 from pfs.errors import Kind, PfsError
 from pfs.perm import SERVICE, Subject, Verb, allowed
 from pfs.tree.texts import WRITING, ReadOnlyFile
-from pfs.tree.virtual import File, virtual_id
+from pfs.tree.virtual import File, How, virtual_id
 
 
 class AuditFile(File):
-    """`audit`."""
+    """For administrators: who did what, from where, and what came of it."""
+
+    how = How.GROWS
 
     def __init__(self, log: AuditLog) -> None:
         self._log = log

@@ -13,7 +13,7 @@ import trio
 from pfs.api import Attr, Changes, Closing, NodeType, OpenFile, OpenFlags, XattrCall, XattrVerb
 from pfs.errors import Kind, PfsError
 from pfs.perm import Subject
-from pfs.tree.virtual import File, virtual_id
+from pfs.tree.virtual import File, How, virtual_id
 
 News = Callable[[], trio.Event]
 SETTLED_VALID_S = 10.0  # so late may another mount see that it is gone
@@ -57,8 +57,12 @@ class Text(File):
     def _opened(self, attr: Attr, content: bytes) -> OpenFile:
         return OpenPicture(attr, self._make, content, self._news)
 
+    def _stays(self) -> bool:
+        """Tell whether this is never another text."""
+        return False
+
     def _attr_of(self, content: bytes) -> Attr:
-        return Attr(
+        attr = Attr(
             NodeType.FILE,
             self._node_id,
             0o444,
@@ -67,17 +71,13 @@ class Text(File):
             ctime_ns=self._mtime_ns,
             volatile=True,
         )
-
-
-class SettledText(Text):
-    """A text that is never another one."""
-
-    def _attr_of(self, content: bytes) -> Attr:
-        return settled(super()._attr_of(content))
+        return settled(attr) if self._stays() else attr
 
 
 class GrowingText(Text):
     """A text to which is only added: whoever has read all of it goes on reading behind that, as `tail -f` does."""
+
+    how = How.GROWS
 
     async def look(self, subject: Subject) -> tuple[Attr, bytes | None]:
         """Tell its attributes alone: an opening is no picture."""

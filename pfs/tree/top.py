@@ -78,20 +78,35 @@ def top(accounts: Accounts, disk: Disk, readme: bytes, others: Mapping[str, Node
     return StaticDirectory(
         "",
         {
-            "README.txt": Text(("README.txt",), text, made_at_ns),
+            "README.txt": ReadmeFile(("README.txt",), text, made_at_ns),
             "home": HomesDirectory(accounts, disk, made_at_ns),
             "groups": GroupsDirectory(accounts, disk, made_at_ns),
-            "shared": DomainDirectory(Domain(DomainKind.SHARED), disk.domain("shared", None)),
+            "shared": SharedFiles(Domain(DomainKind.SHARED), disk.domain("shared", None)),
             "audit": AuditFile(accounts.audit),
-            "public": Link(virtual_id("public"), "shared", made_at_ns),
+            "public": PublicLink(virtual_id("public"), "shared", made_at_ns),
             **others,
         },
         made_at_ns,
     )
 
 
+class ReadmeFile(Text):
+    """How to submit, with an example that works here."""
+
+
+class SharedFiles(DomainDirectory):
+    """Files for everybody, which nobody changes here."""
+
+
+class PublicLink(Link):
+    """To shared/."""
+
+
 class HomesDirectory(Directory):
-    """`home/`: one's own, also as `me` (and as `~`, which is not listed), and for admins everybody's."""
+    """Your home; for administrators everybody's.
+
+    One's own is there also as `me`, and as `~`, which is not listed.
+    """
 
     def __init__(self, accounts: Accounts, disk: Disk, made_at_ns: int = 0) -> None:
         self._accounts = accounts
@@ -130,19 +145,29 @@ class HomesDirectory(Directory):
         return found
 
     def _own(self, subject: Subject, name: str) -> Node:
-        return Link(virtual_id("home", name, subject.user), subject.user, self._made_at_ns)
+        return OwnHome(virtual_id("home", name, subject.user), subject.user, self._made_at_ns)
 
     def _home(self, owner: Subject) -> DomainDirectory:
         home = self._homes.get((owner.user, owner.uid))
         if home is None:
             domain = Domain(DomainKind.HOME, owner.user)
-            home = DomainDirectory(domain, self._disk.domain(home_of(owner.user), owner.uid))
+            home = HomeFiles(domain, self._disk.domain(home_of(owner.user), owner.uid))
             self._homes[owner.user, owner.uid] = home
         return home
 
 
+class OwnHome(Link):
+    """To your home."""
+
+
+class HomeFiles(DomainDirectory):
+    """Your files."""
+
+    called = "<user>"
+
+
 class GroupsDirectory(Directory):
-    """`groups/`: those that one is in, and for admins all."""
+    """The groups that you are in; for administrators all."""
 
     def __init__(self, accounts: Accounts, disk: Disk, made_at_ns: int = 0) -> None:
         self._accounts = accounts
@@ -175,6 +200,12 @@ class GroupsDirectory(Directory):
         return allowed(subject, Verb.READ, Domain(DomainKind.GROUP, name))
 
 
+class GroupFiles(DomainDirectory):
+    """Files that all members may change."""
+
+    called = "<group>"
+
+
 def group_directory(disk: Disk, name: str, gid: int | None) -> DomainDirectory:
     """Return the door to the files of a group."""
-    return DomainDirectory(Domain(DomainKind.GROUP, name), disk.domain(group_home(name), None, gid))
+    return GroupFiles(Domain(DomainKind.GROUP, name), disk.domain(group_home(name), None, gid))

@@ -3,6 +3,9 @@
 A directory that does not say otherwise refuses every change; most files are texts (`pfs.tree.texts`). `DomainDirectory`
 is the door from here to ordinary files (`pfs.disk.domains`).
 
+Each kind of file has a class of its own. What people read of it in the reference of the tree is said there alone: the
+first line of the class's documentation, what it is called, and what one does with it.
+
     Node ─┬─ Directory     lookup, entries, and the changes that it allows
           ├─ File          open
           ├─ Link          target
@@ -14,7 +17,9 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from functools import lru_cache
+from typing import ClassVar
 
 from pfs.api import (
     Attr,
@@ -42,8 +47,28 @@ def virtual_id(*words: object) -> int:
     return int.from_bytes(digest, "big") | 1 << 63
 
 
+class How(StrEnum):
+    """What one does with a file."""
+
+    FOLDER = "folder"  # made by the server
+    FILES = "files"  # a folder of ordinary files
+    LINK = "link"
+    TEXT = "text"  # made by the server, with its true size
+    GROWS = "grows"  # the same, and more comes while it is open
+    STREAM = "stream"  # a read waits for more, for as long as more may come
+    CONTROL = "control"  # what is written to it is done
+    WRITTEN = "written"  # a text of one's own, which means something to the server
+
+
 class Node(ABC):
-    """Anything at a path."""
+    """Anything at a path.
+
+    `called` is its name, or what stands for it in the reference where there are many: `<id>`. Of what has one name, and
+    is not made by that, it may be "".
+    """
+
+    how: ClassVar[How]
+    called: ClassVar[str] = ""
 
     @abstractmethod
     async def attr(self, subject: Subject) -> Attr:
@@ -86,6 +111,8 @@ class Node(ABC):
 
 class Directory(Node):
     """A directory made by the server."""
+
+    how = How.FOLDER
 
     @abstractmethod
     async def lookup(self, subject: Subject, name: str) -> Node:
@@ -221,6 +248,8 @@ def directory_attr(
 class File(Node):
     """A file made by the server."""
 
+    how = How.TEXT
+
     @abstractmethod
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open it."""
@@ -232,6 +261,8 @@ class Link(Node):
     Args:
         own: the tree's own, which the server itself may follow; never one that a user made.
     """
+
+    how = How.LINK
 
     def __init__(self, node_id: int, target: str, mtime_ns: int = 0, *, own: bool = True) -> None:
         self.target = target
@@ -251,6 +282,8 @@ class DomainDirectory(Node):
         domain: what rights on them follow from.
         files: the files themselves.
     """
+
+    how = How.FILES
 
     def __init__(self, domain: Domain, files: DiskDomain) -> None:
         self.domain = domain

@@ -28,7 +28,7 @@ from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, DomainKind, Subject
 from pfs.sql import Database
 from pfs.tree.service import TreeFileSystem
-from pfs.tree.texts import ReadOnlyFile, SettledText, Text
+from pfs.tree.texts import ReadOnlyFile, Text
 from pfs.tree.virtual import Directory, DomainDirectory, File, Link, Node, StaticDirectory, virtual_id
 
 ANN = Subject("ann", groups=frozenset({"ml"}))
@@ -96,6 +96,13 @@ async def kind_of(asked: Awaitable[object]) -> Kind | None:
 
 async def contents(file: OpenFile, size: int = 100) -> bytes:
     return await file.read(0, size)
+
+
+class SettledText(Text):
+    """A text that is never another one."""
+
+    def _stays(self) -> bool:
+        return True
 
 
 class Stream(File):

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from cli.snakepit.status import jobs_of
-from jobd.files.gpus import FILES
+from jobd.files.gpus import TEXTS
 from jobd.files.tasks import LISTED_VALID_S
 from jobd.life.life import State
 from jobd.nodectl import HELP
@@ -382,7 +382,7 @@ def test_a_gpu_tells_what_it_does_while_its_node_is_there(tree):
         ]
         assert [await said(fs, f"{at}/1/{name}") for name in files] == ["it is lost\n", "", "", "", ""]
         assert await said(fs, f"{at}/2/health") == "its node does not tell of it any more\n"
-        assert sorted(await names(fs, f"{at}/0")) == sorted(FILES)
+        assert sorted(await names(fs, f"{at}/0")) == sorted(TEXTS)
         status = await facts(fs, "nodes/n0/status")
         assert (status["gpus"], status["gpus_free"]) == ("3", "1")
         assert "gpus 1 of 3 free" in await said(fs, "status")
