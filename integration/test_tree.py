@@ -14,7 +14,8 @@ from integration.bench.finished import fill
 from integration.box import WAIT_S, Box, box, wait_until
 from integration.stubnvml import stub_gpus
 from pfs.api import Attr, NodeType
-from tests.jobd.files.reference import How, kind_of
+from pfs.tree.virtual import How
+from tests.jobd.files.reference import kind_of
 
 GANG = "groups: [{name: a, count: 2, command: sleep 600}, {name: b, command: sleep 600}]"
 NODE_TYPES = {stat.S_IFDIR: NodeType.DIRECTORY, stat.S_IFREG: NodeType.FILE, stat.S_IFLNK: NodeType.SYMLINK}
