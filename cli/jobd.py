@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 
 import click
@@ -121,7 +120,7 @@ def serve(
         import trio
 
         from cli.server.datacenter import Store, default_data_root
-        from cli.server.listening import Asked
+        from cli.server.listening import Asked, where_keys_mislead
         from cli.server.serve import serve as serve_datacenter
         from pfs.server.guard import Tls
 
@@ -141,7 +140,8 @@ def serve(
         store = Store(data_root or default_data_root(), database, exclusive=True)
         try:
             tls = store.tls(Asked(host, given is not None, no_tls), given)
-            _warn_of_endpoint(host, store.setting("endpoint"), warn)
+            if misled := where_keys_mislead(host, port, store.setting("endpoint"), proxied=no_tls):
+                warn(misled)
             with acting(SERVICE.who, SERVICE.source):
                 trio.run(
                     partial(serve_datacenter, proxied=no_tls, keep_jobs_s=keep_jobs_s), store, host, port, tls, ready
@@ -220,16 +220,6 @@ def _own_name() -> str:
     import getpass
 
     return getpass.getuser().lower()
-
-
-def _warn_of_endpoint(host: str, endpoint: str, warn: Callable[[str], None]) -> None:
-    """Say it where others are listened to, and keys do not lead them here."""
-    from cli.server.listening import is_loopback
-    from pfs.keys import address_of
-
-    if not is_loopback(host) and is_loopback(address_of(endpoint).host):
-        cure = "jobd url https://NAME:8470 has new ones say that name"
-        warn(f"other machines do not find the server where keys say it is, {endpoint}: {cure}")
 
 
 def _say(text: str) -> None:

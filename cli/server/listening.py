@@ -11,6 +11,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 
 from pfs.errors import Kind, PfsError
+from pfs.keys import address_of
 
 
 class Certificate(StrEnum):
@@ -89,6 +90,26 @@ def _why_plain(asked: Asked, site: Site) -> tuple[str, str]:
         return "--no-tls is for a proxy on this machine", "leave it out, or listen on 127.0.0.1"
     cure = "jobd url https://NAME:8470 has them say that name, and the server has a certificate for it then"
     return f"keys say {site.endpoint}, which is without TLS", cure
+
+
+def where_keys_mislead(host: str, port: int, endpoint: str, *, proxied: bool) -> str:
+    """Return what to say where keys do not lead here; "" where they may.
+
+    Args:
+        host: what is listened at.
+        port: there; 0 for any that is free.
+        endpoint: the URL that keys say.
+        proxied: another program stands before the server, and has ports of its own.
+    """
+    said = address_of(endpoint)
+    if not is_loopback(said.host):
+        return ""
+    if not is_loopback(host):
+        cure = "jobd url https://NAME:8470 has new ones say that name"
+        return f"other machines do not find the server where keys say it is, {endpoint}: {cure}"
+    if port in (0, said.port) or proxied:
+        return ""
+    return f"keys say that the server is at {endpoint}, and it listens at port {port}: --port {said.port} is theirs"
 
 
 def is_loopback(host: str) -> bool:

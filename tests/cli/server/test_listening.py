@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.server.listening import Asked, Site, certificate_for, is_loopback
+from cli.server.listening import Asked, Site, certificate_for, is_loopback, where_keys_mislead
 from pfs.errors import PfsError
 from tests.golden import Step, check
 
@@ -46,3 +46,24 @@ def test_what_others_reach_is_no_loopback(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
 def test_what_only_this_machine_reaches_is(host: str) -> None:
     assert is_loopback(host)
+
+
+MISLED = {
+    ("127.0.0.1", 8470, "https://127.0.0.1:8470", False): "",
+    ("127.0.0.1", 0, "https://127.0.0.1:8470", False): "",
+    ("127.0.0.1", 8470, "https://dc1:443", False): "",
+    ("127.0.0.1", 8470, "https://localhost", True): "",
+    ("127.0.0.1", 8470, "https://127.0.0.1:9000", False): (
+        "keys say that the server is at https://127.0.0.1:9000, and it listens at port 8470: --port 9000 is theirs"
+    ),
+    ("0.0.0.0", 9000, "https://127.0.0.1:9000", False): (
+        "other machines do not find the server where keys say it is, https://127.0.0.1:9000: "
+        "jobd url https://NAME:8470 has new ones say that name"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISLED)
+def test_a_server_tells_where_keys_do_not_lead_to_it(case: tuple[str, int, str, bool]) -> None:
+    host, port, endpoint, proxied = case
+    assert where_keys_mislead(host, port, endpoint, proxied=proxied) == MISLED[case]
