@@ -53,7 +53,8 @@ _TRAIN = (
     ' --trainer_id="$PADDLE_INIT_TRAINER_ID" --trainer_count="$PADDLE_INIT_TRAINER_COUNT"'
     ' --use_gpu="$PADDLE_INIT_USE_GPU" --num_passes="$PADDLE_INIT_NUM_PASSES"'
 )
-_SERVE = f"exec paddle pserver --use_gpu=0 {_PORTS}"
+# with nothing said it would look for the interfaces of its makers' own machines
+_SERVE = f'exec paddle pserver --use_gpu=0 --nics="$PADDLE_INIT_NICS" {_PORTS}'
 _SERVE_OR_ENTER = f'command -v paddle >/dev/null && {_SERVE}; exec sh -c "$0"'
 
 

@@ -17,7 +17,9 @@ def said(folder: Path, text: str, group: int, *, has_paddle: bool) -> str:
         GroupHosts(each.name, tuple(f"{each.name}{number}" for number in range(each.count)), each.service)
         for each in spec.groups
     )
-    values = environment(Facts("dc1", "ann", 17, "emb", 1, hosts, group, 0, paddle=spec.paddle))
+    values = environment(
+        Facts("dc1", "ann", 17, "emb", 1, hosts, group, 0, env=spec.groups[group].env, paddle=spec.paddle)
+    )
     if has_paddle:
         (folder / "paddle").write_text('#!/bin/sh\necho paddle "$@"\n')
         (folder / "paddle").chmod(0o755)
@@ -34,8 +36,11 @@ def test_trainers_run_the_entry(tmp_path: Path) -> None:
 
 
 def test_a_parameter_server_is_paddlepaddles_own(tmp_path: Path) -> None:
-    words = "paddle pserver --use_gpu=0 --port=7164 --ports_num=1 --ports_num_for_sparse=1 --num_gradient_servers=2"
-    assert said(tmp_path, ENTRY, 1, has_paddle=True) == words
+    ports = "--port=7164 --ports_num=1 --ports_num_for_sparse=1 --num_gradient_servers=2"
+    # an empty list of interfaces means all of them
+    assert said(tmp_path, ENTRY, 1, has_paddle=True) == f"paddle pserver --use_gpu=0 --nics= {ports}"
+    text = f"{ENTRY}env: {{PADDLE_INIT_NICS: eth0}}\n"
+    assert said(tmp_path, text, 1, has_paddle=True) == f"paddle pserver --use_gpu=0 --nics=eth0 {ports}"
 
 
 def test_without_that_program_a_parameter_server_runs_the_entry(tmp_path: Path) -> None:
