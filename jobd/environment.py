@@ -10,19 +10,21 @@ needs no arguments in any of them. A service has no place in that; what it is to
 `PADDLE_*` belongs to a library that reads it wherever it finds it; so it is set only where PaddleCloud's fields asked
 for the job. There the trainers are the first group and the parameter servers the second. All generations of it are told
 in their own words. What they call an IP is a host name, the same wherever it stands: it is known before anything runs,
-and stays when a process comes back elsewhere. What is not there: a master and its etcd; `LD_LIBRARY_PATH`, which is
-the image's; `PADDLE_INIT_NICS`, since there is one network; and the files `/trainer_id`, `/trainer_count` and
-`/train.list`, which would need root.
+and stays when a process comes back elsewhere. What is not there: `MASTER_IP` and `ETCD_IP`, where nothing would listen,
+and `PADDLE_INIT_NICS`, since what network interfaces are called shows only when a process runs; a spec may set
+them. Nor are there the files `/trainer_id`, `/trainer_count` and `/train.list`, which would need root.
 
 A spec may set any of them to its liking (`MASTER_PORT`, `HOME`, …) but those of `_fixed`, which it is refused for.
-`PYTHONPATH` is a list, in which PaddleCloud's package stands first: before what the spec says, or else before what the
-image says, which only the node knows (`extended`).
+Two are lists, and stand beside what the spec says of them, or else beside what the image says, which only the node
+knows (`extended`): in `PYTHONPATH` PaddleCloud's package comes first, in `LD_LIBRARY_PATH` its folders of the GPU's
+driver and of CUDA come last.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from jobd.imagelists import Side
 from jobd.spec.model import Paddle
 from pfs.path import to_absolute
 
@@ -32,7 +34,8 @@ _PORT_COUNT = 10_000
 _LABEL_MAX = 40
 # where PaddlePaddle's parameter servers listen
 _PADDLE_PORT = "7164"
-_PATH = "PYTHONPATH"
+# the first is that of PaddleCloud's server, the second that of its later controller
+_LIBRARIES = "/usr/local/nvidia/lib64:/usr/local/cuda/lib64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +108,14 @@ def environment(facts: Facts) -> dict[str, str]:
         **_paddle(facts),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **facts.env,
-        **_package_first(facts),
+        **{name: side.beside(own, facts.env.get(name, "")) for name, (side, own) in _lists(facts).items()},
         **_fixed(facts),
     }
 
 
-def extended(facts: Facts) -> tuple[str, ...]:
-    """Return the variables that are lists, and stand before what the image says instead of in its place."""
-    return () if facts.paddle is None or _PATH in facts.env else (_PATH,)
+def extended(facts: Facts) -> dict[str, Side]:
+    """Return the variables that are lists, and where they stand beside what the image says, not in its place."""
+    return {name: side for name, (side, _) in _lists(facts).items() if name not in facts.env}
 
 
 def hostfile(facts: Facts) -> str:
@@ -238,11 +241,10 @@ def _paddle(facts: Facts) -> dict[str, str]:
     return values
 
 
-def _package_first(facts: Facts) -> dict[str, str]:
+def _lists(facts: Facts) -> dict[str, tuple[Side, str]]:
     if facts.paddle is None:
         return {}
-    said = facts.env.get(_PATH, "")
-    return {_PATH: f"{work_dir(facts)}:{said}" if said else work_dir(facts)}
+    return {"PYTHONPATH": (Side.BEFORE, work_dir(facts)), "LD_LIBRARY_PATH": (Side.BEHIND, _LIBRARIES)}
 
 
 def _endpoints(hosts: tuple[str, ...]) -> str:

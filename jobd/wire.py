@@ -47,6 +47,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from jobd.identity import Claim
+from jobd.imagelists import Side
 from pfs.errors import Kind, PfsError
 from pfs.names import FIRST_GID
 from pfs.path import check_name
@@ -159,7 +160,7 @@ class Assignment:
         key: of the job, for a node that mounts the tree for it; None for one that has the data root.
         credential: for the registry of the image; None where the spec names none for it.
         secrets: what its owner keeps and its spec names: files in `SECRETS`.
-        extended: variables of `env` that are lists: what the image says of them stands behind, with a colon between.
+        extended: variables of `env` that are lists, and where they stand beside what the image says of them.
         held: its program begins when the server says so (`task.go`), though the task runs; it needs a shell.
         pinned: the image by its digest, as an earlier process of the job had it: this one shall have the same.
         shares_image: fellows that start with it shall have the same image, too: the node asks which (`task.image`).
@@ -190,7 +191,7 @@ class Assignment:
     pinned: str | None = None
     shares_image: bool = False
     held: bool = False
-    extended: tuple[str, ...] = ()
+    extended: Mapping[str, Side] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -256,14 +257,13 @@ def decode_assignment(value: Any) -> Assignment:
         fields["env"] = {str(name): str(text) for name, text in fields["env"].items()}
         fields["volumes"] = tuple(TaskVolume(**volume) for volume in fields["volumes"])
         fields["gpus"] = tuple(str(uuid) for uuid in fields.get("gpus", ()))
-        fields["extended"] = tuple(str(name) for name in fields.get("extended", ()))
+        fields["extended"] = {str(name): Side(side) for name, side in fields.get("extended", {}).items()}
         fields["gids"] = tuple(int(gid) for gid in fields.get("gids", ()))
         fields["hosts"] = tuple((str(name), str(address)) for name, address in fields.get("hosts", ()))
         if (credential := fields.get("credential")) is not None:
             fields["credential"] = Credential(*(str(credential[name]) for name in ("server", "username", "password")))
-        fields["secrets"] = {
-            check_name(str(name)): b64decode(text, validate=True) for name, text in fields.get("secrets", {}).items()
-        }
+        secrets = fields.get("secrets", {}).items()
+        fields["secrets"] = {check_name(str(name)): b64decode(text, validate=True) for name, text in secrets}
         assignment = Assignment(**fields)
         parse_task_id(str(assignment.task_id))
         _check_words(assignment)

@@ -11,6 +11,7 @@ from typing import Any
 import docker
 import docker.types
 
+from jobd.imagelists import beside_image
 from jobd.node.gpus import device_requests
 from jobd.node.networks import Joined, attachment
 from jobd.node.runtime import Launch
@@ -97,17 +98,14 @@ def container_configuration(
     }
 
 
-def with_image_behind(launch: Launch, env: Iterable[str]) -> Launch:
-    """Return a launch whose lists (`Launch.extended`) have behind them what the image says of them.
+def with_lists(launch: Launch, env: Iterable[str]) -> Launch:
+    """Return a launch whose lists (`Launch.extended`) have beside them what the image says of them.
 
     Args:
         env: the variables of the image, each as `name=value`.
     """
     said = dict(each.split("=", 1) for each in env if "=" in each)
-    lists = {
-        name: f"{launch.env[name]}:{said[name]}" for name in launch.extended if name in launch.env and said.get(name)
-    }
-    return replace(launch, env={**launch.env, **lists})
+    return replace(launch, env=beside_image(launch.env, launch.extended, said))
 
 
 def may_have_quotas(info: Mapping[str, Any]) -> bool:

@@ -35,7 +35,7 @@ import trio
 from jobd.attach import Program
 from jobd.node import diskuse, processes
 from jobd.node.collector import PAUSE_FIRST_S, PAUSE_MOST_S, Collector, MayStart
-from jobd.node.containers import container_configuration, may_have_quotas, swarm_of, with_image_behind
+from jobd.node.containers import container_configuration, may_have_quotas, swarm_of, with_lists
 from jobd.node.engine import CONFLICT, NOT_FOUND, Engine, Refusal
 from jobd.node.enginewatch import EngineWatch
 from jobd.node.execs import Executed, dialled, end_left, executed
@@ -200,7 +200,7 @@ class DockerRuntime:
         labels[LABEL_IMAGE] = str(launch.image)
         if launch.disk_bytes is not None:
             labels[diskuse.LABEL] = str(launch.disk_bytes)
-        asked, info = replace(with_image_behind(launch, image.env), image=image.id), self._watch.info
+        asked, info = replace(with_lists(launch, image.env), image=image.id), self._watch.info
         has_quota = launch.disk_bytes is not None and may_have_quotas(info) and info is not self._without_quotas
 
         def create(client: docker.APIClient) -> None:

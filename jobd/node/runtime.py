@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from jobd.attach import Program, Terminal
+from jobd.imagelists import Side
 from jobd.wire import Assignment, Credential
 
 # shows the owner of a task what its start waits for
@@ -49,7 +50,7 @@ class Launch:
     Attributes:
         argv: the program and its arguments; a command text comes as `["sh", "-c", text]`.
         image: name of a container image; None asks for the machine's own userland.
-        extended: variables that stand before what the image says of them, with a colon between, not in its place.
+        extended: variables that stand beside what the image says of them, and where, not in its place.
         uid, gid: whose the processes are; None keeps the daemon's own (a daemon without root).
         gids: of groups that they are in beside it.
         hostname: what the task calls its machine.
@@ -89,7 +90,7 @@ class Launch:
     ulimits: Mapping[str, int] = field(default_factory=dict)
     credential: Credential | None = None
     pinned: str | None = None
-    extended: Sequence[str] = ()
+    extended: Mapping[str, Side] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobd.environment import Facts, GroupHosts, environment, extended, host_name, hostfile, result_name, work_dir
+from jobd.imagelists import Side
 from jobd.spec.model import Paddle
 
 ALONE = Facts(
@@ -220,16 +221,33 @@ def test_the_package_stands_before_what_a_spec_says_of_pythonpath() -> None:
     for said, path in (("/opt/lib:/x", "/pfs/dc1/home/ann/emb:/opt/lib:/x"), ("", "/pfs/dc1/home/ann/emb")):
         facts = replace(PADDLE, env={"PYTHONPATH": said})
         assert environment(facts)["PYTHONPATH"] == path
-        assert extended(facts) == ()  # as everywhere, the spec's is in the place of the image's
+        assert "PYTHONPATH" not in extended(facts)  # as everywhere, the spec's is in the place of the image's
 
 
-def test_where_a_spec_says_nothing_of_pythonpath_the_package_stands_before_what_the_image_says() -> None:
-    assert extended(PADDLE) == ("PYTHONPATH",)
+def test_the_libraries_of_paddlecloud_stand_behind_what_a_spec_says_of_them() -> None:
+    folders = "/usr/local/nvidia/lib64:/usr/local/cuda/lib64"
+    for said, path in (("/opt/lib:/x", f"/opt/lib:/x:{folders}"), ("", folders)):
+        facts = replace(PADDLE, env={"LD_LIBRARY_PATH": said})
+        assert environment(facts)["LD_LIBRARY_PATH"] == path
+        assert "LD_LIBRARY_PATH" not in extended(facts)
 
 
-def test_pythonpath_is_nobodys_business_in_a_plain_job() -> None:
-    assert extended(ALONE) == ()
-    assert environment(replace(ALONE, env={"PYTHONPATH": "/x"}))["PYTHONPATH"] == "/x"
+def test_where_a_spec_says_nothing_of_them_lists_stand_beside_what_the_image_says() -> None:
+    assert extended(PADDLE) == {"PYTHONPATH": Side.BEFORE, "LD_LIBRARY_PATH": Side.BEHIND}
+    assert environment(PADDLE)["LD_LIBRARY_PATH"] == "/usr/local/nvidia/lib64:/usr/local/cuda/lib64"
+
+
+def test_lists_are_nobodys_business_in_a_plain_job() -> None:
+    assert extended(ALONE) == {}
+    said = {"PYTHONPATH": "/x", "LD_LIBRARY_PATH": "/y"}
+    assert environment(replace(ALONE, env=said)).items() >= said.items()
+
+
+def test_a_master_and_its_etcd_are_told_only_by_a_spec_that_has_them() -> None:
+    said = {"MASTER_IP": "10.0.0.7", "ETCD_IP": "10.0.0.8", "PADDLE_INIT_NICS": "eth0"}
+    assert not said.keys() & environment(PADDLE).keys()
+    for group in (0, 1):
+        assert environment(replace(PADDLE, group_index=group, env=said)).items() >= said.items()
 
 
 def test_gpus_are_named_by_uuid_and_void_says_that_there_are_none() -> None:

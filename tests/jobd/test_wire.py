@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobd.imagelists import Side
 from jobd.wire import (
     DOCKER,
     Assignment,
@@ -56,7 +57,7 @@ FULL = replace(
     pinned=f"docker.io/library/python@sha256:{'a' * 64}",
     shares_image=True,
     held=True,
-    extended=("PYTHONPATH",),
+    extended={"PYTHONPATH": Side.BEFORE, "LD_LIBRARY_PATH": Side.BEHIND},
     watchdog_s=60.0,
 )
 
@@ -83,6 +84,8 @@ def test_an_assignment_arrives_as_it_was_sent(assignment: Assignment) -> None:
         ({"credential": {"server": "x", "password": "y"}}, "'username'"),
         ({"secrets": {"../x": ""}}, "x"),
         ({"secrets": {"x": "no base64!"}}, "base64"),
+        ({"extended": {"A": "above"}}, "above"),
+        ({"extended": ["A"]}, "items"),
         ({"gids": [FIRST_GID + 1, 27]}, "none of the datacenter's"),
         ({"gids": ["x"]}, "invalid literal"),
         ({"priority": 7}, "unexpected"),

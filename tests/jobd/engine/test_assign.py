@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobd.engine.assign import Machine, Place, assignment, fetch_argv, task_of, worker_of
+from jobd.imagelists import Side
 from jobd.job import Job
 from jobd.life import events as happened
 from jobd.life.actions import FETCH
@@ -85,14 +86,15 @@ def test_a_credential_goes_along_for_its_own_registry_and_into_no_sandbox():
     assert given(job_of("n1", image="reg:5000/x", git=Git("u")), FETCH) == credential
 
 
-def test_a_process_of_a_job_of_paddlecloud_keeps_what_its_image_says_of_pythonpath():
+def test_a_process_of_a_job_of_paddlecloud_keeps_what_its_image_says_of_lists():
     job = job_of("n0", "n0", image="x")
     trainers = GroupSpec("trainer", 1, ("true",), image="x")
     servers = replace(trainers, name="pserver", service=True)
     fields = {"entry": "true", "topology": "", "cpu": "1", "gpu": "0", "passes": "1"}
     posted = replace(job, spec=replace(job.spec, groups=(trainers, servers), paddle=Paddle(None, fields)))
-    assert [task(posted, worker).extended for worker in (0, 1)] == [("PYTHONPATH",)] * 2
-    assert task(job).extended == ()
+    lists = {"PYTHONPATH": Side.BEFORE, "LD_LIBRARY_PATH": Side.BEHIND}
+    assert [task(posted, worker).extended for worker in (0, 1)] == [lists] * 2
+    assert task(job).extended == {}
 
 
 def test_a_task_is_found_again_by_its_id():

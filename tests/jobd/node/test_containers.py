@@ -8,12 +8,13 @@ from typing import Any
 import docker
 import pytest
 
+from jobd.imagelists import Side
 from jobd.node.containers import (
     container_configuration,
     log_options,
     may_have_quotas,
     swarm_of,
-    with_image_behind,
+    with_lists,
     written_at,
 )
 from jobd.node.networks import Joined, settled, subnets
@@ -39,17 +40,18 @@ def host(client: docker.APIClient, launch: Launch, info: Mapping[str, Any] | Non
     return configuration["host_config"]
 
 
-def test_lists_stand_before_what_the_image_says_of_them_and_all_else_in_its_place(client: docker.APIClient) -> None:
-    launch = replace(LAUNCH, env={"A": "1", "PYTHONPATH": "/pkg"}, extended=("PYTHONPATH", "NEVER"))
-    for image_env, path in (
-        (("PATH=/bin", "A=2", "PYTHONPATH=/opt/a:/opt/b=c", "NEVER=x"), "/pkg:/opt/a:/opt/b=c"),
-        (("PYTHONPATH=",), "/pkg"),
-        (("PYTHONPATH",), "/pkg"),
-        ((), "/pkg"),
+def test_lists_stand_beside_what_the_image_says_of_them_and_all_else_in_its_place(client: docker.APIClient) -> None:
+    env, sides = {"A": "1", "LIBS": "/lib", "PYTHONPATH": "/pkg"}, {"LIBS": Side.BEHIND, "PYTHONPATH": Side.BEFORE}
+    launch = replace(LAUNCH, env=env, extended={**sides, "NEVER": Side.BEHIND})
+    for image_env, libs, path in (
+        (("PATH=/bin", "A=2", "PYTHONPATH=/opt/a:/opt/b=c", "NEVER=x"), "/lib", "/pkg:/opt/a:/opt/b=c"),
+        (("LIBS=/opt/a:/opt/b=c", "PYTHONPATH="), "/opt/a:/opt/b=c:/lib", "/pkg"),
+        (("LIBS=", "PYTHONPATH"), "/lib", "/pkg"),
+        ((), "/lib", "/pkg"),
     ):
-        made = container_configuration(client, with_image_behind(launch, image_env), Joined("pfs"), {})
-        assert made["environment"] == {"A": "1", "PYTHONPATH": path}
-    assert with_image_behind(LAUNCH, ("A=2",)) == LAUNCH
+        made = container_configuration(client, with_lists(launch, image_env), Joined("pfs"), {})
+        assert made["environment"] == {"A": "1", "LIBS": libs, "PYTHONPATH": path}
+    assert with_lists(LAUNCH, ("A=2",)) == LAUNCH
 
 
 def test_gpus_are_asked_for_by_uuid_where_the_engine_can_give_them(client: docker.APIClient) -> None:
