@@ -24,6 +24,7 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Reje
 
 from integration.engine import busybox_image, docker_client, engine
 from integration.stubnvml import MEMORY_BYTES, stub_gpus, uuids
+from jobd.imagelists import Side
 from jobd.node import record
 from jobd.wire import CUT_OFF, DOCKER, Assignment, NodeGpu, TaskVolume, decode_gpus
 from pfs.keys import make_key
@@ -330,6 +331,21 @@ def test_term_ends_the_daemon_at_once_and_not_its_tasks(run: Run) -> None:
         assert (await world.server.ended(TASK))["code"] == 0
         assert world.server.seen(TASK).output == b"up\nend\n"
         assert "Traceback" not in world.log
+
+    run(test)
+
+
+def test_a_task_has_its_files_at_the_top_to_read_only_until_it_is_gone(run: Run) -> None:
+    command = "cat /trainer_id /train.list; grep -c ' /train.list .*[ ,]ro[ ,]' /proc/mounts; echo $LIBRARIES"
+
+    async def test(world: World) -> None:
+        world.daemon()
+        files, lists = {"trainer_id": b"1\n", "train.list": b"a\nb\n"}, {"LIBRARIES": Side.BEHIND}
+        task = replace(world.assignment(command), files=files, env={"LIBRARIES": "/own"}, extended=lists)
+        await world.server.start(task)
+        assert (await world.server.ended(TASK))["code"] == 0
+        assert world.server.seen(TASK).output == b"1\na\nb\n1\n/own\n"
+        await eventually(lambda: list((world.directory / "state/files").iterdir()) == [])
 
     run(test)
 

@@ -11,8 +11,7 @@ needs no arguments in any of them. A service has no place in that; what it is to
 for the job. There the trainers are the first group and the parameter servers the second. All generations of it are told
 in their own words. What they call an IP is a host name, the same wherever it stands: it is known before anything runs,
 and stays when a process comes back elsewhere. What is not there: `MASTER_IP` and `ETCD_IP`, where nothing would listen,
-and `PADDLE_INIT_NICS`, since what network interfaces are called shows only when a process runs; a spec may set
-them. Nor are there the files `/trainer_id`, `/trainer_count` and `/train.list`, which would need root.
+and `PADDLE_INIT_NICS`, since what network interfaces are called shows only when a process runs; a spec may set them.
 
 A spec may set any of them to its liking (`MASTER_PORT`, `HOME`, …) but those of `_fixed`, which it is refused for.
 Two are lists, and stand beside what the spec says of them, or else beside what the image says, which only the node

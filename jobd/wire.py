@@ -39,7 +39,6 @@ server has of its output and what it wants of it; tasks that the server wants an
 """
 
 import re
-from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -51,7 +50,7 @@ from jobd.imagelists import Side
 from pfs.errors import Kind, PfsError
 from pfs.names import FIRST_GID
 from pfs.path import check_name
-from pfs.plain import fields_of
+from pfs.plain import fields_of, files_of, texts_of
 
 Json = dict[str, Any]
 
@@ -160,6 +159,7 @@ class Assignment:
         key: of the job, for a node that mounts the tree for it; None for one that has the data root.
         credential: for the registry of the image; None where the spec names none for it.
         secrets: what its owner keeps and its spec names: files in `SECRETS`.
+        files: what it has at the top of its file system, to read only, by name.
         extended: variables of `env` that are lists, and where they stand beside what the image says of them.
         held: its program begins when the server says so (`task.go`), though the task runs; it needs a shell.
         pinned: the image by its digest, as an earlier process of the job had it: this one shall have the same.
@@ -192,6 +192,7 @@ class Assignment:
     shares_image: bool = False
     held: bool = False
     extended: Mapping[str, Side] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
@@ -241,8 +242,8 @@ def parse_task_id(text: str) -> tuple[int, int, int, int]:
 
 def encode_assignment(assignment: Assignment) -> Json:
     """Return the assignment in JSON."""
-    secrets = {name: b64encode(text).decode() for name, text in assignment.secrets.items()}
-    return {**fields_of(assignment), "env": dict(assignment.env), "secrets": secrets}
+    files = {name: texts_of(getattr(assignment, name)) for name in ("secrets", "files")}
+    return {**fields_of(assignment), "env": dict(assignment.env), **files}
 
 
 def decode_assignment(value: Any) -> Assignment:
@@ -262,8 +263,7 @@ def decode_assignment(value: Any) -> Assignment:
         fields["hosts"] = tuple((str(name), str(address)) for name, address in fields.get("hosts", ()))
         if (credential := fields.get("credential")) is not None:
             fields["credential"] = Credential(*(str(credential[name]) for name in ("server", "username", "password")))
-        secrets = fields.get("secrets", {}).items()
-        fields["secrets"] = {check_name(str(name)): b64decode(text, validate=True) for name, text in secrets}
+        fields |= {name: files_of(fields.get(name, {})) for name in ("secrets", "files")}
         assignment = Assignment(**fields)
         parse_task_id(str(assignment.task_id))
         _check_words(assignment)

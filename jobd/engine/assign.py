@@ -211,6 +211,7 @@ def assignment(
     *,
     credential: Credential | None = None,
     secrets: Mapping[str, bytes] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> Assignment:
     """Return the task of one process, or of FETCH.
 
@@ -219,6 +220,7 @@ def assignment(
         machines: the job's nodes, by id.
         credential: for the registry of the job's images.
         secrets: what its processes get of what its owner keeps.
+        files: what this one has at the top of its file system, by name; what the spec mounts there stays.
 
     Raises:
         PfsError: something that the spec names cannot be had any more.
@@ -230,7 +232,11 @@ def assignment(
         pinned=pinned_of(job, task.image),
         shares_image=sum(group.count for group in job.spec.groups if group.image == task.image is not None) > 1,
     )
-    return _fetching(job, task, place, machines) if worker == FETCH else replace(task, secrets=secrets or {})
+    if worker == FETCH:
+        return _fetching(job, task, place, machines)
+    taken = {volume.target.split("/")[1] for volume in task.volumes}
+    own = {name: content for name, content in (files or {}).items() if name not in taken}
+    return replace(task, secrets=secrets or {}, files=own)
 
 
 def pinned_of(job: Job, image: str | None) -> str | None:

@@ -11,13 +11,14 @@ from contextlib import suppress
 
 import trio
 
-from jobd.engine.assign import Place, assignment, node_of, task_of
+from jobd.engine.assign import Place, assignment, facts_of, node_of, task_of
 from jobd.engine.chores import AGAIN_S, Chores
 from jobd.engine.credentials import FindSecret, find_credential, find_secrets
 from jobd.engine.fleet import Fleet
 from jobd.engine.ledger import Active, Tasks
 from jobd.engine.networks import Networks
 from jobd.engine.ports import Clock, FindUser, NodeLink, Workshop
+from jobd.engine.trainerfiles import is_trainer, trainer_files
 from jobd.job import Job
 from jobd.life import events as happened
 from jobd.life.actions import FETCH, Facts, GiveUp, LetGo, StartTask, StopTask, actions
@@ -215,7 +216,16 @@ class TaskMaster:
         credential = await find_credential(self._secret, job.user, job.spec.registry)
         secrets = await find_secrets(self._secret, job.user, job.spec)
         machines = self._fleet.machines(job.life.nodes)
-        return assignment(job, worker, owner, self._place, machines, credential=credential, secrets=secrets)
+        files = await self._files(job, worker)
+        return assignment(
+            job, worker, owner, self._place, machines, credential=credential, secrets=secrets, files=files
+        )
+
+    async def _files(self, job: Job, worker: int) -> dict[str, bytes]:
+        """Return what a process has at the top of its file system."""
+        if worker == FETCH or not is_trainer(facts := facts_of(job, self._place, worker)):
+            return {}
+        return trainer_files(facts, await self._workshop.train_list(job))
 
 
 def _is_under_way(tasks: Tasks, action: TaskAction) -> bool:

@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -17,6 +18,7 @@ import trio
 
 from jobd.engine.assign import Place, data_path, facts_of
 from jobd.engine.packages import folders, locate
+from jobd.engine.trainerfiles import LIST_BYTES_MAX, TRAIN_LIST
 from jobd.engine.trash import PARTS, Trash
 from jobd.environment import hostfile, result_name
 from jobd.job import Job
@@ -26,7 +28,7 @@ from jobd.store.trees import TreeStore
 from pfs.disk.copytree import Copied, Limits, copy_tree, lay_out
 from pfs.disk.domains import Disk
 from pfs.disk.project import set_project
-from pfs.disk.system import open_beneath
+from pfs.disk.system import open_beneath, translate
 from pfs.errors import Kind, PfsError
 from pfs.perm import Domain, Subject, Verb, allowed
 from pfs.quota import GROUP, HOME
@@ -36,6 +38,7 @@ AT_ONCE = 2
 PREPARE_S_MAX = 3600.0
 RESULT_BYTES_MAX = 64 * 1024
 ORIGIN, PATCH = "origin.json", "patch"
+_CURE = "put a list there that shall be divided over the trainers, or call it something else"
 
 
 Witness = Callable[[Subject, Domain], Awaitable[None]]
@@ -271,6 +274,25 @@ class DiskWorkshop:
 
         return await self._disk.run(work)
 
+    # ---- when a process starts
+
+    async def train_list(self, job: Job) -> bytes | None:
+        """Return the `train.list` of the folder that a job of PaddleCloud's fields runs in; None where there is none.
+
+        Raises:
+            PfsError: INVALID, or what the disk says, where not all of it can be read, and without a link.
+        """
+        owner, package = await self._owner(job), job.spec.paddle and job.spec.paddle.package
+        folder = data_path(job.id, "src")
+        if package:
+            folder = locate(package, owner, self._place.datacenter, "job_package").path
+
+        def work() -> bytes | None:
+            with self._disk.directory(folder) as parent:
+                return _read_list(parent)
+
+        return await self._disk.run(work, long=True)
+
     # ---- after
 
     async def read_result(self, job: Job, group: int, process: int) -> str:
@@ -333,6 +355,27 @@ class DiskWorkshop:
 
 def _told(copied: Copied, source: str) -> str:
     return f"Copied {copied.files} files, {copied.size_bytes} bytes, {source}"
+
+
+def _read_list(parent: int) -> bytes | None:
+    try:
+        fd = open_beneath(parent, TRAIN_LIST, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        what = "it is a link, and none is followed" if error.errno == errno.ELOOP else error.strerror
+        raise PfsError(translate(error).kind, f"{TRAIN_LIST} cannot be read: {what}; {_CURE}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise PfsError(Kind.INVALID, f"{TRAIN_LIST} is no ordinary file; {_CURE}")
+        with open(fd, "rb", closefd=False) as file:
+            text = file.read(LIST_BYTES_MAX + 1)
+    finally:
+        os.close(fd)
+    if len(text) > LIST_BYTES_MAX:
+        most = f"{LIST_BYTES_MAX >> 20} MiB"
+        raise PfsError(Kind.INVALID, f"{TRAIN_LIST} has more than {most}, which is too much to divide; {_CURE}")
+    return text
 
 
 def _is_there(jobs_fd: int, name: str, part: str) -> bool:

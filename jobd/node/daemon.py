@@ -16,7 +16,7 @@ import trio
 
 from jobd.attach import PREFIX
 from jobd.identity import Claim
-from jobd.node import gate
+from jobd.node import gate, topfiles
 from jobd.node.attachments import Attachments
 from jobd.node.runtime import Files, Overlays, Runtime, RuntimeAway
 from jobd.node.state import StateDir, boot_id, boottime
@@ -120,6 +120,7 @@ class Daemon:
             await self._files.take_up(list(self._tasks))
             self._watchdog.keep_only(self._tasks)
             gate.keep_only(self._state.path, self._tasks)
+            topfiles.keep_only(self._state.path, self._tasks)
             nursery.start_soon(self._gpus.run)
             failure = await self._stay_connected(nursery)
             nursery.cancel_scope.cancel()

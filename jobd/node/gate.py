@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobd.node.runtime import Launch, RuntimeFailure, Volume
+from jobd.node.state import keep_only_of
 
 PLACE = "/run/pfs"
 NAME = "begin"
@@ -71,7 +72,4 @@ class Gate:
 
 def keep_only(state: Path, tasks: Container[str]) -> None:
     """Forget the gates of all other tasks."""
-    gates = state / _GATES
-    for directory in gates.iterdir() if gates.is_dir() else ():
-        if directory.name not in tasks:
-            shutil.rmtree(directory, ignore_errors=True)
+    keep_only_of(state / _GATES, tasks)

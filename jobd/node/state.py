@@ -5,6 +5,7 @@
     key               the machine's own key (`jobd.node.ownkey`)
     stops/<task>      a stop that was asked for, and the moment at which patience ends
     gates/<task>/     what holds its program back until the server lets it begin (`jobd.node.gate`)
+    files/<task>/     what it has at the top of what it sees (`jobd.node.topfiles`)
     docker/ sandbox/  the runtimes' own
 
 Times are those of CLOCK_BOOTTIME: setting the clock moves no deadline, and no task outlives a restart of the machine.
@@ -15,7 +16,9 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
+from collections.abc import Container
 from pathlib import Path
 from types import TracebackType
 
@@ -30,6 +33,13 @@ def boot_id() -> str:
 def boottime() -> float:
     """Return seconds since the machine started, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def keep_only_of(directory: Path, tasks: Container[str]) -> None:
+    """Remove what a directory, if it is there, has for all other tasks, each under its id."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if path.name not in tasks:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def replace_file(path: Path, text: str) -> None:

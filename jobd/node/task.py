@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 
 import trio
 
+from jobd.node import topfiles
 from jobd.node.fellows import until_found
 from jobd.node.gate import Gate
 from jobd.node.runtime import Exit, Files, Runtime, RuntimeAway, RuntimeFailure
@@ -101,6 +102,7 @@ class Task:
         await self._runtime.remove(self.task_id)
         await self._files.leave(self.task_id)
         self._gate.drop()
+        topfiles.drop(self._state.path, self.task_id)
         if self._stop_asked.is_set():
             self._state.drop_stop(self.task_id)
         self._watchdog.drop(self.task_id)
@@ -109,7 +111,7 @@ class Task:
         self._shares_image = assignment.shares_image
         with self._start:
             try:
-                launch = self._files.launch(assignment)
+                launch = topfiles.with_files(self._files.launch(assignment), assignment.files, self._state.path)
                 if assignment.held:
                     launch = self._gate.before(launch)
                 await self._files.bring(assignment)

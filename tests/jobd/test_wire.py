@@ -58,6 +58,7 @@ FULL = replace(
     shares_image=True,
     held=True,
     extended={"PYTHONPATH": Side.BEFORE, "LD_LIBRARY_PATH": Side.BEHIND},
+    files={"train.list": b"\xff\n"},
     watchdog_s=60.0,
 )
 
@@ -84,6 +85,7 @@ def test_an_assignment_arrives_as_it_was_sent(assignment: Assignment) -> None:
         ({"credential": {"server": "x", "password": "y"}}, "'username'"),
         ({"secrets": {"../x": ""}}, "x"),
         ({"secrets": {"x": "no base64!"}}, "base64"),
+        ({"files": {"../x": ""}}, "x"),
         ({"extended": {"A": "above"}}, "above"),
         ({"extended": ["A"]}, "items"),
         ({"gids": [FIRST_GID + 1, 27]}, "none of the datacenter's"),

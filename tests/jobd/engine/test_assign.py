@@ -97,6 +97,18 @@ def test_a_process_of_a_job_of_paddlecloud_keeps_what_its_image_says_of_lists():
     assert task(job).extended == {}
 
 
+def test_files_at_the_top_are_for_processes_but_where_a_spec_mounts_something():
+    mounts = (Mount("data", "/train.list", True), Mount("data", "/trainer_id/of", True))
+    job, mounting = job_of("n0", git=Git("u")), job_of("n0", mounts=mounts)
+
+    def given(job: Job, worker: int = 0) -> object:
+        files = {"train.list": b"", "trainer_id": b"0\n", "trainer_count": b"1\n"}
+        return assignment(job, worker, ANN, PLACE, MACHINES, files=files).files
+
+    assert (list(given(job)), given(job, FETCH)) == (["train.list", "trainer_id", "trainer_count"], {})
+    assert given(mounting) == {"trainer_count": b"1\n"}
+
+
 def test_a_task_is_found_again_by_its_id():
     job = job_of("n0", "n0", "n1", git=Git("u"))
     for worker in (0, 1, 2, FETCH):

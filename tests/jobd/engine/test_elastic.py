@@ -72,6 +72,52 @@ def test_a_trainer_that_fails_is_started_again_in_its_place(service: Service, ru
     run(main)
 
 
+def test_a_trainer_that_is_started_again_has_its_share_of_the_list_once_more(
+    service: Service, run: Callable[..., None]
+) -> None:
+    package = service.root / "home/ann/emb"
+    package.mkdir(parents=True)
+    (package / "train.list").write_text("a\nb\nc\n")
+
+    async def main() -> None:
+        async with driving(service) as drive:
+            node = await drive.attach(**IMAGE)
+            job, (server, first, second) = await begun(drive, node, f"{TOLERANT}job_package: emb\n", "0", "1")
+            await node.ends(second, code=3)
+            await starts(node, f"{job}.2.0.1")
+            files = {task.task_id: task.files for task in node.link.started}
+            assert files[server] == {}
+            count = {"trainer_count": b"2\n"}
+            assert files[first] == {"trainer_id": b"0\n", "train.list": b"a\n", **count}
+            assert files[second] == files[f"{job}.2.0.1"] == {"trainer_id": b"1\n", "train.list": b"b\nc\n", **count}
+
+    run(main)
+
+
+def test_a_list_with_too_few_lines_fails_a_job_without_a_trainer_that_starts(
+    service: Service, run: Callable[..., None]
+) -> None:
+    package = service.root / "home/ann/emb"
+    package.mkdir(parents=True)
+    (package / "train.list").write_text("a\n")
+
+    async def main() -> None:
+        async with driving(service) as drive:
+            node = await drive.attach(**IMAGE)
+            text = "entry: x\nimage: paddle\nparallelism: 2\npservers: 1\njob_package: emb\n"
+            job = await drive.submit(text)
+            server = f"{job}.1.1.0"
+            await starts(node, server)
+            await node.stops(server)
+            await node.ends(server, code=143)
+            life = await drive.until(job, State.FAILED)
+            assert "train.list has fewer lines (1) than the job has trainers (2)" in life.reason
+            assert life.exit_code not in (None, 0)
+            assert began(node) == [server]
+
+    run(main)
+
+
 def test_what_the_one_before_wrote_and_told_is_not_mixed_with_it(service: Service, run: Callable[..., None]) -> None:
     async def main() -> None:
         async with driving(service) as drive:

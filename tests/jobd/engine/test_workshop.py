@@ -1,6 +1,7 @@
 """What becomes of a job's files: before it starts, when a process ends, and after the job is over."""
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from jobd.engine import workshop as module
 from jobd.engine.belongings import belongs, further
+from jobd.engine.tasks import OURS
+from jobd.engine.trainerfiles import LIST_BYTES_MAX
 from jobd.engine.trash import TRASH_KEPT_S
 from jobd.engine.workshop import DiskWorkshop
 from jobd.job import Job
@@ -300,6 +303,90 @@ def test_what_is_there_is_not_refused(shop: Shop, run: Callable) -> None:
         tree = await shop.ship()
         await shop.workshop.check(shop.job(src=tree, mounts=mounts, paddle=Paddle("data")).spec, shop.service.ann)
         assert (await refused(shop.workshop.check(shop.job(src=tree).spec, shop.service.bob))).kind is Kind.INVALID
+
+    run(main)
+
+
+# ---- the list of what trainers learn from
+
+
+@pytest.mark.parametrize(
+    ("package", "folder"),
+    [(None, "jobs/1/data/src"), ("emb", "home/ann/emb"), ("/pfs/dc1/home/ann/emb", "home/ann/emb")],
+)
+def test_the_list_of_a_package_is_read_where_the_job_runs(
+    shop: Shop, run: Callable, package: str | None, folder: str
+) -> None:
+    async def main() -> None:
+        job = shop.job(paddle=Paddle(package))
+        await shop.workshop.make(job)
+        (shop.root / folder).mkdir(exist_ok=True)
+        assert await shop.workshop.train_list(job) is None
+        (shop.root / folder / "train.list").write_bytes(b"a\n\xff")
+        assert await shop.workshop.train_list(job) == b"a\n\xff"
+
+    run(main)
+
+
+def a_link(path: Path) -> None:
+    path.with_name("own").write_text("a\n")
+    path.symlink_to("own")
+
+
+def a_link_out(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def a_file_of(size: int) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(b"\n" * size)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (a_link, "cannot be read: it is a link, and none is followed; "),
+        (a_link_out, "cannot be read: it is a link, and none is followed; "),
+        (os.mkfifo, "is no ordinary file; "),
+        (Path.mkdir, "is no ordinary file; "),
+        (lambda path: os.mknod(path, 0o600 | stat.S_IFSOCK), "cannot be read: No such device or address; "),
+        (a_file_of(LIST_BYTES_MAX + 1), "has more than 4 MiB, which is too much to divide; "),
+    ],
+)
+def test_a_list_that_is_no_file_or_has_too_much_is_refused_at_once(
+    shop: Shop, run: Callable, make: Callable[[Path], object], says: str
+) -> None:
+    package = shop.root / "home/ann/emb"
+    package.mkdir()
+    make(package / "train.list")
+
+    async def main() -> None:
+        with trio.fail_after(60):
+            error = await refused(shop.workshop.train_list(shop.job(paddle=Paddle("emb"))))
+        assert error.message.startswith(f"train.list {says}")
+        assert error.kind not in OURS  # the job fails, and is not tried again and again
+
+    run(main)
+
+
+def test_a_list_as_large_as_may_be_is_read(shop: Shop, run: Callable) -> None:
+    (shop.root / "home/ann/emb").mkdir()
+    a_file_of(LIST_BYTES_MAX)(shop.root / "home/ann/emb/train.list")
+
+    async def main() -> None:
+        text = await shop.workshop.train_list(shop.job(paddle=Paddle("emb")))
+        assert text is not None
+        assert len(text) == LIST_BYTES_MAX
+
+    run(main)
+
+
+def test_the_list_of_a_package_that_the_owner_may_not_read_any_more_is_refused(shop: Shop, run: Callable) -> None:
+    (shop.root / "home/bob/emb").mkdir(parents=True, exist_ok=True)
+    (shop.root / "home/bob/emb/train.list").write_text("a\n")
+
+    async def main() -> None:
+        error = await refused(shop.workshop.train_list(shop.job(paddle=Paddle("/pfs/dc1/home/bob/emb"))))
+        assert error.kind is Kind.NOT_FOUND
 
     run(main)
 
