@@ -70,9 +70,15 @@ RULES = {
     6: (
         "integration/test_rules.py::test_ctl_is_obeyed_in_write_and_the_shell_hears_of_what_is_wrong",
         "integration/test_rules.py::test_all_lines_of_a_write_are_understood_before_the_first_is_done",
-        "integration/test_rules.py::test_signals_holds_and_another_attempt",
+        "integration/test_rules.py::test_signals_and_another_attempt",
+        "integration/test_ctl.py::test_a_job_that_is_being_killed_may_be_killed_again_and_one_that_is_over_may_not",
+        "integration/test_ctl.py::test_a_job_that_is_given_more_time_outlives_its_first_limit",
+        "integration/test_ctl.py::test_a_waiting_job_is_held_by_somebody_until_it_is_released",
+        "integration/test_ctl.py::"
+        "test_an_ordinary_user_hears_that_a_job_of_a_fellow_and_a_node_are_not_theirs_to_command",
         "tests/jobd/test_ctl.py::test_commands",
         "tests/jobd/files/test_control.py::test_no_line_is_obeyed_where_a_later_one_is_refused",
+        "tests/jobd/files/test_control.py::test_a_ctl_has_one_mode_for_all_and_its_write_tells_who_may_not_command",
     ),
     7: (
         "integration/test_streams.py::test_python_waits_for_a_state_without_a_loop",
@@ -80,7 +86,6 @@ RULES = {
     ),
     8: (
         "integration/test_rules.py::test_times_tell_the_last_change_and_modes_what_one_may_do",
-        "tests/jobd/files/test_control.py::test_the_mode_of_a_ctl_tells_who_may_command",
         "tests/jobd/files/test_control.py::"
         "test_what_is_told_of_a_job_has_the_time_of_its_last_event_and_its_state_that_of_its_last_state",
     ),
@@ -355,7 +360,7 @@ def test_all_lines_of_a_write_are_understood_before_the_first_is_done(world: Box
     assert stat.S_IMODE((world.dc / "jobs/lines/ctl").stat().st_mode) == 0o600
 
 
-def test_signals_holds_and_another_attempt(world: Box) -> None:
+def test_signals_and_another_attempt(world: Box) -> None:
     submit(world, "obeys", spec_of("trap 'echo heard' USR1; echo up; while :; do sleep 0.05; done"))
     ctl, log = world.dc / "jobs/obeys/ctl", world.dc / "jobs/obeys/log.txt"
     wait_until(lambda: b"up\n" in log.read_bytes())

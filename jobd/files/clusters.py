@@ -13,7 +13,7 @@ from jobd.files.control import Control
 from jobd.files.sources import FactsDirectory, FactText, Sources, missing
 from jobd.identity import Cluster, check_cluster_name, number_of
 from pfs.api import Attr, Entry
-from pfs.perm import Subject, Thing, ThingKind, Verb, allowed
+from pfs.perm import Subject
 from pfs.tree.virtual import Directory, Node, directory_attr, listing, virtual_id
 
 HELP = """\
@@ -128,10 +128,7 @@ def _control(sources: Sources, cluster: Cluster, mtime_ns: int) -> ClusterContro
             else:
                 await sources.engine.roster.rename_cluster(subject, cluster, name)
 
-    def may_command(subject: Subject) -> bool:
-        return allowed(subject, Verb.COMMAND, Thing(ThingKind.CLUSTER, cluster.owner))
-
-    return ClusterControl(("cluster", cluster.id), HELP, obey, mtime_ns, sources.audit, may_command=may_command)
+    return ClusterControl(("cluster", cluster.id), HELP, obey, mtime_ns, sources.audit)
 
 
 def parse_ctl(data: bytes) -> list[str | None]:

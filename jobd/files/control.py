@@ -1,6 +1,7 @@
 """`ctl`, of whatever it is: a write is a command, and reading it prints the commands.
 
-What the commands are, and who may give them, is said by whoever makes one.
+What the commands are, and who may give them, is said by whoever makes one. Its mode is 0600 for everybody: whoever may
+not command it is told so by its `write`, as EPERM, where a mode of 0400 would have the kernel say EACCES of the open.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,7 +17,6 @@ from pfs.tree.virtual import File, How, virtual_id
 
 # understands every line of a write before it does the first
 Obey = Callable[[Subject, bytes], Awaitable[None]]
-Says = Callable[[Subject], bool]
 Told = Callable[..., AbstractAsyncContextManager[None]]
 
 
@@ -27,27 +27,16 @@ class Control(File):
         words: name what it commands, for ever.
         text: what reading it prints.
         obey: does what somebody wrote.
-        may_command: tells who may command it; everybody else may only read it, as its mode says.
         audit: keeps who wrote what, and what came of it.
     """
 
     called, how = "ctl", How.CONTROL
 
-    def __init__(
-        self,
-        words: Sequence[object],
-        text: str,
-        obey: Obey,
-        mtime_ns: int,
-        audit: AuditLog,
-        *,
-        may_command: Says,
-    ) -> None:
+    def __init__(self, words: Sequence[object], text: str, obey: Obey, mtime_ns: int, audit: AuditLog) -> None:
         self._node_id = virtual_id(*words, self.called)
         self._text = text.encode()
         self._told = partial(audit.about, "ctl", "{}s/{}".format(*words))
         self._obey = obey
-        self._may_command = may_command
         self._mtime_ns = mtime_ns
 
     async def attr(self, subject: Subject) -> Attr:
@@ -55,7 +44,7 @@ class Control(File):
         return Attr(
             NodeType.FILE,
             self._node_id,
-            0o600 if self._may_command(subject) else 0o400,
+            0o600,
             len(self._text),
             mtime_ns=self._mtime_ns,
             ctime_ns=self._mtime_ns,

@@ -22,7 +22,7 @@ from jobd.engine.engine import Engine
 from jobd.files.control import Control
 from jobd.files.sources import Sources
 from jobd.job import Job
-from pfs.perm import Subject, Verb, allowed
+from pfs.perm import Subject
 
 
 class JobControl(Control):
@@ -40,10 +40,7 @@ def job_control(sources: Sources, job: Job) -> JobControl:
         for command in commands:
             await _obey(sources.engine, subject, job.id, command)
 
-    def may_command(subject: Subject) -> bool:
-        return allowed(subject, Verb.COMMAND, job.domain)
-
-    return JobControl(("job", job.id), HELP, obey, job.life.submitted_at_ns, sources.audit, may_command=may_command)
+    return JobControl(("job", job.id), HELP, obey, job.life.submitted_at_ns, sources.audit)
 
 
 async def _obey(engine: Engine, subject: Subject, job_id: int, command: Command) -> None:

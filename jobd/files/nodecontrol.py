@@ -10,7 +10,7 @@ from jobd.nodectl import HELP, Command, Drain, Rename, Reserve, Resume, Unreserv
 from jobd.store.decisions import Groups
 from jobd.store.tables import NodeRow
 from pfs.errors import Kind, PfsError
-from pfs.perm import SERVICE, Subject, Thing, ThingKind, Verb, allowed
+from pfs.perm import SERVICE, Subject, Verb, allowed
 
 
 class NodeControl(Control):
@@ -45,11 +45,7 @@ def node_control(sources: Sources, row: NodeRow, node_ids: Collection[str]) -> N
                     what = _named(row, numbers) if numbers else _all(sources, row)
                     await _reserve(sources, subject, what, partial(_without, group))
 
-    def may_command(subject: Subject) -> bool:
-        return allowed(subject, Verb.COMMAND, Thing(ThingKind.NODE, row.owner))
-
-    words = ("node", min(node_ids))
-    return NodeControl(words, HELP, obey, row.registered_at_ns, sources.audit, may_command=may_command)
+    return NodeControl(("node", min(node_ids)), HELP, obey, row.registered_at_ns, sources.audit)
 
 
 def _check(sources: Sources, subject: Subject, row: NodeRow, node_ids: Collection[str], command: Command) -> None:

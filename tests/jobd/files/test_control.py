@@ -1,4 +1,4 @@
-"""What is written to a `ctl`: nothing of it is done where a line is refused, and the mode tells who may write."""
+"""What is written to a `ctl`: nothing of it is done where a line is refused, and who may not command is told so."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import pytest
 from jobd.life.life import State
 from jobd.store.nodes import Policy
 from pfs.errors import Kind, PfsError
+from pfs.perm import Scope
 from tests.jobd.engine.drive import driving
 
 from .test_tree import GPUS, command, facts, names, said, tell
@@ -116,18 +117,26 @@ def test_no_line_for_a_cluster_is_obeyed_where_a_later_one_is_refused(tree, serv
     tree(main)
 
 
-def test_the_mode_of_a_ctl_tells_who_may_command(tree, service):
+def test_a_ctl_has_one_mode_for_all_and_its_write_tells_who_may_not_command(tree, service):
     async def main(drive, fs):
         await drive.attach()
         job = await drive.submit()
         await command(fs, job, "share ml")
         [cluster] = await names(fs, "clusters")
         fellow = service.files(drive.engine, replace(service.bob, groups=frozenset({"ml"})))
+        reader = service.files(drive.engine, replace(service.ann, scopes=frozenset({Scope.READ})))
         admin = service.files(drive.engine, service.admin)
-        reader = service.files(drive.engine, replace(service.ann, scopes=frozenset()))
-        for path, owner in ((f"jobs/{job}", 0o600), ("nodes/n0", 0o400), (f"clusters/{cluster}", 0o400)):
+        for path, word, others in (
+            (f"jobs/{job}", "priority 40", (fellow,)),
+            ("nodes/n0", "resume", (fs, fellow)),
+            (f"clusters/{cluster}", "default", (fs, fellow)),
+        ):
             modes = [(await each.getattr(f"{path}/ctl")).mode & 0o777 for each in (fs, fellow, reader, admin)]
-            assert modes == [owner, 0o400, 0o400, 0o600], path
+            assert modes == [0o600] * 4, path
+            for each in others:
+                assert await refused(tell(each, f"{path}/ctl", word)) is Kind.FORBIDDEN, path
+            assert await refused(tell(reader, f"{path}/ctl", word)) is Kind.DENIED  # it is the token that may not
+            await tell(admin, f"{path}/ctl", word)
 
     tree(main)
 
