@@ -42,6 +42,9 @@ RULES = {
         "integration/test_mount_fs.py::test_a_waiting_reader_is_ended",
         "integration/test_mount_fs.py::test_a_reader_that_will_not_wait_is_told_to_come_again",
         "integration/test_streams.py::test_a_log_is_read_to_its_end_by_who_never_waits_in_a_read",
+        "integration/test_streams.py::test_who_reads_quiet_logs_asks_the_server_nothing",
+        "integration/test_streams.py::test_with_nostream_whoever_reads_everything_gets_what_there_is",
+        "integration/test_crowd.py::test_so_many_wait_on_one_mount_and_those_beyond_are_refused_alone",
         "integration/test_tools.py::test_tail_follows_a_job_that_runs",
         "integration/test_tools.py::test_grep_searches_all_jobs_and_waits_for_none",
     ),
@@ -83,6 +86,8 @@ RULES = {
     7: (
         "integration/test_streams.py::test_python_waits_for_a_state_without_a_loop",
         "integration/test_streams.py::test_c_waits_for_a_state_without_a_loop",
+        "integration/test_streams.py::test_c_waits_for_a_line_of_a_status_without_a_loop",
+        "integration/test_streams.py::test_a_text_of_a_job_is_ready_until_this_opening_has_read_it_as_it_is_now",
     ),
     8: (
         "integration/test_rules.py::test_times_tell_the_last_change_and_modes_what_one_may_do",

@@ -103,6 +103,34 @@ def test_c_waits_for_a_state_without_a_loop(world: Box, in_c: Path) -> None:
     assert said(waiting)[-1] == "SUCCEEDED"
 
 
+def test_c_waits_for_a_line_of_a_status_without_a_loop(world: Box, in_c: Path) -> None:
+    job = held(world, "c-status")
+    waiting = start(in_c, job / "status", "state SUCCEEDED", "state FAILED")
+    assert waiting.stdout is not None
+    assert "state WAITING\n" in iter(waiting.stdout.readline, "")
+    wait_until(lambda: polls(waiting))
+    tell(job, "release")
+    assert "SUCCEEDED" in said(waiting)
+
+
+@pytest.mark.parametrize("name", ["state", "status", "why", "events"])
+def test_a_text_of_a_job_is_ready_until_this_opening_has_read_it_as_it_is_now(world: Box, name: str) -> None:
+    job = held(world, f"text-{name}")
+    texts = [os.open(job / name, os.O_RDONLY) for _ in range(2)]
+    before = [os.pread(each, 1 << 16, 0) for each in texts]
+    assert [ready(each) for each in texts] == [0, 0]
+    tell(job, "kill")
+    assert (job / "wait").read_text() != ""  # nothing more happens to it
+    assert [ready(each, limit_s=WAIT_S) for each in texts] == [BYTES | select.POLLPRI] * 2
+    now = os.pread(texts[0], 1 << 16, 0)
+    assert now != before[0]
+    assert [ready(each) for each in texts] == [0, BYTES | select.POLLPRI]  # each for itself
+    assert os.pread(texts[1], 1 << 16, 0) == now
+    assert ready(texts[1]) == 0
+    for each in texts:
+        os.close(each)
+
+
 def test_two_programs_and_two_threads_wait_for_one_state(world: Box, in_c: Path) -> None:
     job = held(world, "two")
     waiting = [start(in_c, job / "state", "SUCCEEDED") for _ in range(2)]

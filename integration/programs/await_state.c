@@ -1,13 +1,24 @@
-/* Waits by poll(2) until a job's `state` says one of the words: await_state PATH WORD... . Prints every state it read. */
+/* Waits by poll(2) until a line of a job's `state` or `status` is one of those given: await_state PATH LINE... .
+   Prints every text that it read. */
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+static int has_line(const char *text, const char *line)
+{
+    size_t size = strlen(line);
+
+    for (; text; text = strchr(text, '\n') ? strchr(text, '\n') + 1 : NULL)
+        if (strncmp(text, line, size) == 0 && (text[size] == '\n' || !text[size]))
+            return 1;
+    return 0;
+}
+
 int main(int count, char **words)
 {
-    char text[64];
+    char text[1 << 16];
     struct pollfd state = {.fd = open(words[1], O_RDONLY), .events = POLLPRI};
 
     if (state.fd < 0) {
@@ -28,7 +39,7 @@ int main(int count, char **words)
         puts(text);
         fflush(stdout);
         for (int number = 2; number < count; number++)
-            if (strcmp(text, words[number]) == 0)
+            if (has_line(text, words[number]))
                 return 0;
     }
     perror("poll");
