@@ -61,6 +61,7 @@ RULES = {
         "integration/test_rules.py::test_scratch_has_a_most",
         "integration/test_tools.py::test_an_editor_that_saves_makes_one_more_job",
         "integration/test_tools.py::test_nano_saves_one_job",
+        "integration/test_scratch.py::test_scratch_is_gone_after_a_day_and_neither_a_drop_nor_what_is_younger",
         "tests/jobd/store/test_drafts.py::test_scratch_is_swept_by_when_it_was_written_and_not_by_the_time_it_bears",
     ),
     5: (
