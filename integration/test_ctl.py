@@ -60,6 +60,14 @@ def test_a_job_that_is_being_killed_may_be_killed_again_and_one_that_is_over_may
     assert echo(world, "kil", "jobs/stubborn") == (1, "Invalid argument")
 
 
+def test_what_does_not_heed_a_kill_is_ended_after_its_grace(world: Box) -> None:
+    submit(world, "deaf", spec_of(STUBBORN, grace="1s"))
+    wait_until(lambda: "up\n" in read(world, "jobs/deaf/log.txt"))
+    assert echo(world, "kill", "jobs/deaf") == (0, "")
+    assert read(world, "jobs/deaf/wait") == f"{128 + signal.SIGKILL}\n"
+    assert read(world, "jobs/deaf/state") == "CANCELLED\n"
+
+
 def test_a_job_that_is_given_more_time_outlives_its_first_limit(world: Box) -> None:
     limit = f"{FIRST_LIMIT_S}s"
     submit(world, "ended", spec_of("sleep 600", max_duration="1s"))

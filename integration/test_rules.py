@@ -55,6 +55,12 @@ RULES = {
         "integration/test_rules.py::test_over_http_a_key_is_one_job_and_half_a_body_is_none",
         "integration/test_tools.py::test_a_program_that_writes_a_spec_makes_one_job",
         "integration/test_drops.py::test_a_writer_that_a_signal_ends_leaves_no_job",
+        "integration/test_refusals.py::test_what_nothing_cures_is_refused_by_write",
+        "integration/test_refusals.py::test_what_is_whole_and_wrong_is_refused_by_close",
+        "integration/test_refusals.py::test_what_somebody_may_not_ask_for_is_refused_by_close_as_such",
+        "integration/test_refusals.py::test_what_is_wrong_is_refused_by_rename_and_keeps_its_name",
+        "integration/test_refusals.py::test_what_only_its_end_shows_to_be_wrong_is_told_in_error_alone",
+        "tests/jobd/files/test_drafts.py::test_a_drop_is_named_by_its_first_character_and_its_ending",
     ),
     4: (
         "integration/test_rules.py::test_every_other_name_is_scratch_and_some_names_are_the_servers",
@@ -76,6 +82,7 @@ RULES = {
         "integration/test_rules.py::test_all_lines_of_a_write_are_understood_before_the_first_is_done",
         "integration/test_rules.py::test_signals_and_another_attempt",
         "integration/test_ctl.py::test_a_job_that_is_being_killed_may_be_killed_again_and_one_that_is_over_may_not",
+        "integration/test_ctl.py::test_what_does_not_heed_a_kill_is_ended_after_its_grace",
         "integration/test_ctl.py::test_a_job_that_is_given_more_time_outlives_its_first_limit",
         "integration/test_ctl.py::test_a_waiting_job_is_held_by_somebody_until_it_is_released",
         "integration/test_ctl.py::"
@@ -102,6 +109,8 @@ RULES = {
     ),
     10: (
         "integration/test_rules.py::test_a_stranger_sees_of_a_job_what_everybody_may_and_nothing_else",
+        "tests/jobd/files/test_tree.py::test_the_queue_names_the_waiting_jobs_in_order_with_their_reasons_to_everybody",
+        "tests/jobd/files/test_tree.py::test_each_gpu_of_a_node_tells_what_it_is_and_which_job_has_it",
         "integration/test_rules.py::test_drops_scratch_names_and_errors_are_ones_own",
         "integration/test_rules.py::test_who_may_read_a_job_may_not_command_it",
         "tests/jobd/files/test_rights.py::test_who_may_do_what_with_every_file",
@@ -418,6 +427,22 @@ def test_a_stranger_sees_of_a_job_what_everybody_may_and_nothing_else(world: Box
     held, quiet = number_of(world, "held"), number_of(world, "quiet")
     assert re.search(rf"^{quiet} +RUNNING .* demo .* quiet$", (ann / "status").read_text(), re.MULTILINE)
     assert re.search(rf"^{held} +WAITING .* demo .* held$", (ann / "status").read_text(), re.MULTILINE)
+    assert world.sh("echo drain > nodes/n0/ctl").returncode == 0
+    next_one = submit(world, "next", spec_of("true", title="Next one"))
+    assert re.search(rf"^1 +{next_one} +demo .* Next one ", (ann / "queue").read_text(), re.MULTILINE)
+    assert world.sh("echo resume > nodes/n0/ctl && cat jobs/next/wait").stdout == "0\n"
+    status = world.run("pit", "status", env={**world.env, "PIT_CONFIG_DIR": str(pit_of_ann(world))}).stdout
+    assert [word for word in ("quiet", "over", "held", "Next one") if f"{word} " not in status] == []
+
+
+def pit_of_ann(world: Box) -> Path:
+    """Make a folder from which `pit` asks as ann."""
+    folder = world.root / "ann-pit"
+    folder.mkdir()
+    token = (world.root / "ann-config").read_text().partition("token: ")[2].split()[0]
+    (folder / ".pitconnect.txt").write_text(f"{world.url}\n")
+    (folder / ".pituser.txt").write_text(f"ann\n{token}\n")
+    return folder
 
 
 def test_drops_scratch_names_and_errors_are_ones_own(world: Box, ann: Path) -> None:

@@ -86,6 +86,31 @@ def test_the_reference_names_every_file_of_a_mounted_tree(world: Box) -> None:
     assert [path for path, attr in found.items() if kind_of(path, attr) is None] == []
 
 
+def test_the_readme_at_the_top_can_be_followed(world: Box) -> None:
+    text = read(world, "README.txt")
+    lines = [re.split(r" {2,}", line.strip())[0] for line in text.splitlines() if line.startswith("    ")]
+    submits, *shows, kills = lines
+    assert world.sh(submits).returncode == 0
+    said = {line: world.sh(line) for line in shows}  # the first of them returns when the job is over
+    assert {line: done.returncode for line, done in said.items()} == dict.fromkeys(shows, 0)
+    log, code, *_ = (done.stdout for done in said.values())
+    assert ("] hello from hello\n" in log, code) == (True, "0\n")
+    assert world.sh(kills).stderr.endswith(": Device or resource busy\n")  # it is a command, and comes too late
+    assert len(text.splitlines()) <= 10
+    assert "jobs/<name>.yaml.error" in text
+
+
+def test_shared_is_public_and_read_only(world: Box) -> None:
+    (world.data / "shared/model").write_text("for everybody\n")
+    assert os.readlink(world.dc / "public") == "shared"
+    assert read(world, "public/model") == "for everybody\n"
+    for command in ("echo x > shared/model", "rm shared/model", "mkdir public/new", "touch public/new"):
+        done = world.sh(command)
+        assert done.returncode != 0, command
+    assert (world.data / "shared/model").read_text() == "for everybody\n"
+    assert os.listdir(world.data / "shared") == ["model"]
+
+
 def test_no_text_contains_a_running_clock(world: Box) -> None:
     kinds = {path: kind_of(path, attr) for path, attr in walked(world).items() if attr.type is NodeType.FILE}
     texts = [path for path, kind in kinds.items() if kind is not None and kind.how is How.TEXT]

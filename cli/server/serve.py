@@ -83,7 +83,7 @@ This directory is the datacenter {dc}. A job is a file:
     cat jobs/hello/why         why it waits, or failed
     echo kill > jobs/hello/ctl
 
-home/<you> is yours, and jobs see it as /pfs/{dc}/home/<you>. If a spec is refused, jobs/<name>.error says why.
+home/<you> is yours, and jobs see it as /pfs/{dc}/home/<you>. If a spec is refused, jobs/<name>.yaml.error says why.
 """
 
 

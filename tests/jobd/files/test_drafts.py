@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobd.files.drafts import DRAFT_BYTES_MAX
+from jobd.files.drafts import DRAFT_BYTES_MAX, is_drop
 from pfs.api import Changes, Closing, NodeType, OpenFlags, RenameMode, XattrMode
 from pfs.errors import Kind, PfsError
 from tests.jobd.engine.drive import refusal
@@ -272,6 +272,15 @@ def test_moving_a_submitted_text_or_a_backup_back_submits_nothing(world, service
         assert await job_count(engine, service.ann) == 1
 
     world(main)
+
+
+def test_a_drop_is_named_by_its_first_character_and_its_ending():
+    for name in ("a.yaml", "a.yml", "a.json", "0.yaml", "17.json", "Z..yml", "a b.yaml", "a.tmp.yaml", "aé.yaml"):
+        assert is_drop(name), name
+    for name in (".yaml", "_a.yaml", "-a.yaml", "~a.yaml", " a.yaml", "éa.yaml", "ayaml", "yaml", "a.YAML", "a.yaml~"):
+        assert not is_drop(name), name
+    for name in ("a.yaml.tmp", "a.yaml ", "a.yaml\n", "a.yamll", "a.yl", "a.jsonl", "a.yaml.error"):
+        assert not is_drop(name), name
 
 
 @pytest.mark.parametrize("name", [".a.yaml", "4913", "a.yaml~", "sedAbCdEf", "x.tmp", "noending"])
