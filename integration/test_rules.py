@@ -45,6 +45,7 @@ RULES = {
         "integration/test_streams.py::test_who_reads_quiet_logs_asks_the_server_nothing",
         "integration/test_streams.py::test_with_nostream_whoever_reads_everything_gets_what_there_is",
         "integration/test_crowd.py::test_so_many_wait_on_one_mount_and_those_beyond_are_refused_alone",
+        "integration/test_crowd.py::test_so_many_files_are_open_and_one_more_is_refused_until_one_is_closed",
         "integration/test_tools.py::test_tail_follows_a_job_that_runs",
         "integration/test_tools.py::test_grep_searches_all_jobs_and_waits_for_none",
     ),
@@ -443,6 +444,13 @@ def pit_of_ann(world: Box) -> Path:
     (folder / ".pitconnect.txt").write_text(f"{world.url}\n")
     (folder / ".pituser.txt").write_text(f"ann\n{token}\n")
     return folder
+
+
+def test_the_audit_is_there_for_administrators_alone(world: Box, ann: Path) -> None:
+    assert "audit" in os.listdir(world.dc)
+    assert re.search(rf" demo \S+ job\.submit jobs/{number_of(world, 'held')} done ", (world.dc / "audit").read_text())
+    assert errno_of((ann / "audit").stat) == errno.ENOENT
+    assert "audit" not in os.listdir(ann)
 
 
 def test_drops_scratch_names_and_errors_are_ones_own(world: Box, ann: Path) -> None:

@@ -111,6 +111,28 @@ def test_shared_is_public_and_read_only(world: Box) -> None:
     assert os.listdir(world.data / "shared") == ["model"]
 
 
+def test_a_secret_is_written_and_removed_and_never_read(world: Box) -> None:
+    assert world.sh("echo hushed > secrets/wandb").returncode == 0
+    assert "wandb" in os.listdir(world.dc / "secrets")
+    for reads in ("cat secrets/wandb", "cp secrets/wandb home/demo/wandb", "grep -r hush secrets"):
+        done = world.sh(reads)
+        assert (done.returncode != 0, done.stdout) == (True, ""), reads
+        assert "Permission denied" in done.stderr, done.stderr
+    assert world.sh("rm secrets/wandb").returncode == 0
+    assert "wandb" not in os.listdir(world.dc / "secrets")
+
+
+def test_a_job_is_found_by_the_name_of_its_file_and_by_that_of_its_spec(world: Box) -> None:
+    links = world.dc / "jobs"
+    first = submit(world, "stem", "command: x", "hold: true", "name: called")
+    assert [os.readlink(links / name) for name in ("stem", "called")] == [first, first]
+    second = submit(world, "other", "command: x", "hold: true", "name: called")
+    assert [os.readlink(links / name) for name in ("stem", "other", "called")] == [first, second, second]
+    third = submit(world, "stem", "command: x", "hold: true")
+    assert [os.readlink(links / name) for name in ("stem", "other", "called")] == [third, second, second]
+    assert int(first) < int(second) < int(third)
+
+
 def test_no_text_contains_a_running_clock(world: Box) -> None:
     kinds = {path: kind_of(path, attr) for path, attr in walked(world).items() if attr.type is NodeType.FILE}
     texts = [path for path, kind in kinds.items() if kind is not None and kind.how is How.TEXT]
