@@ -46,6 +46,7 @@ RULES = {
         "integration/test_streams.py::test_with_nostream_whoever_reads_everything_gets_what_there_is",
         "integration/test_crowd.py::test_so_many_wait_on_one_mount_and_those_beyond_are_refused_alone",
         "integration/test_crowd.py::test_so_many_files_are_open_and_one_more_is_refused_until_one_is_closed",
+        "integration/test_crowd.py::test_so_many_files_are_polled_and_one_more_is_an_error_that_harms_no_other",
         "integration/test_tools.py::test_tail_follows_a_job_that_runs",
         "integration/test_tools.py::test_grep_searches_all_jobs_and_waits_for_none",
     ),
