@@ -4,12 +4,14 @@ Of several those are mounted that can be asked to let us in, so that a laptop wh
 get a token from one, has the others; of each that is left out a line says why. Where none is left, it is an error.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import click
 
 from cli import config, reaching
 from cli.config import Config, Datacenter, endpoint_of
+from cli.sdk.reaching import as_known
 from pfs.errors import Kind, PfsError
 
 
@@ -59,20 +61,50 @@ def _let_in(configuration: Config, names: Iterable[str]) -> dict[str, Datacenter
     """Return those of some datacenters that can be asked to let us in, with what they are to be shown; tell the others.
 
     Raises:
-        PfsError: there is none, and why the first one is not.
+        PfsError: there is none, and why.
     """
     found: dict[str, Datacenter] = {}
     refusals: dict[str, PfsError] = {}
     for name in names:
         try:
-            each = reaching.with_token(configuration.showing(name))
+            each = _with_token(configuration.showing(name))
             config.lasting(each.own)
         except PfsError as why:
             refusals[name] = why
         else:
             found[name] = each
     if not found:
-        raise next(iter(refusals.values()))
+        raise none_left(refusals, partial(click.echo, err=True))
     for name, refusal in refusals.items():
         click.echo(f"{name} is left out: {refusal}", err=True)
     return found
+
+
+def _with_token(where: Datacenter) -> Datacenter:
+    """Return a datacenter with a token, where it has a password and none.
+
+    Raises:
+        PfsError: the server does not take the password, or is away and none is kept.
+    """
+    try:
+        return reaching.with_token(where)
+    except PfsError as error:
+        kept = as_known(where)
+        if kept is None or error.kind is not Kind.UNREACHABLE:
+            raise
+        return kept  # the mount looks for its server, as for those of others
+
+
+def none_left(refusals: Mapping[str, PfsError], tell: Callable[[str], None]) -> PfsError:
+    """Return why nothing can be mounted; of several datacenters a line tells for each why it cannot be.
+
+    Args:
+        refusals: by the names of the datacenters, one at least.
+        tell: takes such lines.
+    """
+    first = next(iter(refusals.values()))
+    if len(refusals) == 1:
+        return first
+    for name, refusal in refusals.items():
+        tell(f"{name}: {refusal}")
+    return PfsError(first.kind, "none of these datacenters can be mounted")

@@ -10,50 +10,45 @@ import json
 import logging
 import os
 import select
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from io import FileIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import click
 
 from cli.loglines import log_lines
-from cli.mount.options import Options, shown
+from cli.mount.options import Options
 from cli.mount.point import is_dead, is_mounted, open_for_appending, state_file, take_lock
+from cli.mount.serving import Mount, serve
 from pfs.errors import Kind, PfsError
 
-if TYPE_CHECKING:
-    from cli.config import Datacenter
-    from fuseclient.behind.journal import Journal
-    from fuseclient.cache.blocks import BlockCache
-    from fuseclient.kernel.inodes import Base
-    from pfs.api import FileSystem, Owner
-
 START_S = 60.0
-CLOSE_S = 1.0
 AUTOMOUNT = "autofs"
-_READY = "ready"
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Mount:
-    """What is to be mounted.
+class _Answer:
+    """What the process in the background says, once.
 
     Attributes:
-        datacenters: by their names.
-        point: the canonical path.
-        source: what the kernel lists as mounted there.
+        told: lines for people.
+        mounted: the datacenters that the mount has.
+        error: why there is no mount.
     """
 
-    datacenters: "dict[str, Datacenter]"
-    point: str
-    source: str
-    options: Options
+    told: Sequence[str]
+    mounted: Sequence[str] = ()
+    error: str | None = None
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
 
 
 def mount_command(
@@ -90,7 +85,7 @@ def mount_command(
         mount.check_machine()
         _check_point(point)
         datacenters = choosing.chosen(config.load(options.config), source, options.subdir)
-        what = _Mount(datacenters, point, source or mount.SOURCE, options)
+        what = Mount(datacenters, point, source or mount.SOURCE, options)
         lock = take_lock(point)
         if lock is None:
             why = "it is being mounted or unmounted at this moment, or programs still use what was mounted before"
@@ -98,20 +93,28 @@ def mount_command(
         with lock:
             if foreground:
                 _log_to(options.log_file, options.log_level)
-                _serve(what, lambda: None if quiet else click.echo(f"{point}: mounted", err=True))
+                serve(what, lambda names: None if quiet else click.echo(_mounted(point, names), err=True), _tell)
                 return 0
             log_file = Path(options.log_file) if options.log_file else state_file(point, "log")
-            _in_background(what, log_file)
+            mounted = _in_background(what, log_file)
     except config.ConfigError:
         raise
     except PfsError as error:
         raise click.ClickException(str(error)) from None
     if as_json:
-        told = {"mountpoint": point, "datacenters": list(datacenters), "log_file": str(log_file)}
+        told = {"mountpoint": point, "datacenters": list(mounted), "log_file": str(log_file)}
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo(f"{point}: mounted {', '.join(datacenters)}; messages go to {log_file}")
+        click.echo(f"{_mounted(point, mounted)}; messages go to {log_file}")
     return 0
+
+
+def _mounted(point: str, names: Sequence[str]) -> str:
+    return f"{point}: mounted {', '.join(names)}"
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _absolute(path: str | None) -> str | None:
@@ -144,134 +147,8 @@ def _check_point(point: str) -> None:
         raise PfsError(Kind.DENIED, f"{point} is not yours to write to; mount at a directory of your own")
 
 
-def _serve(what: _Mount, ready: Callable[[], None]) -> None:
-    """Connect, mount, and serve until the end.
-
-    Raises:
-        PfsError: a server cannot be reached or refuses, or it cannot be mounted.
-    """
-    import trio
-
-    from fuseclient import mount
-    from fuseclient.kernel.identity import Ids
-    from pfs.client.filesystem import open_filesystem
-
-    options = what.options
-
-    async def main() -> None:
-        with trio.CancelScope() as scope:
-            async with contextlib.AsyncExitStack() as stack:
-                filesystems = {}
-                for name, each in what.datacenters.items():
-                    said = each.endpoint, each.token, each.ca
-                    connecting = open_filesystem(
-                        *said, shortcut=options.shortcut, streams=options.streams, own=each.own
-                    )
-                    filesystems[name] = await stack.enter_async_context(connecting)
-                    if options.ids is Ids.NUMERIC and not filesystems[name].standing().admin:
-                        reason = f"{each.username} is none at {each.endpoint}; leave ids=numeric away"
-                        raise PfsError(Kind.DENIED, f"the server's own numbers are for administrators: {reason}")
-                blocks = await trio.to_thread.run_sync(_open_cache, options)
-                if blocks is not None:
-                    stack.callback(blocks.close)
-                journals = await trio.to_thread.run_sync(_open_journals, what, stack)
-                base = None if options.subdir is None else await _base(options.subdir, filesystems)
-                await mount.run(
-                    filesystems,
-                    what.point,
-                    allow_other=options.allow_other,
-                    ready=ready,
-                    identity=options.ids,
-                    owner=_owner(options),
-                    blocks=blocks,
-                    journals=journals,
-                    flags=options.flags,
-                    source=what.source,
-                    options=shown(options),
-                    base=base,
-                )
-                scope.deadline = trio.current_time() + CLOSE_S
-
-    failures: list[PfsError] = []
-    try:
-        trio.run(main)
-    except* PfsError as group:
-        failures += _leaves(group)
-    if failures:
-        raise failures[0]
-
-
-async def _base(subdir: str, filesystems: "Mapping[str, FileSystem]") -> "Base":
-    """Find the folder that is to be mounted.
-
-    Raises:
-        PfsError: it is not there, or not for us.
-    """
-    from fuseclient.kernel.inodes import Base
-    from pfs.api import NodeType
-
-    datacenter, _, path = subdir.partition("/")
-    if not path:
-        return Base(datacenter, "", None)
-    try:
-        attr = await filesystems[datacenter].getattr(path)
-        if attr.type is not NodeType.DIRECTORY:
-            raise PfsError(Kind.NOT_DIR, "this is no directory")
-    except PfsError as error:
-        raise PfsError(error.kind, f"subdir={subdir} cannot be mounted: {error.message}") from None
-    return Base(datacenter, path, attr.node_id)
-
-
-def _owner(options: Options) -> "Owner":
-    from pfs.api import Owner
-
-    uid = os.getuid() if options.uid is None else options.uid
-    return Owner(uid, os.getgid() if options.gid is None else options.gid)
-
-
-def _open_cache(options: Options) -> "BlockCache | None":
-    """Open the folder of the cache; without one that can be used a mount is slower, and as good."""
-    from fuseclient.cache.blocks import BlockCache
-
-    if options.cache_bytes == 0:
-        return None
-    try:
-        return BlockCache(_cache_folder(options), options.cache_bytes)
-    except PfsError as error:
-        if options.cache_dir is not None:
-            raise
-        log.warning("nothing is kept on the local disk: %s", error)
-        return None
-
-
-def _open_journals(what: _Mount, stack: contextlib.AsyncExitStack) -> "dict[str, Journal] | None":
-    """Open what --write-behind needs: without it nothing could be promised, so there is no mount without it."""
-    from fuseclient.behind.journal import open_journal
-
-    if not what.options.write_behind:
-        return None
-    journals = {}
-    for name, each in what.datacenters.items():
-        journals[name] = open_journal(_cache_folder(what.options), each.endpoint, each.username)
-        stack.callback(journals[name].close)
-    return journals
-
-
-def _cache_folder(options: Options) -> str:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return options.cache_dir or str(base / "pfs")
-
-
-def _leaves(group: BaseExceptionGroup[PfsError]) -> Iterator[PfsError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
-def _in_background(what: _Mount, log_file: Path) -> None:
-    """Start the process that serves, and wait until the mount is in use.
+def _in_background(what: Mount, log_file: Path) -> Sequence[str]:
+    """Start the process that serves, and wait until the mount is in use; return the datacenters that it has.
 
     Raises:
         PfsError: it cannot be, and why.
@@ -281,44 +158,55 @@ def _in_background(what: _Mount, log_file: Path) -> None:
     heard, said = os.pipe()
     with (
         open(heard, "rb", buffering=0) as pipe,
-        open(said, "wb", buffering=0) as answer,
+        open(said, "wb", buffering=0) as answering,
         open_for_appending(log_file) as out,
     ):
         child = os.fork()
         if child == 0:
             pipe.close()
-            os._exit(_be_daemon(what, out, answer))
-        answer.close()
+            os._exit(_be_daemon(what, out, answering))
+        answering.close()
         os.waitpid(child, 0)
-        reason = _hear(pipe)
-    if reason != _READY:
-        raise PfsError(Kind.IO, reason or f"the mount ended unexpectedly; its messages are in {log_file}")
+        try:
+            data = _hear(pipe)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGTERM)  # who has given up wants nothing mounted later
+            raise
+    if not data:
+        raise PfsError(Kind.IO, f"the mount ended unexpectedly; its messages are in {log_file}")
+    answer = _Answer(**json.loads(data))
+    for line in answer.told:
+        _tell(line)
+    if answer.error is not None:
+        raise PfsError(Kind.IO, answer.error)
+    return answer.mounted
 
 
-def _hear(pipe: FileIO) -> str:
+def _hear(pipe: FileIO) -> bytes:
     end, data = time.monotonic() + START_S, b""
     while select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
         piece = pipe.read(65536)
         if not piece:
-            return data.decode()
+            return data
         data += piece
-    return f"the mount is not in use after {START_S:.0f} s"
+    raise PfsError(Kind.TIMED_OUT, f"the mount is not in use after {START_S:.0f} s")
 
 
-def _be_daemon(what: _Mount, out: IO[str], answer: FileIO) -> int:
+def _be_daemon(what: Mount, out: IO[str], answering: FileIO) -> int:
     """Leave the terminal and the parent, then serve. Returns the exit status; nothing is raised."""
+    told: list[str] = []
 
-    def say(text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # who waited for it is gone, or has been told already
-            answer.write(text.encode())
-            answer.close()
+    def tell(line: str) -> None:
+        told.append(line)
+        log.warning("%s", line)
 
-    def ready() -> None:
+    def ready(names: Sequence[str]) -> None:
         try:
-            answer.write(_READY.encode())
+            answering.write(_Answer(told, mounted=names).encode())
         except OSError:
             raise PfsError(Kind.IO, "the command that started this mount was given up") from None
-        answer.close()
+        answering.close()
 
     try:
         os.setsid()
@@ -329,10 +217,11 @@ def _be_daemon(what: _Mount, out: IO[str], answer: FileIO) -> int:
         for source, target in ((null, 0), (out.fileno(), 1), (out.fileno(), 2)):
             os.dup2(source, target)
         _log_to(None, what.options.log_level)
-        _serve(what, ready)
+        serve(what, ready, tell)
     except PfsError as error:
         log.error("%s", error)
-        say(str(error))
+        with contextlib.suppress(OSError, ValueError):  # who waited for it is gone, or has been told already
+            answering.write(_Answer(told, error=str(error)).encode())
         return 1
     except BaseException:
         log.exception("the mount at %s ended", what.point)

@@ -23,6 +23,13 @@ _OTHER_SERVER = "another server answers there, or it was made anew and its admin
 _known: dict[str, str] = {}
 
 
+class StrangerError(PfsError):
+    """Another server answers than the one that is meant, as far as its certificate tells; of kind UNREACHABLE."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Kind.UNREACHABLE, message)
+
+
 def trust(url: str, token: str, ca: str | None, own: Pair | None = None) -> ssl.SSLContext | None:
     """Return what tells whether the server at `url` is the one that it says; None where it speaks no TLS.
 
@@ -96,10 +103,20 @@ def about_hanging_up(own: Pair | None) -> str:
     return "" if own is None else f", as one does that does not accept the certificate {own.certfile}"
 
 
-def why_unreachable(url: str, token: str, ca: str | None, error: BaseException) -> str:
-    """Return why there is no connection to a server, for people; it may be asked who vouches for it."""
+def is_strange(error: BaseException) -> bool:
+    """Tell whether there is no connection to a server because of its certificate."""
+    return isinstance(_first(error), ssl.SSLCertVerificationError)
+
+
+def _first(error: BaseException) -> BaseException:
     while isinstance(error.__cause__, BaseException):
         error = error.__cause__
+    return error
+
+
+def why_unreachable(url: str, token: str, ca: str | None, error: BaseException) -> str:
+    """Return why there is no connection to a server, for people; it may be asked who vouches for it."""
+    error = _first(error)
     if not isinstance(error, ssl.SSLCertVerificationError):
         return why_of(error)
     if error.verify_code in _OTHER_NAME:
@@ -133,9 +150,7 @@ def _asked(url: str, named: str) -> str:
     if told != named:
         shown = f"sha256:{told} vouches for it" if told else "it names nobody who vouches for it"
         why = f"{shown}, and the key trusts sha256:{named}"
-        raise PfsError(
-            Kind.UNREACHABLE, f"the server at {url} is not the one that the key is for: {why}: {_OTHER_SERVER}"
-        )
+        raise StrangerError(f"the server at {url} is not the one that the key is for: {why}: {_OTHER_SERVER}")
     return ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(text))
 
 

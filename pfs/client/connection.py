@@ -93,14 +93,40 @@ class Connection:
         self._set_s = self._now_s()
         self.transfer = transfer
         self._refusal: PfsError | None = None
+        self._begun = trio.Event()
+        self._hindrance: PfsError | None = None
+        self._dialling = trio.CancelScope()
         self.secret = ""
         self.socket: str | None = None
         self.near = False
 
-    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+    async def run(self) -> None:
+        """Dial, and dial again when the connection is lost, until it is given up."""
+        with self._dialling:
+            await self._dial()
+
+    async def begun(self) -> None:
+        """Return when there is a connection for the first time.
+
+        Raises:
+            PfsError: the first attempt has failed, and why; further ones follow.
+        """
+        await self._begun.wait()
+        if self._hindrance is not None:
+            raise self._hindrance
+
+    def give_up(self) -> None:
+        """Dial no more; there is to be no connection yet."""
+        self._dialling.cancel()
+
+    def _begin(self, hindrance: PfsError | None) -> None:
+        if not self._begun.is_set():
+            self._hindrance = hindrance
+            self._begun.set()
+
+    async def _dial(self) -> None:
         url, token, ca, own = self._where
-        started = False
-        said = ""
+        was_there, said = False, ""
         pause_s = RETRY_FIRST_S
         while True:
             try:
@@ -111,23 +137,21 @@ class Connection:
                         raise PfsError(Kind.UNREACHABLE, f"the server at {url} does not answer")
                     self._set(channel)
                     log.info("connected to %s", url)
-                    said, connected_s = "", trio.current_time()
-                    if not started:
-                        started = True
-                        task_status.started()
+                    was_there, said, connected_s = True, "", trio.current_time()
+                    self._begin(None)
                     await self._stay(channel)
                     if trio.current_time() - connected_s > RETRY_MOST_S:  # else it comes and goes
                         pause_s = RETRY_FIRST_S
                 log.warning("lost the connection to %s", url)
             except PfsError as error:
-                if not started:
-                    raise
+                self._begin(error)
                 self._refusal = error if error.kind is Kind.UNAUTHENTICATED else None  # who waits, waits in vain
                 if error.message != said:  # the same again, every two seconds, tells nobody anything
                     said = error.message
                     log.warning("%s", said)
             self._set(None)
-            self._presence.lost(self._now_s())
+            miss = self._presence.lost if was_there else self._presence.not_found
+            miss(self._now_s())
             self._lapse()
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MOST_S)

@@ -8,7 +8,15 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, RejectConnection, Request
 from wsproto.utilities import RemoteProtocolError
 
-from pfs.client.authority import about_hanging_up, authorization, is_known, trust, why_unreachable
+from pfs.client.authority import (
+    StrangerError,
+    about_hanging_up,
+    authorization,
+    is_known,
+    is_strange,
+    trust,
+    why_unreachable,
+)
 from pfs.client.reasons import why_of
 from pfs.errors import Kind, PfsError
 from pfs.keys import Pair, address_of
@@ -40,7 +48,8 @@ async def dial(url: str, token: str, ca: str | None, own: Pair | None = None) ->
         await trio.aclose_forcefully(stream)
         if isinstance(error, OSError | trio.BrokenResourceError):
             why = await trio.to_thread.run_sync(why_unreachable, url, token, ca, error, abandon_on_cancel=True)
-            raise PfsError(Kind.UNREACHABLE, f"no connection to the server at {url}: {why}") from None
+            text = f"no connection to the server at {url}: {why}"
+            raise (StrangerError(text) if is_strange(error) else PfsError(Kind.UNREACHABLE, text)) from None
         raise
     return WebSocketTransport(stream, dialled=True, early=early)
 

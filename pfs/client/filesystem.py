@@ -27,7 +27,6 @@ from pfs.api import (
     XattrMode,
 )
 from pfs.client.connection import Connection, only
-from pfs.client.dial import trusted
 from pfs.client.openfile import NEWS_S, RemoteFile, SeenText, SoFar
 from pfs.client.transfer import Transfer
 from pfs.errors import PfsError
@@ -65,6 +64,7 @@ async def open_filesystem(
     shortcut: bool = True,
     streams: bool = True,
     own: Pair | None = None,
+    patient: bool = False,
 ) -> AsyncIterator["RemoteFileSystem"]:
     """Give the tree of the server at `endpoint` as the owner of `token` may see it, while the block runs.
 
@@ -72,17 +72,19 @@ async def open_filesystem(
         shortcut: read files of a server on this machine directly.
         streams: streams are streams; else they are files that hold what there is so far.
         own: a certificate that tells who we are, beside a token or instead of one ("").
+        patient: the block begins at once; `RemoteFileSystem.begun` tells what comes of the first contact.
 
     Raises:
         PfsError: UNREACHABLE, UNAUTHENTICATED or INVALID at the first contact; later losses are healed.
     """
     failure: PfsError | None = None
-    await trusted(endpoint, token, ca, own)
     try:
         async with Transfer(endpoint, token, ca, own) as transfer, trio.open_nursery() as nursery:
             connection = Connection(endpoint, token, ca, transfer, shortcut=shortcut, own=own)
-            await nursery.start(connection.run)
+            nursery.start_soon(connection.run)
             try:
+                if not patient:
+                    await connection.begun()
                 yield RemoteFileSystem(connection, streams=streams)
             finally:
                 await connection.say_bye()
@@ -111,6 +113,18 @@ class RemoteFileSystem:
         self._seen: dict[str, _Seen] = {}  # what was looked at last, by path
         self._tagged: dict[str, Tagged] = {}  # those that the server made last, by path
         self._long_listing = trio.Lock()
+
+    async def begun(self) -> None:
+        """Return when the server has been reached for the first time.
+
+        Raises:
+            PfsError: the first attempt has failed, and why; further ones follow until it is given up.
+        """
+        await self._connection.begun()
+
+    def give_up(self) -> None:
+        """Look for the server no more, which has not been reached yet."""
+        self._connection.give_up()
 
     def trusted(self) -> bool:
         return self._connection.trusted()

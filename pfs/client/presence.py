@@ -4,6 +4,7 @@
     missed    they hold no more. It may be a restart, which is over in seconds: whoever wants something waits
     away      that was no short restart, or the server has been silent all the time that leases are trusted:
               what was known when it was last heard may be told as it was then
+    absent    it has not been there yet: somebody has waited for it already, and whoever asks does not
 
 Whoever needs the server waits for it, but only once: all who ask give up when it has been missed for so long as one
 question may take, and from then on at once. When it answers again, it is there.
@@ -22,10 +23,11 @@ class Presence:
         self.trusted_until_s = 0.0
         self._missed_s: float | None = None
         self._away_from_s = inf
+        self._absent = False
 
     @property
     def missed(self) -> bool:
-        """True when the server was there, and is not heard any more."""
+        """True when the server is known not to be heard."""
         return self._missed_s is not None
 
     def missed_for(self, now_s: float) -> float:
@@ -35,7 +37,7 @@ class Presence:
     def heard(self, said_s: float) -> None:
         """The server has answered what we said at `said_s`."""
         self.trusted_until_s = said_s + TRUST_S
-        self._missed_s, self._away_from_s = None, inf
+        self._missed_s, self._away_from_s, self._absent = None, inf, False
 
     def lost(self, now_s: float) -> None:
         """The connection has ended."""
@@ -44,6 +46,11 @@ class Presence:
     def silent(self, now_s: float) -> None:
         """The server has not answered as long as leases are trusted."""
         self._miss(now_s, now_s)
+
+    def not_found(self, now_s: float) -> None:
+        """The server could not be reached, and never was before."""
+        self._miss(now_s, now_s)
+        self._absent = True
 
     def trusted(self, now_s: float) -> bool:
         """Tell whether leases hold."""
@@ -63,6 +70,8 @@ class Presence:
         Args:
             question_s: how long a question may take.
         """
+        if self._absent:
+            return now_s
         return (now_s if self._missed_s is None else min(now_s, self._missed_s)) + question_s
 
     def _miss(self, now_s: float, away_from_s: float) -> None:

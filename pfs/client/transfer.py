@@ -9,6 +9,7 @@ that had been idle is made again on a new one: the server closes those, and a ra
 import json
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
@@ -18,7 +19,8 @@ import h11
 import trio
 
 from pfs.client import exchange
-from pfs.client.authority import authorization, trust
+from pfs.client.authority import authorization
+from pfs.client.dial import trusted
 from pfs.client.exchange import Answer, Connection, GoneError, Patience, Question, SecureConnection, SilentError
 from pfs.client.reasons import why_of
 from pfs.errors import Kind, PfsError
@@ -44,13 +46,14 @@ class Transfer:
         own: a certificate that tells who we are.
 
     Raises:
-        PfsError: INVALID or UNAUTHENTICATED for an address, an authority or a token that cannot be one.
+        PfsError: INVALID or UNAUTHENTICATED for an address or a token that cannot be one.
     """
 
     def __init__(self, url: str, token: str, ca: str | None = None, own: Pair | None = None) -> None:
         self._url = url
         self._address = address_of(url)
-        self._context = trust(url, token, ca, own)  # may block: see `pfs.client.dial.trusted`
+        self._told = (token, ca, own)
+        self._context: ssl.SSLContext | None = None  # whom to trust the server itself may have to say: once it is there
         host = urlsplit(url).netloc.rpartition("@")[2]
         self._headers = [("host", host), *authorization(token, own), ("connection", KEPT_FOR_BULK.decode())]
         self._places = trio.Semaphore(CONNECTIONS)
@@ -184,6 +187,8 @@ class Transfer:
 
     async def _connect(self, patience: Patience) -> Connection:
         host, port = self._address.host, self._address.port
+        if self._address.secure and self._context is None:
+            self._context = await trusted(self._url, *self._told)
         try:
             with trio.fail_after(exchange.SILENCE_MAX_S):
                 stream = await trio.open_tcp_stream(host, port)

@@ -13,6 +13,7 @@ from cli import config
 from cli.mount import command as mount
 from cli.mount import status
 from cli.mount.options import OPTIONS, Options, parse
+from cli.mount.serving import Mount
 from cli.paddle import paddle
 from cli.sdk import reaching
 from fuseclient import mount as fuse_mount
@@ -37,7 +38,12 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.chdir(tmp_path)
     asked: list[Any] = []
     monkeypatch.setattr(fuse_mount, "check_machine", lambda: None)
-    monkeypatch.setattr(mount, "_in_background", lambda what, log_file: asked.append(what))
+
+    def in_background(what: Mount, log_file: Path) -> list[str]:
+        asked.append(what)
+        return list(what.datacenters)
+
+    monkeypatch.setattr(mount, "_in_background", in_background)
     return asked
 
 
@@ -184,16 +190,23 @@ dc3: {{username: ann, password: words, endpoint: "{AWAY}"}}
 """
 
 
-@pytest.mark.parametrize("cached", ["{}", f'{{"ann {AWAY}": "pfs1.kept"}}'], ids=["no token", "a token"])
-def test_datacenters_that_cannot_let_us_in_are_left_out_and_told(asked: list[Any], tmp_path: Path, cached: str) -> None:
+def test_datacenters_that_cannot_let_us_in_are_left_out_and_told(asked: list[Any], tmp_path: Path) -> None:
     (tmp_path / "config").write_text(MIXED)
-    (tmp_path / "token_cache").write_text(cached)
     done = CliRunner().invoke(paddle, ["mount", "pfs"])
     assert (done.exit_code, [list(what.datacenters) for what in asked]) == (0, [["dc2"]]), done.output
     dc1, dc3 = [line for line in done.stderr.splitlines() if "left out" in line]
     assert dc1 == f"dc1 is left out: {tmp_path}/config: dc1 has no token; get one with: paddle login"
     assert dc3.startswith(f"dc3 is left out: no answer from the server at {AWAY}: ")
     assert "mounted dc2; " in done.stdout
+
+
+def test_a_token_that_was_got_with_a_password_is_kept_for_a_server_that_is_away(
+    asked: list[Any], tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text(MIXED)
+    (tmp_path / "token_cache").write_text(f'{{"ann {AWAY}": "pfs1.kept"}}')
+    mount.mount_command("pfs", Options(), quiet=True)
+    assert {name: each.token for name, each in asked[0].datacenters.items()} == {"dc2": "pfs1.b", "dc3": "pfs1.kept"}
 
 
 @pytest.mark.parametrize(
@@ -211,7 +224,13 @@ def test_where_none_is_left_it_is_told_why(
     (tmp_path / "config").write_text(MIXED)
     with pytest.raises((PfsError, click.ClickException), match=says):
         mount.mount_command("pfs", Options(subdir=subdir), source=source)
-    (tmp_path / "config").write_text(MIXED.replace("token: pfs1.b, ", ""))
-    with pytest.raises(config.ConfigError, match="dc1 has no token"):
-        mount.mount_command("pfs", Options())
     assert asked == []
+
+
+def test_where_none_of_several_is_left_a_line_tells_of_each(asked: list[Any], tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(MIXED.replace("token: pfs1.b, ", ""))
+    done = CliRunner().invoke(paddle, ["mount", "pfs"])
+    lines = [line.split(": ")[0] for line in done.stderr.splitlines() if not line.startswith("previous token")]
+    assert lines == ["dc1", "dc2", "dc3", "Error"], done.stderr
+    assert "none of these datacenters can be mounted" in done.stderr
+    assert (done.exit_code, asked) == (1, [])

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from pfs.client import authority
-from pfs.client.authority import authorization, is_known, trust
+from pfs.client.authority import StrangerError, authorization, is_known, trust
 from pfs.client.connection import connect_channel
 from pfs.client.dial import trusted
 from pfs.client.web import WebClient
@@ -131,7 +131,7 @@ def test_a_server_of_another_authority_is_a_stranger(world: World) -> None:
                 world.told = told
                 with pytest.raises(PfsError, match="is not the one that the key is for") as caught:
                     await trusted(server.url, key_for(server.url, own), None)
-                assert caught.value.kind is Kind.UNREACHABLE
+                assert isinstance(caught.value, StrangerError)
                 assert f"the key trusts sha256:{digest(own)}" in caught.value.message
                 assert (f"sha256:{digest(told)} vouches for it" in caught.value.message) is (told == genuine)
             # who tells the right certificate, and has not its key, is trusted no more

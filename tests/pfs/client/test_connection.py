@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from pfs.api import Name
+from pfs.api import Name, NodeType
 from pfs.client import connection, presence
 from pfs.client.filesystem import RemoteFileSystem, open_filesystem
-from pfs.errors import Kind
+from pfs.errors import Kind, PfsError
 from pfs.protocol.channel import Channel, Handler
 from pfs.protocol.wire import Json
 from tests.pfs.served import Conversation, Identity, answering, datacenter, machine
@@ -102,6 +102,41 @@ def test_a_thousand_questions_do_not_each_wait_for_a_server_that_is_away(
             await server.start()
             await mount.look_out()
             await mount.getattr("")
+
+    run(main)
+
+
+def test_a_server_that_was_not_there_at_first_is_there_when_it_comes(run: Run, world: World) -> None:
+    async def main() -> None:
+        async with machine(world) as server:
+            url = await server.start()
+            await server.kill()
+            async with open_filesystem(url, "ann-token", patient=True) as mount:
+                noted = Noted(mount)
+                with pytest.raises(PfsError, match="Connection refused"):
+                    await mount.begun()
+                with trio.fail_after(LIMIT_S):  # who waits does so for longer
+                    assert await kind_of(mount.getattr("")) is Kind.TIMED_OUT
+                assert (mount.standing().connected, mount.is_away()) == (False, True)
+                await server.start()
+                await noted.until("returned")
+                await mount.look_out()
+                assert (await mount.getattr("home/ann")).type is NodeType.DIRECTORY
+                assert mount.standing().connected
+
+    run(main)
+
+
+def test_a_server_that_was_given_up_is_not_looked_for(run: Run, world: World) -> None:
+    async def main() -> None:
+        async with datacenter(world) as server, open_filesystem(server.url, "no-token", patient=True) as mount:
+            with pytest.raises(PfsError, match="does not accept the token"):
+                await mount.begun()
+            mount.give_up()
+            await trio.testing.wait_all_tasks_blocked()
+            asked = server.began
+            await trio.sleep(5 * connection.RETRY_MOST_S)
+            assert server.began == asked
 
     run(main)
 

@@ -19,6 +19,7 @@ from wsproto.events import AcceptConnection, BytesMessage, Event, Request, TextM
 
 from pfs.api import Attr, Awaited, Changes, Closing, Entry, NodeType, Owner, RenameMode, XattrCall, XattrMode, XattrVerb
 from pfs.client import connection, filesystem, openfile
+from pfs.client.authority import StrangerError
 from pfs.client.connection import connect_channel
 from pfs.client.filesystem import SEEN_MAX, TAGGED_MAX, RemoteFileSystem, open_filesystem
 from pfs.errors import Kind, PfsError
@@ -637,7 +638,7 @@ def test_over_tls_the_server_is_asked_who_it_is(run: Run, world: World, authorit
             async with open_filesystem(server.url, "ann-token", ca) as fs:
                 assert (await fs.getattr("")).type is NodeType.DIRECTORY
             error = await refusal(server.url)
-            assert error.kind is Kind.UNREACHABLE
+            assert isinstance(error, StrangerError)
             assert "its certificate is not trusted: unable to get local issuer certificate; `ca` names" in str(error)
             plain = await refusal(server.url.replace("https", "http"))
             assert plain.kind is Kind.UNREACHABLE

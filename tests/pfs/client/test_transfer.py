@@ -20,6 +20,7 @@ from pfs.server.guard import Tls
 from pfs.server.line import LOOP_PIECE_BYTES, PIECE_BYTES
 from tests.pfs.opened import HANDLE, Held, Opened, Stored, opened, sent_in_parts, taken_slowly
 from tests.pfs.served import listening
+from tests.pfs.world import kind_of
 
 Act = Callable[[Transfer, Opened], Awaitable[None]]
 
@@ -507,6 +508,8 @@ def test_over_tls_an_upload_in_parts_is_whole(keys: Path, tmp_path: Path) -> Non
 
 
 def test_an_authority_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(PfsError) as caught:
-        Transfer("https://127.0.0.1:1", "ann-token", str(tmp_path / "none.pem"))
-    assert caught.value.kind is Kind.INVALID
+    async def main() -> None:
+        async with Transfer("https://127.0.0.1:1", "ann-token", str(tmp_path / "none.pem")) as transfer:
+            assert await kind_of(transfer.read("secret", 1, 0, 1)) is Kind.INVALID
+
+    trio.run(main)
