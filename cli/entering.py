@@ -15,7 +15,18 @@ from urllib.parse import quote
 
 import click
 
-from cli.config import ME, OVERRIDES, ConfigError, Datacenter, config_path, effective, endpoint_of, lasting, load
+from cli.config import (
+    CURRENT,
+    ME,
+    OVERRIDES,
+    ConfigError,
+    Datacenter,
+    config_path,
+    effective,
+    endpoint_of,
+    lasting,
+    load,
+)
 from cli.configfile import rewrite
 from cli.reaching import datacenter
 from cli.sdk.reaching import LOGIN_URL, as_known, check_private, forget
@@ -194,5 +205,17 @@ def _keep(welcome: dict[str, Any], endpoint: str, ca: str | None) -> Outcome:
         raise PfsError(Kind.UNREACHABLE, f"what answers at {endpoint} is not a pfs server") from None
     path = None if ca is None else os.path.abspath(ca)
     rewrite(name, {"username": user, "token": token, "endpoint": endpoint, **({} if path is None else {"ca": path})})
+    _tell_what_counts_more(name, token, endpoint)
     text = f"{user} is known to the datacenter {name}; {config_path()} has the token."
     return Outcome(text, {"datacenter": name, "user": user, "config": config_path()})
+
+
+def _tell_what_counts_more(name: str, token: str, endpoint: str) -> None:
+    """Tell who has come in that commands come in as the environment says all the same, where that is so."""
+    if (os.environ.get(CURRENT) or load().current) != name:
+        return
+    kept = {"token": token, "endpoint": endpoint}
+    for field, value in kept.items():
+        said = os.environ.get(OVERRIDES[field])
+        if said and (endpoint_of(said) if field == "endpoint" else said) != value:
+            click.echo(f"{OVERRIDES[field]} is set, and counts more than this login; unset it", err=True)

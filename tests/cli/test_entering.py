@@ -332,6 +332,31 @@ def test_a_token_in_the_environment_is_taken_back_and_the_configuration_keeps_it
     assert "default has no token; say it as PADDLE_TOKEN" in refused(run_paddle("logout"))
 
 
+def test_what_the_environment_says_instead_of_a_login_is_told(
+    server: Server, config: Path, run_paddle: Paddle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, endpoint = (
+        f"{name} is set, and counts more than this login; unset it\n" for name in ("PADDLE_TOKEN", "PADDLE_ENDPOINT")
+    )
+    config.parent.mkdir()
+    config.write_text(TWO)
+    monkeypatch.setenv("PADDLE_TOKEN", "pfs1.said")
+    assert token in run_paddle("login", typed=WORDS).stderr
+    assert run_paddle("login", "-q", typed=WORDS).stderr.endswith(token)
+    server.answer = {"datacenter": "dc2", "user": "bob", "token": TOKEN}
+    assert token not in run_paddle("login", "--dc", "dc2", typed=WORDS).stderr  # it counts for the current one
+    monkeypatch.setenv("PADDLE_DATACENTER", "dc2")
+    monkeypatch.setenv("PADDLE_ENDPOINT", "tunnel.example.org")
+    told = run_paddle("login", THERE, "--user", "bob", typed=WORDS).stderr
+    assert token + endpoint in told
+    for name in ("PADDLE_TOKEN", "PADDLE_ENDPOINT"):
+        monkeypatch.delenv(name)
+    assert "counts more" not in run_paddle("login", typed=WORDS).stderr
+    monkeypatch.setenv("PADDLE_TOKEN", TOKEN)
+    monkeypatch.setenv("PADDLE_ENDPOINT", f"{THERE}/")
+    assert "counts more" not in run_paddle("login", typed=WORDS).stderr
+
+
 def test_a_token_that_another_server_does_not_know_is_kept(
     server: Server, config: Path, run_paddle: Paddle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
