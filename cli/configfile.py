@@ -30,10 +30,10 @@ def rewrite(name: str, fields: Mapping[str, str | None]) -> None:
     else:
         entry = value.setdefault(name, {})
     for field, told in fields.items():
-        if told is None:
+        if told is None and not _is_shared(entry):
             entry.pop(field, None)
-        else:
-            entry[field] = told
+        elif told is not None or field in entry:
+            entry[field] = told or ""
     _dump(value)
 
 
@@ -55,7 +55,7 @@ def use(name: str) -> None:
     if isinstance(value.get(LIST), list):
         value[CURRENT] = name
     else:
-        for each, entry in value.items():
+        for each, entry in _own(value).items():
             if each == name and "active" not in entry:
                 entry.insert(0, "active", "true")  # at its end it would come behind comments on what follows
             elif "active" in entry:
@@ -100,6 +100,7 @@ def _yaml() -> Any:
 
     yaml = YAML()
     yaml.Resolver = AsWritten
+    yaml.composer.warn_double_anchors = False  # as `cli.configform` reads it
     yaml.width = 4096  # a token stays in its line
     yaml.preserve_quotes = True
     return yaml
@@ -108,6 +109,21 @@ def _yaml() -> Any:
 def _value(text: str) -> Any:
     value = _yaml().load(text)
     return value if isinstance(value, dict) else {}
+
+
+def _is_shared(entry: Any) -> bool:
+    """Tell whether other entries may have their fields from this one, or it from them: nothing can be taken away."""
+    return bool(entry.merge) or entry.anchor.value is not None
+
+
+def _own(value: Any) -> Any:
+    """Give each datacenter an entry of its own, where `*` says that it is another one's."""
+    seen: list[Any] = []
+    for name, entry in value.items():
+        if any(entry is other for other in seen):
+            value[name] = type(entry)(entry)
+        seen.append(entry)
+    return value
 
 
 def _dump(value: Any) -> None:

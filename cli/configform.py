@@ -19,6 +19,12 @@ _SECTION = re.compile(r"\s*([#;].*\n\s*)*\[[^\[\],\n]+\]\s*([#;].*)?$", re.MULTI
 _HEADING = re.compile(r"\s*\[(?P<name>.+)\]")
 _OPTION = re.compile(r"\s*(?P<name>[^\s#;=:][^=:]*?)\s*[=:]")
 _TAG = "tag:yaml.org,2002:"
+_CURES = {  # for what is wrong in the words of ruamel.yaml
+    r"character '\t'": "indent with spaces",
+    "cannot start any token": "a word that begins with it goes in quotes",
+    "undefined alias": "`*` stands for what `&` has named above; a word that begins with it goes in quotes",
+    "another document": "all datacenters stand in one; take the line --- away",
+}
 
 
 class WrongError(Exception):
@@ -135,17 +141,23 @@ def _composed(text: str) -> Any:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.reader import ReaderError
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # each `*` means the `&` before it
     try:
-        return YAML(typ="safe", pure=True).compose(text)
+        return yaml.compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (1, 1) if mark is None else (mark.line + 1, mark.column + 1)
-        raise WrongError(f"{error.problem}; see `paddle --help` for the form", line, column) from None
+        raise WrongError(f"{error.problem}; {_cure(str(error.problem))}", line, column) from None
     except ReaderError as error:
         what = f"the character {text[error.position]!r} cannot be here; take it away"
         raise WrongError(what, text.count("\n", 0, error.position) + 1) from None
     except YAMLError as error:
         raise WrongError(f"this is no YAML: {str(error).partition(chr(10))[0]}", 1) from None
+
+
+def _cure(problem: str) -> str:
+    return next((cure for words, cure in _CURES.items() if words in problem), "see `paddle --help` for the form")
 
 
 def _listed(line: int, node: Any) -> dict[str, Entry]:
@@ -174,6 +186,9 @@ def _said(field: str, line: int, node: Any) -> Said | None:
     """Return what a field says, None for no choice."""
     if not _is("scalar", node):
         return Said(None, line)
+    if not str(node.tag).startswith(_TAG) or (node.anchor and not node.value):
+        mark = "&" if node.anchor else "!"
+        raise WrongError(f"YAML takes `{mark}` for a sign; a {field} that begins with it goes in quotes", line)
     return None if field in CHOICES and str(node.tag) == f"{_TAG}null" else Said(node.value, line)
 
 

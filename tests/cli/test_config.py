@@ -2,7 +2,7 @@ import pytest
 
 from cli import config
 from cli.config import ConfigError
-from cli.configfile import with_fields
+from cli.configfile import rewrite, use, with_fields
 from pfs.certificates import issue_user, make_authority
 from pfs.errors import PfsError
 from pfs.keys import Pair
@@ -71,6 +71,12 @@ LISTED = "{name: dc1, username: a, token: t, endpoint: x}"
         (f"dc1: {GOOD}\ndc2: {GOOD}\n'dc1': {GOOD}\n", 3, "dc1 is said a second time, after line 1; take one of th"),
         ("dc1:\n  username: a\n  token: t\n  token: u\n", 4, "token is said a second time, after line 3; take one"),
         ("dc1: &dc1\n  <<: *dc1\n", 2, "`<<` takes in the fields of another entry, and this is none"),
+        ("dc1:\n  token: *pfs\n", "2, column 10", "found undefined alias 'pfs'; `*` stands for what `&` has named"),
+        ("dc1:\n  token: &pfs\n", 2, "YAML takes `&` for a sign; a token that begins with it goes in quotes"),
+        ("dc1:\n  password: !four words\n", 2, "YAML takes `!` for a sign; a password that begins with it goes in"),
+        ("dc1:\n  password: @four\n", "2, column 13", "found character '@' that cannot start any token; a word that"),
+        ("dc1:\n\tusername: a\n", "2, column 1", "found character '\\t' that cannot start any token; indent with"),
+        (f"dc1: {GOOD}\n---\n", "2, column 1", "but found another document; all datacenters stand in one; take"),
         ("\ndatacenters: {a: 1}", 2, "datacenters is a list, each with name, username, token and endpoint"),
         (f"datacenters:\n- {LISTED}\n- {GOOD}\n", 3, "datacenters is a list, each with name, username, token and"),
         ("datacenters: []", 1, "datacenters is a list, each with name, username, token and endpoint"),
@@ -148,6 +154,49 @@ def test_entries_may_share_what_they_have_in_common():
     loaded = config.parse(f"{text}dc3:\n  <<: [*common]\n", "f")
     assert [each.token for each in loaded.datacenters.values()] == ["a", "b", "a"]
     assert loaded.datacenters["dc2"].username == "ann"
+
+
+def test_a_name_for_a_word_may_be_given_twice():
+    loaded = config.parse("dc1: {username: &a ann, token: &a t, password: *a, endpoint: x}\n", "f")
+    assert (loaded.datacenter.username, loaded.datacenter.password) == ("ann", "t")
+
+
+SHARED = """\
+dc1: &one
+  username: ann
+  token: a
+  endpoint: x
+dc2:
+  <<: *one
+  endpoint: y
+dc3: *one
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"), [("dc1", ["", "", ""]), ("dc2", ["a", "", "a"])], ids=["for all that take it in", "for itself"]
+)
+def test_a_token_that_entries_share_can_be_taken_away(monkeypatch, tmp_path, name, tokens):
+    monkeypatch.setenv("PADDLE_CONFIG", str(tmp_path / "config"))
+    (tmp_path / "config").write_text(SHARED)
+    rewrite(name, {"token": None, "password": None})
+    loaded = config.load()
+    assert [each.token for each in loaded.datacenters.values()] == tokens
+    assert [each.username for each in loaded.datacenters.values()] == ["ann"] * 3
+    assert "password" not in (tmp_path / "config").read_text()
+
+
+def test_each_of_the_entries_that_are_the_same_can_be_the_current_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("PADDLE_CONFIG", str(tmp_path / "config"))
+    (tmp_path / "config").write_text(SHARED)
+    for name in ("dc3", "dc2", "dc1", "dc3"):
+        use(name)
+        assert config.load().current == name
+    assert {name: each.endpoint for name, each in config.load().datacenters.items()} == {
+        "dc1": "https://x",
+        "dc2": "https://y",
+        "dc3": "https://x",
+    }
 
 
 def test_in_the_form_of_the_client_one_may_be_said_to_be_active():
