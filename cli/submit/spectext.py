@@ -63,9 +63,11 @@ def _find(text: bytes) -> tuple[str | None, _Place, bool] | None:
     from ruamel.yaml.error import YAMLError
     from ruamel.yaml.nodes import MappingNode, ScalarNode
 
+    yaml = YAML(pure=True)
+    yaml.composer.warn_double_anchors = False  # what the server takes needs no warning here
     try:
         whole = text.decode()
-        root = YAML(pure=True).compose(whole)
+        root = yaml.compose(whole)
     except (YAMLError, UnicodeDecodeError, ValueError, RecursionError):
         return None
     if not isinstance(root, MappingNode) or not root.value:

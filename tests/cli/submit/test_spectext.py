@@ -37,6 +37,10 @@ def test_src_is_replaced_and_all_else_stays_as_it_was_written(text: str, src: st
         assert changed == after.replace("{tree}", TREE)
 
 
+def test_a_text_that_the_server_takes_is_read_without_a_warning() -> None:
+    assert src_of(b"name: &a x\ncommand: &a y\nsrc: d\n") == "d"
+
+
 @pytest.mark.parametrize("text", [b"", b"- a\n", b"a: [\n", b"\xff\n", b"text\n"])
 def test_what_is_no_spec_has_no_src_and_gets_none(text: bytes) -> None:
     assert src_of(text) is None
