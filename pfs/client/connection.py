@@ -126,7 +126,8 @@ class Connection:
 
     async def _dial(self) -> None:
         url, token, ca, own = self._where
-        was_there, said = False, ""
+        self._presence.not_there(self._now_s())
+        said = ""
         pause_s = RETRY_FIRST_S
         while True:
             try:
@@ -137,7 +138,7 @@ class Connection:
                         raise PfsError(Kind.UNREACHABLE, f"the server at {url} does not answer")
                     self._set(channel)
                     log.info("connected to %s", url)
-                    was_there, said, connected_s = True, "", trio.current_time()
+                    said, connected_s = "", trio.current_time()
                     self._begin(None)
                     await self._stay(channel)
                     if trio.current_time() - connected_s > RETRY_MOST_S:  # else it comes and goes
@@ -150,8 +151,7 @@ class Connection:
                     said = error.message
                     log.warning("%s", said)
             self._set(None)
-            miss = self._presence.lost if was_there else self._presence.not_found
-            miss(self._now_s())
+            self._presence.lost(self._now_s())
             self._lapse()
             await trio.sleep(pause_s)
             pause_s = min(pause_s * 2, RETRY_MOST_S)

@@ -4,7 +4,7 @@
     missed    they hold no more. It may be a restart, which is over in seconds: whoever wants something waits
     away      that was no short restart, or the server has been silent all the time that leases are trusted:
               what was known when it was last heard may be told as it was then
-    absent    it has not been there yet: somebody has waited for it already, and whoever asks does not
+    absent    it has not been there yet: whoever asks is told so at once
 
 Whoever needs the server waits for it, but only once: all who ask give up when it has been missed for so long as one
 question may take, and from then on at once. When it answers again, it is there.
@@ -47,8 +47,8 @@ class Presence:
         """The server has not answered as long as leases are trusted."""
         self._miss(now_s, now_s)
 
-    def not_found(self, now_s: float) -> None:
-        """The server could not be reached, and never was before."""
+    def not_there(self, now_s: float) -> None:
+        """The server is looked for, and has not been there yet."""
         self._miss(now_s, now_s)
         self._absent = True
 

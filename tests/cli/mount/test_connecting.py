@@ -24,6 +24,7 @@ from tests.pfs.world import World, kind_of
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 NOBODY = "http://127.0.0.1:9"
 PLAIN = Options()
+LIMIT_S = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +101,8 @@ def test_one_that_says_nothing_is_waited_for_no_longer_than_the_others_bear(
         ):
             assert list(found.trees) == ["dc1", "dc2"]
             assert found.told[0].startswith(f"dc1 is away: the server at {url} does not answer; its folder")
+            with trio.fail_after(LIMIT_S):  # who waits does so for longer
+                assert await kind_of(found.trees["dc1"].getattr("")) is Kind.TIMED_OUT
 
     async def silent(stream: trio.SocketStream) -> None:
         await trio.sleep_forever()

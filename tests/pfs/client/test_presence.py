@@ -32,9 +32,10 @@ def test_before_it_was_ever_there_nothing_is_trusted_or_remembered() -> None:
     assert not presence.away(1e9)
 
 
-def test_nobody_waits_for_a_server_that_was_not_there_when_it_was_looked_for() -> None:
+def test_nobody_waits_for_a_server_that_has_not_been_there_yet() -> None:
     presence = Presence()
-    presence.not_found(100.0)
+    presence.not_there(99.0)
+    presence.lost(100.0)
     assert (presence.missed, presence.away(100.0), presence.decided_s(101.0)) == (True, True, 101.0)
     assert presence.deadline_s(101.0, QUESTION_S) == 101.0
     presence.heard(150.0)
