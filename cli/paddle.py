@@ -84,7 +84,7 @@ def mount(
         from cli.mount.status import status_command
 
         return status_command(mountpoint, as_json=voice.as_json, quiet=voice.quiet)
-    if mountpoint is None:
+    if not mountpoint:
         raise click.UsageError("at which directory? As in: paddle mount ~/pfs")
     if foreground and voice.as_json:
         raise click.UsageError("one of --json and --foreground")
@@ -111,6 +111,8 @@ def umount(mountpoint: str, *, lazy: bool, voice: Voice) -> int:
     from cli.mount.umount import umount_command
     from fuseclient.mountpoints import canonical
 
+    if not mountpoint:
+        raise click.UsageError("of which directory? As in: paddle umount ~/pfs")
     point = canonical(mountpoint)
     status = umount_command(mountpoint, lazy=lazy, quiet=not voice.speaks)
     voice.tell({"mountpoint": point, "mounted": False})

@@ -6,6 +6,7 @@ us from there on.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import resource
@@ -49,6 +50,7 @@ SETTLE_S = 5.0
 RELEASE_S = 0.5
 DEVICE = "/dev/fuse"
 SOURCE = "pfs"
+_NOT_PERMITTED = os.strerror(errno.EPERM)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -242,7 +244,15 @@ def _mount(
             return connect(operations, mountpoint, options, set_id_bits=set_id_bits)
     except RuntimeError as error:
         reason = said[-1] if said else str(error)
-        raise PfsError(Kind.DENIED, f"cannot mount at {mountpoint}: {reason}") from None
+        cure = f"; {_may_not()}" if _NOT_PERMITTED in reason else ""
+        raise PfsError(Kind.DENIED, f"cannot mount at {mountpoint}: {reason}{cure}") from None
+
+
+def _may_not() -> str:
+    """Say what lets this user mount, where the kernel does not."""
+    if os.geteuid() == 0:
+        return "in a container root may mount when that was started with --cap-add SYS_ADMIN"
+    return "fusermount3 needs its setuid bit, and a container to be started without no-new-privileges"
 
 
 @contextlib.contextmanager

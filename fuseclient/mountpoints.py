@@ -48,6 +48,11 @@ def mounted() -> list[str]:
     return sorted(point for point, kind in _seen().items() if kind == FILESYSTEM_TYPE)
 
 
+def below(point: str) -> list[str]:
+    """Return where something is mounted in a mount, of whatever type."""
+    return sorted(place for place in _seen() if place.startswith(point.rstrip("/") + "/"))
+
+
 def _seen() -> dict[str, str]:
     """Return the type of the uppermost mount at each place: the last that is listed."""
     with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
@@ -77,18 +82,24 @@ def unmount(point: str, *, lazy: bool) -> None:
 
 
 def users(point: str) -> list[str]:
-    """Return who has a file or its working directory in the mount, one phrase for each of the first few."""
+    """Return who has a file or its working directory in the mount, one phrase for each of the first few.
+
+    Who asks is named only where there is nobody else: a program stands where the shell does that started it.
+    """
     found: list[str] = []
+    own: list[str] = []
     for process in _numbers(Path("/proc")):
         links = {"cwd": "has its working directory there", "root": "has its root there"}
         what = next((text for link, text in links.items() if _leads_below(process / link, point)), None)
         if what is None and any(_leads_below(link, point) for link in _numbers(process / "fd")):
             what = "has a file open there"
-        if what is not None:
+        if what is not None and process.name == str(os.getpid()):
+            own.append(f"this command itself {what}")
+        elif what is not None:
             found.append(f"{_command(process)} (process {process.name}) {what}")
         if len(found) == USERS_NAMED:
             break
-    return found
+    return found or own
 
 
 def keepers(device: str) -> list[str]:

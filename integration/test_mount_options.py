@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,6 +196,24 @@ def test_what_is_mounted_on_demand_is_not_waited_for_by_itself(here: Box) -> Non
         """,
     )
     assert done.stdout.split() == ["0", "autofs", "fuse.pfs", "dc1", "0"], done.stderr
+
+
+def test_who_gives_up_while_a_server_is_looked_for_leaves_nothing_that_mounts_later(here: Box, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (tmp_path / "config").write_text(f"dc1: {{username: demo, token: pfs1.x, endpoint: '{url}'}}\n")
+        command = [str(BIN / "paddle"), "mount", str(here.mountpoint)]
+        env = {**here.env, "PADDLE_CONFIG": str(tmp_path / "config")}
+        with (
+            subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting,
+            silent.accept()[0],  # from the process in the background
+        ):
+            wait_until(lambda: len(daemons(here)) == 2)
+            waiting.send_signal(signal.SIGINT)
+            said = waiting.communicate(timeout=COMMAND_SECONDS_MAX)
+            assert (waiting.returncode, said) == (130, ("", "\n"))
+            again = mount(here)  # while the server would still be waited for
+        assert again.returncode == 0, again.stderr
 
 
 def test_the_status_tells_what_was_done(here: Box) -> None:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-from fuseclient.mountpoints import FILESYSTEM_TYPE, mounted_type
+from fuseclient.mountpoints import FILESYSTEM_TYPE, mounted, mounted_type
 from fuseclient.status import ATTRIBUTE, Status
 from pfs.errors import Kind, PfsError
 
@@ -25,6 +25,12 @@ DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 def is_mounted(point: str) -> bool:
     """Tell whether one of ours is mounted at a canonical path."""
     return mounted_type(point) == FILESYSTEM_TYPE
+
+
+def not_mounted(point: str) -> str:
+    """Say that none of ours is mounted at a canonical path, and where the one is that it is in."""
+    around = [each for each in mounted() if point.startswith(f"{each}/")]
+    return f"{point}: no pfs is mounted here" + (f", but at {around[-1]}" if around else "")
 
 
 def is_dead(point: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import click
 
-from cli.mount.point import is_mounted, status_of
+from cli.mount.point import is_mounted, not_mounted, status_of
 from cli.output import age, printable
 from fuseclient import mountpoints
 from fuseclient.status import Rate, Server, Status
@@ -33,7 +33,7 @@ def status_command(mountpoint: str | None, *, as_json: bool = False, quiet: bool
     """
     points = mountpoints.mounted() if mountpoint is None else [mountpoints.canonical(mountpoint)]
     if mountpoint is not None and not is_mounted(points[0]):
-        raise click.ClickException(f"{points[0]}: no pfs is mounted here")
+        raise click.ClickException(not_mounted(points[0]))
     if not points and not (as_json or quiet):
         click.echo("no pfs is mounted on this machine")
     failed, found = 0, []

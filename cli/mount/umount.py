@@ -5,7 +5,7 @@ import time
 
 import click
 
-from cli.mount.point import DEAD, ask, is_mounted, take_lock
+from cli.mount.point import DEAD, ask, is_mounted, not_mounted, take_lock
 from cli.mount.status import waiting_text
 from fuseclient import mountpoints
 from fuseclient.status import Status
@@ -34,7 +34,7 @@ def umount_command(mountpoint: str, *, lazy: bool = False, quiet: bool = False) 
     """
     point = mountpoints.canonical(mountpoint)
     if not is_mounted(point):
-        raise click.ClickException(f"{point}: no pfs is mounted here")
+        raise click.ClickException(not_mounted(point))
     try:
         number = mountpoints.device(point)
         while is_mounted(point):
@@ -90,11 +90,11 @@ def _unmount(point: str, *, lazy: bool) -> None:
         except PfsError as error:
             if error.kind is not Kind.BUSY:
                 raise
-        users = "; ".join(mountpoints.users(point))
+        inside = [f"{place} is mounted in it" for place in mountpoints.below(point)]
+        users = "; ".join([*inside[: mountpoints.USERS_NAMED], *mountpoints.users(point)])
         if users or time.monotonic() >= busy_s + GLANCE_S:
             users = users or "a program that this user cannot see uses it"
-            hint = "end that first, or use --lazy"
-            raise PfsError(Kind.BUSY, f"{point} is in use: {users}. {hint}")
+            raise PfsError(Kind.BUSY, f"{point} is in use: {users}; end that first, or use --lazy")
         time.sleep(LOOK_EVERY_S)
 
 

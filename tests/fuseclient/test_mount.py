@@ -49,6 +49,27 @@ def test_what_the_library_prints_is_collected() -> None:
     assert lines == ["fuse: first", "fuse: second"]
 
 
+@pytest.mark.parametrize(
+    ("uid", "said", "told"),
+    [
+        (0, "fusermount3: mount failed: Operation not permitted", "; in a container root may mount when that was"),
+        (1000, "fusermount3: mount failed: Operation not permitted", "; fusermount3 needs its setuid bit, and a"),
+        (1000, "fusermount3: option allow_other only allowed if", ""),
+    ],
+)
+def test_who_may_not_mount_is_told_what_helps(monkeypatch: pytest.MonkeyPatch, uid: int, said: str, told: str) -> None:
+    def connect(*_: object, **__: object) -> None:
+        os.write(2, f"{said}\n".encode())
+        raise RuntimeError("fuse_session_mount failed")
+
+    monkeypatch.setattr(mount, "connect", connect)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    operations: Any = None
+    with pytest.raises(PfsError) as caught:
+        mount._mount(operations, "/mnt", set(), "pfs", set_id_bits=False)
+    assert caught.value.message.startswith(f"cannot mount at /mnt: {said}{told}")
+
+
 class Unwritten:
     """A file system that has something that its server has not, and the pace at which that gets less."""
 

@@ -53,7 +53,20 @@ def test_users_are_named_with_what_they_do(tmp_path: Path) -> None:
         assert mountpoints.users(str(tmp_path / "bel")) == []
         process.kill()
     with open(tmp_path / "below/f", "w"):
-        assert mountpoints.users(str(tmp_path))[0].endswith("has a file open there")
+        assert mountpoints.users(str(tmp_path)) == ["this command itself has a file open there"]
+
+
+def test_who_asks_is_no_user_where_others_are(tmp_path: Path) -> None:
+    with open(tmp_path / "f", "w"), subprocess.Popen(["sleep", "60"], cwd=tmp_path) as process:
+        assert mountpoints.users(str(tmp_path)) == [f"sleep (process {process.pid}) has its working directory there"]
+        process.kill()
+
+
+def test_what_is_mounted_in_a_mount_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTINFO)
+    monkeypatch.setattr(mountpoints, "_MOUNTINFO", tmp_path / "mountinfo")
+    assert mountpoints.below("/home") == mountpoints.below("/home/ann") == ["/home/ann/my pfs"]
+    assert mountpoints.below("/mn") == mountpoints.below("/mnt") == []
 
 
 def test_the_number_is_that_of_the_uppermost_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

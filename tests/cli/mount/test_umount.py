@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from cli.mount import point as mountpoint
 from cli.mount import umount
 from cli.paddle import paddle
 from fuseclient import mountpoints
@@ -44,6 +45,8 @@ class Kernel:
         monkeypatch.setattr(umount, "ask", self.ask)
         monkeypatch.setattr(mountpoints, "unmount", self.unmount)
         self.users: list[str] = []
+        self.inside: list[str] = []
+        monkeypatch.setattr(mountpoints, "below", lambda point: self.inside)
         monkeypatch.setattr(mountpoints, "users", lambda point: self.users)
         monkeypatch.setattr(mountpoints, "device", lambda point: "0:40")
         monkeypatch.setattr(umount, "_wait_for_end", lambda point, device: True)
@@ -135,9 +138,12 @@ def test_below_a_dead_mount_a_live_one_is_waited_for(kernel: Kernel) -> None:
 
 def test_who_uses_it_is_told(kernel: Kernel) -> None:
     kernel.refusal = PfsError(Kind.BUSY, "busy")
+    kernel.inside = ["/mnt/pfs/dc1/x"]
     kernel.users = ["vim (process 7) has a file open there"]
     kernel.answers = [WAITING]  # for as long as it has
-    with pytest.raises(click.ClickException, match=r"vim \(process 7\) has a file open there\. end that"):
+    with pytest.raises(
+        click.ClickException, match=r"/mnt/pfs/dc1/x is mounted in it; vim \(process 7\) has a file open there; end"
+    ):
         umount.umount_command(POINT)
     kernel.refusal = PfsError(Kind.DENIED, "not allowed")
     with pytest.raises(click.ClickException, match="not allowed"):
@@ -205,5 +211,19 @@ def test_a_process_that_does_not_end_is_told(kernel: Kernel, monkeypatch: pytest
 
 def test_only_a_mount_is_unmounted(kernel: Kernel) -> None:
     kernel.mounts = 0
-    with pytest.raises(click.ClickException, match="no pfs is mounted here"):
+    with pytest.raises(click.ClickException, match=r"^/mnt/pfs: no pfs is mounted here$"):
         umount.umount_command(POINT)
+
+
+def test_who_means_a_folder_in_a_mount_is_told_where_that_is(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel.mounts = 0
+    monkeypatch.setattr(mountpoint, "mounted", lambda: ["/mnt", "/mnt/p", "/mnt/pfs", "/mnt/pfs/dc1/x"])
+    with pytest.raises(click.ClickException, match=r"^/mnt/pfs/dc1: no pfs is mounted here, but at /mnt/pfs$"):
+        umount.umount_command(f"{POINT}/dc1")
+
+
+def test_no_name_is_not_the_directory_where_one_is(kernel: Kernel) -> None:
+    for command in ("mount", "umount"):
+        done = CliRunner().invoke(paddle, [command, ""])
+        assert (done.exit_code, f"paddle {command} ~/pfs" in done.output) == (2, True)
+    assert kernel.unmounted == []
