@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -271,3 +273,69 @@ def test_a_mount_that_was_killed_or_is_stopped_is_waited_for_no_longer_than_its_
             subprocess.run(["umount", "-l", str(point)], check=False)
         with contextlib.suppress(subprocess.CalledProcessError):  # it has gone already
             signal_mount(points[signal.SIGSTOP], signal.SIGCONT)
+
+
+# ---- drops
+
+
+def dropped(path: Path, text: str) -> int:
+    """Write a spec whole and close it; return the errno of that, 0 for none."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def taken_away(path: Path, wait_s: float, by: Callable[[Path], object]) -> None:
+    """Take a text away some time after it was written."""
+    wait_until(lambda: path.exists() and path.stat().st_size > 0)
+    time.sleep(wait_s)
+    by(path)
+
+
+def slow_spec(word: str) -> str:
+    """Return a spec that takes a while to be submitted, since it is parsed in a thread."""
+    return "".join([f"command: echo {word}\nhold: true\nenv:\n", *(f"  A{number}: x\n" for number in range(2000))])
+
+
+def submitted(jobs: Path, word: str) -> list[str]:
+    """Return what was submitted with a word in it, however often."""
+    found = [(jobs / name / "spec.yaml").read_text() for name in os.listdir(jobs) if name.isdigit()]
+    return [text for text in found if word in text]
+
+
+@pytest.mark.parametrize("by", ["removed", "renamed"])
+def test_a_drop_that_the_other_takes_away_is_at_most_one_job_and_does_not_come_back(datacenter: Two, by: str) -> None:
+    first, second = (place.parents[1] / "jobs" for place in (datacenter.first, datacenter.second))
+    takes = {"removed": Path.unlink, "renamed": lambda path: path.rename(path.with_suffix(".tmp"))}
+    texts = {f"{by}{number}": slow_spec(f"{by} {number}") for number in range(5)}
+    with ThreadPoolExecutor(1) as threads:
+        for number, (name, text) in enumerate(texts.items()):
+            # it is open still, it is being submitted, or that is over
+            writing = threads.submit(dropped, first / f"{name}.yaml", text)
+            taken_away(second / f"{name}.yaml", number * 0.03, takes[by])
+            assert writing.result() == 0
+            for jobs in (first, second):
+                assert not os.path.lexists(jobs / f"{name}.yaml")
+                assert os.path.lexists(jobs / f"{name}.tmp") == (by == "renamed")
+    made = submitted(second, by)
+    assert set(made) <= set(texts.values())
+    assert len(set(made)) == len(made)
+
+
+def test_of_two_that_write_one_drop_at_once_no_text_is_two_jobs_and_no_job_is_of_both(datacenter: Two) -> None:
+    # on one machine a mount takes the writer of the other one for one of its own, and so the last release submits
+    places, said = [place.parents[1] / "jobs" for place in (datacenter.first, datacenter.second)], set()
+    with ThreadPoolExecutor(2) as threads:
+        for number in range(3):
+            texts = [slow_spec(f"both {number} {'x' * number * place}") for place in range(2)]
+            writing = [
+                threads.submit(dropped, jobs / "both.yaml", text) for jobs, text in zip(places, texts, strict=True)
+            ]
+            said |= {each.result() for each in writing}
+            wait_until(lambda texts=texts: set(texts) & set(submitted(places[0], "both")))  # type: ignore[misc]
+            made = submitted(places[0], f"both {number} ")
+            assert set(made) <= set(texts)
+            assert len(set(made)) == len(made)
+    assert said <= {0, errno.EBUSY}

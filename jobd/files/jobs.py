@@ -5,10 +5,14 @@
 <name> → <id>     the newest job dropped under that name
 <id>/             a job                                                  (`jobd.files.job`)
 by-state/ …       the jobs again, by what one looks for                  (`jobd.files.views`)
+
+A text that somebody has open stands here, for all mounts of its user; every other one in SQL. Whatever changes what
+stands under a name does so in its turn (`jobd.files.turns`), and looks anew what that is.
 """
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from jobd.files.drafts import Draft, OpenDraft, draft_attr, is_drop, listed_draft_attr, resized, stem
 from jobd.files.job import JobDirectory
@@ -16,6 +20,7 @@ from jobd.files.listings import KeptListings
 from jobd.files.removal import throw_away
 from jobd.files.sources import Sources
 from jobd.files.tasks import WALK_VALID_S, job_attr
+from jobd.files.turns import Turns
 from jobd.files.views import views
 from jobd.store.jobs import DAY_NS, LISTED_DAYS
 from jobd.store.tables import DraftRow, DropError
@@ -36,6 +41,7 @@ class JobsDirectory(Directory):
         self._engine = sources.engine
         self._store = sources.store
         self._open: dict[tuple[str, str], Draft] = {}
+        self._turns = Turns()
         self._listings = KeptListings(sources.engine.ledger, sources.store)
         self._views = views(sources, self._listings)
 
@@ -97,25 +103,34 @@ class JobsDirectory(Directory):
         return sorted(found, key=lambda entry: (entry.name.isdigit(), len(entry.name), entry.name))
 
     async def create(self, subject: Subject, name: str, flags: OpenFlags, mode: int) -> OpenFile:
-        """Make a text."""
+        """Make a text; one that somebody else has just made is opened."""
         self._check_new_name(name)
-        now_ns = time.time_ns()
-        row = DraftRow(user=subject.user, name=name, content=b"", born_ns=now_ns, mtime_ns=now_ns)
-        draft = self._open.setdefault((subject.user, name), Draft(row, changed=True))
-        return self._opened(subject, draft, flags)
+        async with self._turn(subject, name):
+            draft = await self._draft(subject, name)
+            if draft is not None and OpenFlags.EXCLUSIVE in flags:
+                raise PfsError(Kind.EXISTS, "there is such a file already")
+            return self._opened(subject, draft or Draft(_new_row(subject, name, b""), changed=True), flags)
 
     async def put(self, subject: Subject, name: str, data: bytes, key: str | None) -> str | None:
         """Take a whole text, which is another file than one that is there; a spec becomes a job: return its path."""
         self._check_new_name(name)
-        now_ns = time.time_ns()
-        row = DraftRow(user=subject.user, name=name, content=data, born_ns=now_ns, mtime_ns=now_ns)
-        if not is_drop(name):
-            await self._check_is_no_jobs_name(subject, name)
+        row = _new_row(subject, name, data)
+        async with self._turn(subject, name):
+            try:
+                return await self._put(subject, row, key)
+            finally:
+                found = await self._store.standing(subject.user, name)
+                if isinstance(found, DraftRow) and found.born_ns == row.born_ns:  # it is none that was made by `key`
+                    self._lose(subject.user, name)
+
+    async def _put(self, subject: Subject, row: DraftRow, key: str | None) -> str | None:
+        if not is_drop(row.name):
+            await self._check_is_no_jobs_name(subject, row.name)
             await self._store.save_draft(row)
             return None
         row.submitted = True
         try:
-            return f"jobs/{await self._engine.submit(subject, row, stem(name), key)}"
+            return f"jobs/{await self._engine.submit(subject, row, stem(row.name), key)}"
         except PfsError as error:
             row.submitted = False
             await self._store.save_draft(row)
@@ -125,28 +140,27 @@ class JobsDirectory(Directory):
     async def symlink(self, subject: Subject, name: str, target: str) -> Attr:
         """Make a link: scratch, as editors lock with."""
         self._check_new_name(name)
-        if await self._draft(subject, name) is not None:
-            raise PfsError(Kind.EXISTS, "there is such a file already")
-        await self._check_is_no_jobs_name(subject, name)
-        now_ns = time.time_ns()
-        row = DraftRow(
-            user=subject.user, name=name, content=target.encode(), link=True, born_ns=now_ns, mtime_ns=now_ns
-        )
-        await self._store.save_draft(row)
-        return draft_attr(row)
+        async with self._turn(subject, name):
+            if await self._draft(subject, name) is not None:
+                raise PfsError(Kind.EXISTS, "there is such a file already")
+            await self._check_is_no_jobs_name(subject, name)
+            row = _new_row(subject, name, target.encode(), link=True)
+            await self._store.save_draft(row)
+            return draft_attr(row)
 
     async def unlink(self, subject: Subject, name: str) -> None:
         """Remove a text with its error, or an error; never a job."""
-        if await self._draft(subject, name) is not None:
-            self._lose(subject.user, name)
-            await self._store.delete_draft(subject.user, name)
-            return
-        node = await self.lookup(subject, name)
-        if isinstance(node, Link):
-            raise _name_stays()
-        if isinstance(node, Directory):
-            raise PfsError(Kind.IS_DIR, "this is a directory")
-        await self._store.clear_error(subject.user, name.removesuffix(ERROR_ENDING))
+        async with self._turn(subject, name):
+            if await self._draft(subject, name) is not None:
+                await self._store.delete_draft(subject.user, name)
+                self._lose(subject.user, name)
+                return
+            node = await self.lookup(subject, name)
+            if isinstance(node, Link):
+                raise _name_stays()
+            if isinstance(node, Directory):
+                raise PfsError(Kind.IS_DIR, "this is a directory")
+            await self._store.clear_error(subject.user, name.removesuffix(ERROR_ENDING))
 
     async def rmdir(self, subject: Subject, name: str) -> None:
         """Throw a job that is over to the trash, with its tasks; what runs is never removed."""
@@ -170,44 +184,36 @@ class JobsDirectory(Directory):
         """Rename a text; renaming one that was not submitted to the name of a spec submits it."""
         if mode is RenameMode.EXCHANGE:
             raise PfsError(Kind.INVALID, "texts in jobs/ are not exchanged")
-        draft = await self._draft(subject, source)
-        if draft is None:
-            await self.lookup(subject, source)
-            raise PfsError(Kind.FORBIDDEN, "only texts are renamed here")
-        self._check_new_name(target)
-        if mode is RenameMode.NO_REPLACE and await self._draft(subject, target) is not None:
-            raise PfsError(Kind.EXISTS, "there is such a file already")
-        if source == target:
-            return
+        async with self._turn(subject, source, target):
+            draft = await self._draft(subject, source)
+            if draft is None:
+                await self.lookup(subject, source)
+                raise PfsError(Kind.FORBIDDEN, "only texts are renamed here")
+            self._check_new_name(target)
+            if mode is RenameMode.NO_REPLACE and await self._draft(subject, target) is not None:
+                raise PfsError(Kind.EXISTS, "there is such a file already")
+            if source != target:
+                await self._rename(subject, draft, target)
+
+    async def _rename(self, subject: Subject, draft: Draft, target: str) -> None:
         if not is_drop(target):
             await self._check_is_no_jobs_name(subject, target)
         if draft.changed:
             draft.changed = False
             await self._store.save_draft(draft.row)
         if is_drop(target) and not draft.row.submitted and not draft.row.link:
-            await self._submit_renamed(subject, draft, target)
+            await draft.submitted_as(target, lambda text: self._submit_renamed(subject, text, draft.row.name))
         else:
-            await self._store.rename_draft(subject.user, source, target)
-            self._move(draft, target)
-
-    async def _submit_renamed(self, subject: Subject, draft: Draft, target: str) -> None:
-        row = draft.row
-        new = DraftRow(
-            user=row.user, name=target, content=row.content, submitted=True, born_ns=row.born_ns, mtime_ns=row.mtime_ns
-        )
-        try:
-            await self._engine.submit(subject, new, stem(target), None)
-        except PfsError as error:
-            await self.complain(new, error)
-            raise
-        source = row.name
+            await self._store.rename_draft(subject.user, draft.row.name, target)
         self._move(draft, target)
-        if row.content is new.content:
-            row.submitted = True
-            draft.writers.clear()
-        else:  # it was written to meanwhile, and is another text by now
-            draft.changed = True
-        await self._store.delete_draft(row.user, source)
+
+    async def _submit_renamed(self, subject: Subject, text: DraftRow, source: str) -> int:
+        text.formerly = source
+        try:
+            return await self.submit(subject, text)
+        except PfsError as error:
+            await self.complain(text, error)
+            raise
 
     def _move(self, draft: Draft, target: str) -> None:
         """Let a text stand under another name; what stood there is gone."""
@@ -232,26 +238,47 @@ class JobsDirectory(Directory):
         found = await self._store.standing(subject.user, name)
         return Draft(found) if isinstance(found, DraftRow) else None
 
-    def open_draft(self, subject: Subject, draft: Draft, flags: OpenFlags) -> OpenFile:
+    async def open_draft(self, subject: Subject, name: str, flags: OpenFlags) -> OpenFile:
         """Open a text that is there."""
-        return self._opened(subject, self._open.setdefault((subject.user, draft.row.name), draft), flags)
+        opened = self._open.get((subject.user, name))
+        if opened is not None:
+            return self._opened(subject, opened, flags)
+        async with self._turn(subject, name):
+            return self._opened(subject, await self._known(subject, name), flags)
 
-    async def touch(self, draft: Draft, changes: Changes) -> Attr:
+    async def touch(self, subject: Subject, name: str, changes: Changes) -> Attr:
         """Change size and time of a text; what `utimes` and `chmod` say is no command."""
-        if changes.size is not None:
-            draft.row.content = resized(draft.row.content, changes.size)
-            draft.row.submitted = False
-        if changes.mtime_ns is not None:
-            draft.row.mtime_ns = changes.mtime_ns
-        draft.changed = True
-        if draft.opened == 0 and not draft.gone:
-            await self._store.save_draft(draft.row)
-        return draft_attr(draft.row)
+        async with self._turn(subject, name):
+            draft = await self._known(subject, name)
+            if changes.size is not None:
+                draft.change(resized(draft.row.content, changes.size), changes.size)
+            if changes.mtime_ns is not None:
+                draft.row.mtime_ns = changes.mtime_ns
+            draft.changed = True
+            if draft.opened == 0:
+                await self._store.save_draft(draft.row)
+            return draft_attr(draft.row)
+
+    async def _known(self, subject: Subject, name: str) -> Draft:
+        draft = await self._draft(subject, name)
+        if draft is None:
+            raise PfsError(Kind.NOT_FOUND, "no such file or directory")
+        return draft
 
     def _opened(self, subject: Subject, draft: Draft, flags: OpenFlags) -> OpenDraft:
+        if draft.row.link:
+            raise PfsError(Kind.LOOP, "a symbolic link is not opened here")
+        self._open[subject.user, draft.row.name] = draft
         return OpenDraft(subject, draft, flags, self, time.time_ns)
 
+    def _turn(self, subject: Subject, *names: str) -> AbstractAsyncContextManager[None]:
+        return self._turns.of(lambda: [(subject.user, name) for name in names])
+
     # ---- what an opening asks of its directory (`jobd.files.drafts.Desk`)
+
+    def turn(self, draft: Draft) -> AbstractAsyncContextManager[None]:
+        """Have the name of a text, whatever that is by then."""
+        return self._turns.of(lambda: [(draft.row.user, draft.row.name)])
 
     async def submit(self, subject: Subject, row: DraftRow) -> int:
         """Make a job of a text."""
@@ -302,11 +329,11 @@ class DraftFile(File):
 
     async def setattr(self, subject: Subject, changes: Changes) -> Attr:
         """Change size and time."""
-        return await self._directory.touch(self._draft, changes)
+        return await self._directory.touch(subject, self._draft.row.name, changes)
 
     async def open(self, subject: Subject, flags: OpenFlags) -> OpenFile:
         """Open it."""
-        return self._directory.open_draft(subject, self._draft, flags)
+        return await self._directory.open_draft(subject, self._draft.row.name, flags)
 
 
 class DropFile(DraftFile):
@@ -341,6 +368,11 @@ class NameLink(Link):
 
 def _name_stays() -> PfsError:
     return PfsError(Kind.FORBIDDEN, "a job's name stays; `echo kill` into its ctl ends the job")
+
+
+def _new_row(subject: Subject, name: str, content: bytes, *, link: bool = False) -> DraftRow:
+    now_ns = time.time_ns()
+    return DraftRow(user=subject.user, name=name, content=content, link=link, born_ns=now_ns, mtime_ns=now_ns)
 
 
 def _error_text(error: DropError) -> Node:

@@ -91,7 +91,7 @@ class JobStore(Jobs, Drafts, Nodes, Closures, JobQuotas, Sharing, Removed, Searc
         tasks: Sequence[NewTask] = (),
     ) -> tuple[list[Job], bool]:
         """Make a job of a text, as `Jobs.submit`."""
-        with self._changing(draft.user, (draft.name, *names)):
+        with self._changing(draft.user, (draft.name, draft.formerly, *names)):
             return await super().submit(draft, names, spec=spec, events=events, life=life, key=key, tasks=tasks)
 
     async def save_draft(self, draft: DraftRow) -> None:

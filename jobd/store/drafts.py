@@ -77,12 +77,7 @@ class Drafts:
 
     async def delete_draft(self, user: str, name: str) -> None:
         """Forget a text."""
-
-        def work(session: Session) -> None:
-            session.connection().execute(_FORGET, {"owner": user, "called": name})
-            clear_error(session, user, name)
-
-        await self._database.write(work)
+        await self._database.write(lambda session: forget_draft(session, user, name))
 
     async def sweep_drafts(self, before_ns: int) -> None:
         """Forget scratch and errors that nobody wrote since `before_ns`."""
@@ -130,6 +125,12 @@ def keep_draft(session: Session, values: Values) -> None:
     connection = session.connection()
     if connection.execute(_REPLACE, values | {"owner": values["user"], "called": values["name"]}).rowcount == 0:
         connection.execute(_ADD, values)
+
+
+def forget_draft(session: Session, user: str, name: str) -> None:
+    """Forget a text with its error, in a transaction of somebody else's."""
+    session.connection().execute(_FORGET, {"owner": user, "called": name})
+    clear_error(session, user, name)
 
 
 def clear_error(session: Session, user: str, name: str) -> None:

@@ -18,7 +18,7 @@ from jobd.life.events import Event, decode_event, encode_event
 from jobd.life.life import Life, decode_life, encode_life
 from jobd.scheduling.shares import Usage
 from jobd.spec.model import JobSpec
-from jobd.store.drafts import clear_error, keep_draft, kept
+from jobd.store.drafts import clear_error, forget_draft, keep_draft, kept
 from jobd.store.nodes import add_usage
 from jobd.store.sharing import add_groups, first_groups, groups_of, is_shared_with
 from jobd.store.tables import DraftRow, EventRow, JobName, JobRow, JobSpecRow
@@ -106,7 +106,7 @@ class Jobs:
 
         The same `key` of the same user again gives the first job.
         """
-        user, values = draft.user, kept(draft)
+        user, formerly, values = draft.user, draft.formerly, kept(draft)
         record = record_now("job.submit", "jobs", DONE, name=spec.name, tasks=len(tasks) or None)
 
         def work(session: Session) -> tuple[list[Job], bool]:
@@ -126,6 +126,8 @@ class Jobs:
             for name in names:
                 session.connection().execute(_FORGET_NAME, {"owner": user, "called": name})
                 session.connection().execute(_ADD_NAME, {"user": user, "name": name, "job_id": job_id})
+            if formerly:
+                forget_draft(session, user, formerly)
             keep_draft(session, values)
             clear_error(session, user, values["name"])
             add(session, replace(record, on=f"jobs/{job_id}"))

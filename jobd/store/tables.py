@@ -15,7 +15,7 @@ What is read of many jobs stands in the narrow row, so that no text of a spec is
 indices hold only rows that somebody looks for: what is not over, what a directory lists, the tasks of an array.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import JSON, Column, Index, LargeBinary, UniqueConstraint
@@ -119,6 +119,7 @@ class DraftRow:
     Attributes:
         mtime_ns: as its writer says, who may copy it with the time of an old file.
         kept_at_ns: when it was last written here.
+        formerly: the name that it has no more once it is submitted, since that is how it got this one.
     """
 
     user: str
@@ -129,6 +130,7 @@ class DraftRow:
     born_ns: int
     mtime_ns: int
     kept_at_ns: int = 0
+    formerly: str = field(default="", compare=False)
 
 
 class DraftTable(SQLModel, table=True):

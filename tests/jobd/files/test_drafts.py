@@ -1,6 +1,8 @@
 """Rules 3, 4 and 5 of the tree: when a text becomes a job, and when it must not."""
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from jobd.files.drafts import DRAFT_BYTES_MAX, is_drop
 from pfs.api import Changes, Closing, NodeType, OpenFlags, RenameMode, XattrMode
@@ -455,11 +457,14 @@ def test_what_is_written_while_the_rename_submits_is_a_new_text(world, service, 
 
         async def slowly(*arguments):
             await file.write(len(SPEC), HELD)
-            await file.fsync()
+            nursery.start_soon(file.fsync)
+            await wait_all_tasks_blocked()
             return await submit(*arguments)
 
         monkeypatch.setattr(engine, "submit", slowly)
-        await fs.rename(SCRATCH_NAME, "jobs/x.yaml", RenameMode.REPLACE)
+        async with trio.open_nursery() as nursery:
+            await fs.rename(SCRATCH_NAME, "jobs/x.yaml", RenameMode.REPLACE)
+        assert (await service.store.standing("ann", "x.yaml")).content == SPEC + HELD
         monkeypatch.setattr(engine, "submit", submit)
         assert await text_of(fs, "jobs/1/spec.yaml") == SPEC
         await close(file)
