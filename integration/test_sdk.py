@@ -15,7 +15,7 @@ from cli.sdk import AsyncClient, Client, Kind, PfsError
 from integration.box import BIN, WAIT_S, Box, box
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-FIRST, SECOND = re.findall(
+FIRST, SECOND, _ = re.findall(
     r"```python\n(.*?)```", README.split("\n## From Python\n", 1)[1].split("\n## ", 1)[0], re.DOTALL
 )
 TRAIN = """

@@ -1,4 +1,4 @@
-"""`paddle submit`: a spec or a folder becomes a job; PaddleCloud's options make one of its kind.
+"""`paddle submit`: a spec or a folder becomes a job; PaddleCloud's options make one of its kind. `cli.sdk` does it all.
 
 What its client prints goes to stdout, a line for each step that is done; beside a log to stderr. `Starting job` is what
 its design calls `Starting kuberntes job`: there is no Kubernetes here.
@@ -7,12 +7,10 @@ its design calls `Starting kuberntes job`: there is no Kubernetes here.
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import click
 
@@ -23,10 +21,13 @@ from cli.dashes import DashCommand
 from cli.output import printable
 
 if TYPE_CHECKING:
+    from cli.sdk.packages import Progress
+    from cli.sdk.way import Blocking
+    from cli.submit.ship import Shipped
     from pfs.client.web import WebClient
 
 INTERRUPTED = 130
-SPECS_URL = "/api/v1/specs"
+STEPS = {"collecting": "Collecting package", "uploading": "Uploading package", "starting": "Starting job"}
 
 Option = Callable[[Callable[..., int]], Callable[..., int]]
 Given = Mapping[str, object]
@@ -38,12 +39,12 @@ class _Ready:
 
     Attributes:
         text: its spec.
-        hand_in: does it, with a key that makes a repetition harmless; returns its number.
+        hand_in: does it, and returns its number.
     """
 
     name: str
     text: bytes
-    hand_in: Callable[[str], str]
+    hand_in: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,27 @@ class _Voice:
     beside_log: bool
 
     @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        """Tell that something is done, once it is."""
-        yield
+    def steps(self, package: Path) -> Iterator["Callable[[Progress], None]"]:
+        """Give what tells of each step of a package that it is done, and how far it is while it is brought."""
+        from cli.progress import Transfer
+
+        with ExitStack() as shown:
+            bar = shown.enter_context(Transfer(package.resolve().name, None))
+
+            def hear(told: "Progress") -> None:
+                if told.size:
+                    bar.reach(told.done, told.size)
+                if told.over:
+                    shown.close()
+                    self._over(told)
+
+            yield hear
+
+    def _over(self, told: "Progress") -> None:
+        for path, why in told.left_out:
+            click.echo(f"{printable(path)} is left out: {why.partition(';')[0]}", err=True)
         if not (self.as_json or self.quiet):
-            click.echo(f"{what} ... Done", err=self.beside_log)
+            click.echo(f"{STEPS[told.step]} ... Done", err=self.beside_log)
 
     def number(self, number: str, name: str) -> None:
         """Tell the number of the job."""
@@ -143,19 +160,21 @@ def submit(
     makes; or FOLDER is one of the datacenter, /pfs/…, and the job runs in that.
     """
     from cli.following import exit_code, follow
+    from cli.sdk import operations
+    from cli.sdk.way import Straight
     from cli.submit import paddlecloud
+    from pfs.client.immediate import now
 
     path = Path(what)
-    given = {key: _plain(value) for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
     voice = _Voice(as_json, quiet or only_errors(), log)
     with reaching.connected(dc or _datacenter_of(path)) as client:
         if paddlecloud.is_meant(given):
-            fields = paddlecloud.fields_of(path, name, given)
-            ready = _of_paddlecloud(client, path, fields, dc, voice)
+            ready = _of_paddlecloud(client, path, name, given, dc=dc, voice=voice)
         else:
             ready = _own(client, path, name, given, dry_run=dry_run)
         if dry_run:
-            _check(client, ready.name, ready.text)
+            now(operations.check(Straight(client), ready.name, ready.text))
             _show(ready, as_json=as_json, quiet=quiet)
             return 0
         number = _handed_in(client, ready, voice)
@@ -178,67 +197,36 @@ def _datacenter_of(path: Path) -> str | None:
 
 def _own(client: "WebClient", path: Path, name: str | None, given: Given, *, dry_run: bool) -> _Ready:
     from cli.following import submit as put
-    from cli.submit.packages import package
+    from cli.sdk import operations
+    from cli.sdk.way import Straight
     from cli.submit.ship import unsent
     from cli.submit.shipping import shipped
+    from pfs.client.immediate import now
+
+    def bring(server: "Blocking", folder: Path) -> "Shipped":
+        return unsent(folder) if dry_run else shipped(server, folder)
 
     texts = {key: str(value) for key, value in given.items()}
-    stem, text = package(path, name, texts, unsent if dry_run else partial(shipped, client))
-    return _Ready(stem, text, lambda key: put(client, f"{stem}.yaml", text, key).removeprefix("jobs/"))
+    stem, text = now(operations.packed(Straight(client), path, name, texts, bring))
+    return _Ready(stem, text, lambda: put(client, f"{stem}.yaml", text, str(uuid.uuid4())).removeprefix("jobs/"))
 
 
-def _of_paddlecloud(client: "WebClient", path: Path, fields: Given, dc: str | None, voice: _Voice) -> _Ready:
+def _of_paddlecloud(
+    client: "WebClient", path: Path, name: str | None, given: Given, *, dc: str | None, voice: _Voice
+) -> _Ready:
     from cli import config
-    from cli.submit import paddlecloud
-    from cli.submit.packages import is_remote
-    from pfs.client.web import facts
+    from cli.sdk import packages
+    from cli.sdk.way import Straight
+    from pfs.client.immediate import now
 
-    called = str(fields["name"])
-    user = facts(client.read("me").decode())["name"]
-    text = paddlecloud.text_of(fields, user, config.datacenter(dc).name)
-    if not is_remote(path):
-        paddlecloud.check_free(client, called, user)
+    way = Straight(client)
+    package = now(packages.package(way, path, name, given, config.datacenter(dc).name))
 
-    def hand_in(key: str) -> str:
-        if not is_remote(path):
-            _check(client, called, text)
-            _bring(client, path, called, voice)
-        with voice.step("Starting job"):
-            return paddlecloud.post(client, fields, key)
+    def hand_in() -> str:
+        with voice.steps(path) as heard:
+            return str(now(packages.submit_package(way, package, heard)))
 
-    return _Ready(called, text, hand_in)
-
-
-def _check(client: "WebClient", name: str, text: bytes) -> None:
-    """Refuse a spec that the server would refuse for anything but its files."""
-    client.call("POST", f"{SPECS_URL}/{quote(name, safe='')}", text)
-
-
-def _plain(value: object) -> object:
-    """Return a number without a fraction that says nothing."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _bring(client: "WebClient", folder: Path, name: str, voice: _Voice) -> None:
-    """Bring a package to where the job will run."""
-    from cli.files.copied import How
-    from cli.files.upload import upload
-    from cli.progress import Transfer
-    from cli.submit import paddlecloud
-    from cli.submit.treewalk import everything
-    from pfs.errors import PfsError
-
-    with voice.step("Collecting package"):
-        names = list(everything(folder))
-    with voice.step("Uploading package"):
-        with Transfer(folder.resolve().name, None) as transfer:
-            how = How(recorded=True, links=False)  # a link out of the folder would lead nowhere there
-            done = upload(client, folder, paddlecloud.uploaded(name), how, names=names, progress=transfer.reach)
-        for path, why in done.left_out:
-            click.echo(f"{printable(path)} is left out: {why.partition(';')[0]}", err=True)
-        if done.failed:
-            what = "; ".join(map(str, done.failed))
-            raise PfsError(done.failed[0].kind, f"the package is not whole in jobs/{name}: {what}")
+    return _Ready(package.name, package.text, hand_in)
 
 
 def _handed_in(client: "WebClient", ready: _Ready, voice: _Voice) -> str:
@@ -253,7 +241,7 @@ def _handed_in(client: "WebClient", ready: _Ready, voice: _Voice) -> str:
         if error.kind is not Kind.NOT_FOUND:
             raise
         before = None
-    number = ready.hand_in(str(uuid.uuid4()))
+    number = ready.hand_in()
     voice.number(number, ready.name)
     if before is not None and not State(before["state"]).over:
         click.echo(f"{ready.name} means this job now; the one before goes on as job {before['id']}", err=True)

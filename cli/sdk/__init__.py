@@ -10,8 +10,8 @@
 
 `AsyncClient` is the same for asyncio and trio. What goes wrong is a `PfsError` with a `Kind`. Nothing here prints.
 
-sync, aio   the two faces    | operations  what each service does     | rows  what is told, with its types
-reaching    which datacenter is meant                                 | way   what services need of a program
+sync, aio   the two faces    | operations, packages  what each service does  | rows  what is told, with its types
+reaching    which datacenter is meant                                        | way   what services need of a program
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     from cli.sdk.aio import AsyncClient
+    from cli.sdk.packages import Progress
     from cli.sdk.sync import Client
 
-__all__ = ["AsyncClient", "Client", "Kind", "PfsError"]
+__all__ = ["AsyncClient", "Client", "Kind", "PfsError", "Progress"]
 
 
 def __getattr__(name: str) -> Any:
@@ -36,4 +37,8 @@ def __getattr__(name: str) -> Any:
             from cli.sdk.aio import AsyncClient
 
             return AsyncClient
+        case "Progress":
+            from cli.sdk.packages import Progress
+
+            return Progress
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

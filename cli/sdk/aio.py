@@ -1,22 +1,23 @@
 """The datacenter for programs with an event loop: asyncio's or trio's, many services at the same time.
 
 What the services do is in `cli.sdk.operations`; `Client` has the same ones, with the same arguments. What blocks, such
-as reading a folder that is shipped, is done in a thread, which is waited for also by who is cancelled.
+as reading a folder that is shipped, is done in a thread. Who is cancelled waits for it, and it ends at its next piece.
 """
 
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
-from typing import TypeVar
+from typing import TypeVar, Unpack
 from weakref import WeakSet
 
 import anyio
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from cli.config import Datacenter, lasting
-from cli.sdk import operations, reaching
+from cli.sdk import operations, packages, reaching
 from cli.sdk.operations import Facts, Spec
+from cli.sdk.packages import PackageFields, Progress
 from cli.sdk.rows import Credential, Entry, Job, Worker
 from cli.sdk.way import Blocking
 from pfs.client.asking import Asking
@@ -102,6 +103,36 @@ class AsyncClient:
         return await operations.submit(
             self._way, spec, name, key, {"command": command, "resources": resources, "image": image}
         )
+
+    async def submit_package(
+        self,
+        package: str | os.PathLike[str],
+        *,
+        jobname: str | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **fields: Unpack[PackageFields],
+    ) -> int:
+        """Submit PaddleCloud's package, as `paddle submit` does; return the number of its job.
+
+        Of a folder of this machine only what changed since the last time travels, to `home/<you>/jobs/<jobname>`, where
+        the job runs; what the last package had and this one has not is removed there, unless it was changed there. Who
+        is stopped while it travels has submitted nothing, and the same call again goes on.
+
+        Args:
+            package: the folder; or one of the datacenter, `/pfs/<dc>/…`, in which the job runs as it is.
+            jobname: what the job, and its folder, is called. Default: paddle-cluster-job
+            progress: is told how far it is; what it raises ends it.
+            fields: what the job is, as PaddleCloud calls it: `entry` or `topology`, and where the default is not meant
+                `parallelism cpu gpu memory pservers pscpu psmemory passes faulttolerant min_instance max_instance`,
+                `image` and `registry`.
+
+        Raises:
+            PfsError: BUSY while a job runs in the folder. What the server would refuse for anything but its files, such
+                as more GPUs than your quota has, it refuses before anything travels.
+        """
+        given = packages.given_of(fields)
+        ready = await packages.package(self._way, package, jobname, given, self._way.where.name)
+        return await packages.submit_package(self._way, ready, progress or packages.unheard)
 
     async def wait(self, job: int | str, timeout_s: float | None = None) -> int:
         """Wait until a job is over; return its exit code.
@@ -253,7 +284,7 @@ class _Loop:
 
     def __init__(self, tree: Asking, where: Datacenter) -> None:
         self.tree = tree
-        self._where = where
+        self.where = where
 
     async def pause(self, seconds: float) -> None:
         await anyio.sleep(seconds)
@@ -263,7 +294,30 @@ class _Loop:
 
     async def aside(self, work: Callable[[Blocking], T]) -> T:
         def in_thread() -> T:
-            with reaching.opened(self._where) as server:
+            with reaching.opened(self.where) as server:
                 return work(server)
 
-        return await to_thread.run_sync(in_thread)
+        done: list[T] = []
+        failed: list[Exception] = []
+
+        async def run() -> None:
+            try:
+                done.append(await to_thread.run_sync(in_thread))
+            except Exception as error:
+                failed.append(error)
+
+        async with anyio.create_task_group() as tasks:  # a task of asyncio that is cancelled itself waits for nothing
+            tasks.start_soon(run)
+        for error in failed:
+            raise error
+        return done[0]
+
+    def rest(self, seconds: float) -> None:
+        from_thread.run(anyio.sleep, seconds)
+
+    def goes_on(self, *_: object) -> None:
+        from_thread.check_cancelled()
+
+    def tell(self, heard: Callable[[T], object], what: T) -> None:
+        from_thread.check_cancelled()
+        from_thread.run_sync(heard, what)

@@ -5,12 +5,12 @@ A job is meant by its number, or by its name. All that goes wrong is a PfsError.
 
 import json
 import os
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from cli.output import as_objects
 from cli.resuming import asking_again, resumed, resuming, whole
@@ -21,6 +21,7 @@ from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
     from cli.files.copied import Done
+    from cli.submit.ship import Shipped
 
 API = "/api/v1/"
 LOG, SO_FAR = "log", "log.txt"
@@ -32,6 +33,7 @@ _NO_JOB = (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.NAME_TOO_LONG)
 
 Facts = Mapping[str, str]
 Spec = str | Mapping[str, Any] | os.PathLike[str]
+Bring = Callable[[Blocking, Path], "Shipped"]  # sees to it that a server has a folder
 
 
 # ---- to look at jobs
@@ -218,16 +220,26 @@ async def submit(way: Way, spec: Spec, name: str | None, key: str | None, given:
         key: the same key again gives the same job; None for one of its own.
         given: keys for a folder without a spec in it.
     """
-    stem, text = await way.aside(lambda server: _packed(server, spec, name, given))
+    from cli.submit.ship import ship
+
+    def bring(server: Blocking, folder: Path) -> "Shipped":
+        return ship(server, folder, way.rest, progress=way.goes_on)
+
+    stem, text = await packed(way, spec, name, given, bring)
     return int((await put(way, f"{stem}.yaml", text, key or os.urandom(KEY_BYTES).hex())).removeprefix("jobs/"))
 
 
-def _packed(server: Blocking, spec: Spec, name: str | None, given: Mapping[str, str | None]) -> tuple[str, bytes]:
-    from cli.submit.packages import completed, package
-    from cli.submit.ship import ship
+async def packed(
+    way: Way, spec: Spec, name: str | None, given: Mapping[str, str | None], bring: Bring
+) -> tuple[str, bytes]:
+    """Return the stem of the file in `jobs/` that a spec gets, and its text, with all that it names brought."""
+    return await way.aside(lambda server: _packed(spec, name, given, lambda folder: bring(server, folder)))
 
-    def bring(folder: Path) -> Any:
-        return ship(server, folder)
+
+def _packed(
+    spec: Spec, name: str | None, given: Mapping[str, str | None], bring: "Callable[[Path], Shipped]"
+) -> tuple[str, bytes]:
+    from cli.submit.packages import completed, package
 
     if isinstance(spec, os.PathLike):
         return package(Path(spec), name, given, bring)
@@ -242,6 +254,15 @@ def _text(spec: Mapping[str, Any]) -> str:
         return json.dumps(dict(spec), default=os.fspath)
     except (TypeError, ValueError) as error:
         raise PfsError(Kind.INVALID, f"the spec holds what no text can say: {error}") from None
+
+
+async def check(way: Way, name: str, text: bytes) -> None:
+    """Refuse a spec that the server would refuse for anything but its files.
+
+    Args:
+        name: what the job is called, where the spec does not say it.
+    """
+    await way.tree.call("POST", f"{API}specs/{quote(name, safe='')}", text)
 
 
 async def put(way: Way, name: str, text: bytes, key: str) -> str:
@@ -302,11 +323,11 @@ async def upload(way: Way, source: str | os.PathLike[str], path: str) -> None:
         if os.path.isdir(source):
             from cli.files.upload import upload
 
-            with _here(source, "read"):
-                _check(upload(server, Path(source), path))
+            with here(source, "read"):
+                _check(upload(server, Path(source), path, progress=way.goes_on, sleep=way.rest))
             return
-        with _here(source, "read"), open(source, "rb") as file:
-            server.write(path, iter(lambda: file.read(PIECE_BYTES), b""))
+        with here(source, "read"), open(source, "rb") as file:
+            server.write(path, _going_on(way, iter(lambda: file.read(PIECE_BYTES), b"")))
 
     await way.aside(work)
 
@@ -322,16 +343,22 @@ async def download(way: Way, path: str, target: str | os.PathLike[str]) -> None:
         if server.is_directory(path):
             from cli.files.download import download
 
-            with _here(target, "written"):
-                _check(download(server, path, Path(target)))
+            with here(target, "written"):
+                _check(download(server, path, Path(target), progress=way.goes_on, sleep=way.rest))
             return
-        pieces = resumed(lambda _: server.stream(path))
+        pieces = _going_on(way, resumed(lambda _: server.stream(path), sleep=way.rest))
         first = next(pieces, b"")  # what cannot be read leaves no file here
-        with _here(target, "written"), open(target, "wb") as file:
+        with here(target, "written"), open(target, "wb") as file:
             for piece in chain((first,), pieces):
                 file.write(piece)
 
     await way.aside(work)
+
+
+def _going_on(way: Way, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        way.goes_on()
+        yield piece
 
 
 def _check(done: "Done") -> None:
@@ -340,9 +367,10 @@ def _check(done: "Done") -> None:
 
 
 @contextmanager
-def _here(path: str | os.PathLike[str], done: str) -> Iterator[None]:
-    """Tell what is wrong with a file of this machine."""
+def here(path: str | os.PathLike[str], done: str) -> Iterator[None]:
+    """Tell what is wrong with a file of this machine, or with one in a folder."""
     try:
         yield
     except OSError as error:
-        raise PfsError(Kind.INVALID, f"{os.fspath(path)} cannot be {done}: {error.strerror}") from None
+        which = error.filename if isinstance(error.filename, str) else os.fspath(path)
+        raise PfsError(Kind.INVALID, f"{which} cannot be {done}: {error.strerror}") from None

@@ -4,10 +4,12 @@ What the services do is in `cli.sdk.operations`; `AsyncClient` has the same ones
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Unpack
 
-from cli.sdk import operations, reaching
+from cli.sdk import operations, packages, reaching
 from cli.sdk.operations import Facts, Spec
+from cli.sdk.packages import PackageFields, Progress
 from cli.sdk.rows import Credential, Entry, Job, Worker
 from cli.sdk.way import Straight
 from pfs.client.immediate import each, now
@@ -32,9 +34,9 @@ class Client:
     def __init__(
         self, datacenter: str | None = None, *, endpoint: str | None = None, token: str = "", ca: str | None = None
     ) -> None:
-        server = reaching.opened(reaching.meant(datacenter, endpoint, token, ca))
-        self._server: WebClient = server
-        self._way = Straight(server)
+        self._where = reaching.meant(datacenter, endpoint, token, ca)
+        self._server: WebClient = reaching.opened(self._where)
+        self._way = Straight(self._server)
 
     def __enter__(self) -> "Client":
         return self
@@ -72,6 +74,36 @@ class Client:
         return now(
             operations.submit(self._way, spec, name, key, {"command": command, "resources": resources, "image": image})
         )
+
+    def submit_package(
+        self,
+        package: str | os.PathLike[str],
+        *,
+        jobname: str | None = None,
+        progress: Callable[[Progress], object] | None = None,
+        **fields: Unpack[PackageFields],
+    ) -> int:
+        """Submit PaddleCloud's package, as `paddle submit` does; return the number of its job.
+
+        Of a folder of this machine only what changed since the last time travels, to `home/<you>/jobs/<jobname>`, where
+        the job runs; what the last package had and this one has not is removed there, unless it was changed there. Who
+        is stopped while it travels has submitted nothing, and the same call again goes on.
+
+        Args:
+            package: the folder; or one of the datacenter, `/pfs/<dc>/…`, in which the job runs as it is.
+            jobname: what the job, and its folder, is called. Default: paddle-cluster-job
+            progress: is told how far it is; what it raises ends it.
+            fields: what the job is, as PaddleCloud calls it: `entry` or `topology`, and where the default is not meant
+                `parallelism cpu gpu memory pservers pscpu psmemory passes faulttolerant min_instance max_instance`,
+                `image` and `registry`.
+
+        Raises:
+            PfsError: BUSY while a job runs in the folder. What the server would refuse for anything but its files, such
+                as more GPUs than your quota has, it refuses before anything travels.
+        """
+        given = packages.given_of(fields)
+        ready = now(packages.package(self._way, package, jobname, given, self._where.name))
+        return now(packages.submit_package(self._way, ready, progress or packages.unheard))
 
     def wait(self, job: int | str, timeout_s: float | None = None) -> int:
         """Wait until a job is over; return its exit code.

@@ -62,7 +62,7 @@ class Tree(Protocol):
 
     async def remove(self, path: str) -> None: ...
 
-    async def call(self, method: str, url: str, content: Body) -> Any: ...
+    async def call(self, method: str, url: str, content: Body, key: str | None = None) -> Any: ...
 
 
 class Way(Protocol):
@@ -77,6 +77,18 @@ class Way(Protocol):
 
     async def aside(self, work: Callable[[Blocking], T]) -> T:
         """Do what blocks."""
+        ...
+
+    def rest(self, seconds: float) -> None:
+        """Wait, in what blocks."""
+        ...
+
+    def goes_on(self, *_: object) -> None:
+        """Raise, in what blocks, where whoever asked for it wants it no more."""
+        ...
+
+    def tell(self, heard: Callable[[T], object], what: T) -> None:
+        """Tell the program something, in what blocks; raise as `goes_on` does, and what the program raises."""
         ...
 
 
@@ -96,6 +108,15 @@ class Straight:
 
     async def aside(self, work: Callable[[Blocking], T]) -> T:
         return work(self._server)
+
+    def rest(self, seconds: float) -> None:
+        self._sleep(seconds)
+
+    def goes_on(self, *_: object) -> None:
+        pass  # who stops a program without an event loop stops the work itself
+
+    def tell(self, heard: Callable[[T], object], what: T) -> None:
+        heard(what)
 
 
 class _Straight:
@@ -131,5 +152,5 @@ class _Straight:
     async def remove(self, path: str) -> None:
         self._server.remove(path)
 
-    async def call(self, method: str, url: str, content: Body) -> Any:
-        return self._server.call(method, url, content)
+    async def call(self, method: str, url: str, content: Body, key: str | None = None) -> Any:
+        return self._server.call(method, url, content, key)

@@ -1,17 +1,14 @@
-"""Jobs of PaddleCloud's kind: what is posted of them, and the folder that they run in.
+"""Jobs of PaddleCloud's kind: what is posted of them, and the folder that they run in. No server is asked here.
 
 That folder is `home/<user>/jobs/<name>` of the datacenter, to which the package is brought, or one that is there
 already. All processes of the job run in it, and what they leave in it stays. So as long as such a job is not over, no
 package is brought there.
 """
 
-import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from cli.resuming import asked_again
 from cli.submit.packages import SUFFIXES, check_alone, is_remote, spec_in
 from jobd.life.model import State
 from jobd.rest.posted import NAME, spec_of
@@ -26,12 +23,6 @@ FIELDS = (
     *("faulttolerant", "min_instance", "max_instance"),
 )
 OURS = ("command", "resources")  # what a job of the other kind says in the place of these
-
-
-class Server(Protocol):
-    """Who has the jobs (`pfs.client.web.WebClient`)."""
-
-    def call(self, method: str, url: str, content: bytes, key: str | None = None) -> Any: ...
 
 
 def is_meant(given: Mapping[str, object]) -> bool:
@@ -57,10 +48,16 @@ def fields_of(what: Path, name: str | None, given: Mapping[str, object]) -> dict
     problem = name_problem(name) if name is not None else None
     if problem is not None:
         raise PfsError(Kind.INVALID, problem)
+    said = {field: _plain(value) for field, value in given.items()}
     if is_remote(what):
-        return {"name": name or NAME, "job_package": str(what), **given}
+        return {"name": name or NAME, "job_package": str(what), **said}
     _check_folder(what, given)
-    return {"name": name or NAME, **given}
+    return {"name": name or NAME, **said}
+
+
+def _plain(value: object) -> object:
+    """Return a number without a fraction that says nothing."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _check_folder(what: Path, given: Mapping[str, object]) -> None:
@@ -92,14 +89,17 @@ def uploaded(name: str) -> str:
     return f"home/me/jobs/{name}"
 
 
-def check_free(server: Server, name: str, user: str) -> None:
+def check_free(jobs: Iterable[Mapping[str, Any]], name: str, user: str) -> None:
     """Refuse to bring a package to where a job of `user` runs.
+
+    Args:
+        jobs: those of `user`, as the server tells them.
 
     Raises:
         PfsError: BUSY.
     """
     there = _in_tree(f"jobs/{name}", user)
-    for row in server.call("GET", JOBS, b"")["msg"]:
+    for row in jobs:
         if _in_tree(row["job_package"], user) == there and not State(row["state"]).over:
             text = f"job {row['id']} runs in the folder jobs/{name}, and is not over; end it with `paddle kill"
             raise PfsError(Kind.BUSY, f"{text} {row['id']}`, or give the new one another -jobname")
@@ -108,13 +108,3 @@ def check_free(server: Server, name: str, user: str) -> None:
 def _in_tree(package: str, user: str) -> str:
     """Return where a package of `user` is: what a path says of its datacenter is the same for all that a server has."""
     return package.split("/", 3)[-1] if package.startswith("/pfs/") else f"home/{user}/{package}"
-
-
-def post(server: Server, fields: Mapping[str, object], key: str, sleep: Callable[[float], None] = time.sleep) -> str:
-    """Hand a job in, and return its number.
-
-    Args:
-        key: the same key again gives the same job, so a cut connection does no harm.
-    """
-    content = json.dumps(fields).encode()
-    return str(asked_again(lambda: server.call("POST", JOBS, content, key), sleep)["id"])

@@ -41,7 +41,9 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cloud:
         made.name = config.datacenter(dc).name
         yield made
 
-    def upload(_: Cloud, folder: Path, path: str, how: How, *, names: list[str], progress: Progress) -> Done:
+    def upload(
+        _: Cloud, folder: Path, path: str, how: How, *, names: list[str], progress: Progress, sleep: object
+    ) -> Done:
         assert how == How(recorded=True, links=False)
         progress(3, 7)
         made.done.append(f"{path} <- {' '.join(names)} of {folder}")

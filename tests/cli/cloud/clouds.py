@@ -185,7 +185,8 @@ class Cloud:
         kind = "f" if path in self.files else "d"
         yield iter([pack_row(Row("", kind, len(self.files.get(path, "")), 10**18, 0o644))])
 
-    def _take(self, path: str, content: Iterable[bytes]) -> Any:
+    def take(self, path: str, content: Iterable[bytes]) -> Any:
+        """Take parcels for what is below a path."""
         failed = []
         for parcel, data in Unpacker().feed(b"".join(content)):
             if path.startswith("home/"):
@@ -199,7 +200,7 @@ class Cloud:
     def call(self, method: str, url: str, content: bytes, key: str | None = None) -> Any:
         parts = urlsplit(url)
         if parts.path.startswith(f"{BELOW_PATH}/"):
-            return self._take(parts.path.removeprefix(f"{BELOW_PATH}/"), content)  # type: ignore[arg-type]
+            return self.take(parts.path.removeprefix(f"{BELOW_PATH}/"), content)  # type: ignore[arg-type]
         asked: Mapping[str, str] = dict(parse_qsl(parts.query))
         if parts.path.startswith("/api/v1/trees/"):
             return {"missing": {}}

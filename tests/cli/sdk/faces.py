@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from cli.sdk import AsyncClient, Client
 from pfs.errors import Kind, PfsError
+from pfs.protocol.wire import BELOW_PATH
 from pfs.server.rest import REST
 from pfs.server.routes import error_response
 from tests.cli.cloud.clouds import Cloud
@@ -40,6 +41,11 @@ class Datacenter(Cloud):
         super().put(path, data, key)
         self.keys.append(key)
         return "jobs/20" if path.startswith("jobs/") else None
+
+    def call(self, method: str, url: str, content: bytes, key: str | None = None) -> Any:
+        if key is not None:
+            self.keys.append(key)
+        return super().call(method, url, content, key)
 
 
 @asynccontextmanager
@@ -83,11 +89,27 @@ async def datacenter(cloud: Cloud) -> AsyncIterator[str]:
 
     async def rest(request: Request) -> Response:
         try:
-            return JSONResponse(cloud.call(request.method, str(request.url), await request.body()))
+            key = request.headers.get("idempotency-key")
+            return JSONResponse(cloud.call(request.method, str(request.url), await request.body(), key))
         except PfsError as error:
             return error_response(error, REST)
 
-    routes = [Route("/api/v1/fs/{path:path}", files, methods=METHODS), Route("/api/v1/{what}", rest, methods=METHODS)]
+    async def below(request: Request) -> Response:
+        url = str(request.url)
+        if request.method == "POST":
+            return JSONResponse(cloud.take(request.path_params["path"], [await request.body()]))
+        try:
+            with cloud.answered("GET", url) as pieces:
+                return Response(b"".join(pieces))
+        except PfsError as error:
+            return error_response(error)
+
+    routes = [
+        Route("/api/v1/fs/{path:path}", files, methods=METHODS),
+        Route(f"{BELOW_PATH}/{{path:path}}", below, methods=METHODS),
+        Route("/api/v1/{what}", rest, methods=METHODS),
+        Route("/api/v1/specs/{name}", rest, methods=METHODS),
+    ]
     async with served(Starlette(routes=routes)) as server:
         yield server.url
 

@@ -9,6 +9,8 @@ import pytest
 
 from cli.resuming import TRIES
 from cli.sdk import operations
+from cli.sdk.way import Straight
+from cli.submit.ship import ship
 from pfs.client.immediate import each, now
 from pfs.errors import Kind, PfsError
 from tests.cli.repository import no_settings
@@ -133,8 +135,8 @@ def test_a_folder_of_this_machine_is_shipped(tmp_path: Path, monkeypatch: pytest
     folder = tmp_path / "digits"
     folder.mkdir()
     (folder / "train.py").write_text("pass\n")
-    of_folder = operations._packed(shelf, folder, None, {"command": "python train.py"})
-    of_spec = operations._packed(shelf, {"command": "x", "src": folder}, "mine", {})
+    of_folder = now(operations.packed(Straight(shelf), folder, None, {"command": "python train.py"}, ship))
+    of_spec = now(operations.packed(Straight(shelf), {"command": "x", "src": folder}, "mine", {}, ship))
     assert (of_folder[0], of_spec[0]) == ("digits", "mine")
     for _, text in (of_folder, of_spec):
         src = text.decode().partition("tree:")[2][:64]
@@ -145,5 +147,5 @@ def test_a_folder_of_this_machine_is_shipped(tmp_path: Path, monkeypatch: pytest
 def test_a_spec_that_no_text_can_say_is_refused() -> None:
     nobody: Any = None
     with pytest.raises(PfsError, match="the spec holds what no text can say") as caught:
-        operations._packed(nobody, {"env": {"A": {1, 2}}}, None, {})
+        now(operations.packed(Straight(nobody), {"env": {"A": {1, 2}}}, None, {}, ship))
     assert caught.value.kind is Kind.INVALID

@@ -1,35 +1,16 @@
-"""Jobs of PaddleCloud's kind: what its options say, where a package is brought, and how a job is handed in."""
+"""Jobs of PaddleCloud's kind: what its options say, and where a package is brought."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cli.submit import paddlecloud
-from cli.submit.paddlecloud import check_free, fields_of, is_meant, post, text_of
+from cli.submit.paddlecloud import check_free, fields_of, is_meant, text_of
 from jobd.spec.spec import parse_spec
 from pfs.errors import Kind, PfsError
 
 GIVEN = {"entry": "python train.py", "parallelism": 2}
-
-
-class Server:
-    """Tells of jobs, and takes one after it was cut off some times."""
-
-    def __init__(self, jobs: list[dict[str, Any]] | None = None, cuts: int = 0) -> None:
-        self.jobs = jobs or []
-        self.cuts = cuts
-        self.taken: list[tuple[object, str | None]] = []
-
-    def call(self, method: str, url: str, content: bytes, key: str | None = None) -> Any:
-        assert url == "/api/v1/jobs"
-        if method == "GET":
-            return {"msg": self.jobs}
-        self.taken.append((json.loads(content), key))
-        if len(self.taken) <= self.cuts:
-            raise PfsError(Kind.UNREACHABLE, "no answer from the server")
-        return {"msg": "OK", "id": 17, "name": "emb"}
 
 
 @pytest.fixture
@@ -85,7 +66,7 @@ def job(number: int, package: str, state: str) -> dict[str, Any]:
 @pytest.mark.parametrize("package", ["/pfs/dc1/home/ann/jobs/emb", "jobs/emb"])
 def test_no_package_is_brought_to_where_a_job_runs(package: str) -> None:
     with pytest.raises(PfsError, match=r"job 17 runs in the folder jobs/emb") as caught:
-        check_free(Server([job(18, "", "RUNNING"), job(17, package, "RUNNING")]), "emb", "ann")
+        check_free([job(18, "", "RUNNING"), job(17, package, "RUNNING")], "emb", "ann")
     assert caught.value.kind is Kind.BUSY
 
 
@@ -106,10 +87,9 @@ def test_no_package_is_brought_to_where_a_job_runs(package: str) -> None:
     ids=lambda row: f"{row['job_package']} {row['state']}",
 )
 def test_other_jobs_keep_no_folder(other: dict[str, Any]) -> None:
-    check_free(Server([other]), "emb", "ann")
+    check_free([other], "emb", "ann")
 
 
-def test_a_job_is_handed_in_once_however_often_the_way_is_cut() -> None:
-    server = Server(cuts=2)
-    assert post(server, {"name": "emb"}, "key", lambda _: None) == "17"
-    assert server.taken == [({"name": "emb"}, "key")] * 3
+def test_a_number_is_posted_without_a_fraction_that_says_nothing(package: Path) -> None:
+    fields = fields_of(package, "emb", {**GIVEN, "cpu": 2.0, "pscpu": 0.5, "faulttolerant": True})
+    assert [repr(fields[name]) for name in ("cpu", "pscpu", "faulttolerant")] == ["2", "0.5", "True"]
