@@ -63,9 +63,8 @@ def _inside(dc: str | None, job: str, process: str | None) -> "tuple[Server, Tar
 
 def _number_of(server: "Server", name: str) -> int:
     from cli.sdk import operations
-    from cli.sdk.way import Straight
-    from pfs.client.immediate import now
+    from cli.sdk.way import asked
     from pfs.client.web import WebClient
 
     with WebClient(server.endpoint, server.token, server.ca, own=server.own) as client:
-        return now(operations.number_of(Straight(client), name))
+        return asked(client, operations.number_of, name)

@@ -21,7 +21,7 @@ from cli.cloud.options import (
 )
 from cli.dashes import DashCommand
 from cli.errors import going_on
-from cli.output import age, as_objects, printable
+from cli.output import age, printable
 
 if TYPE_CHECKING:
     from pfs.client.web import WebClient
@@ -71,13 +71,15 @@ def unshare(job: str, groups: tuple[str, ...], voice: Voice, dc: str | None) -> 
 
 
 def _command(dc: str | None, job: str, words: tuple[str, ...], voice: Voice, facts: dict[str, object]) -> None:
-    from cli.cloud.jobs import command, number_of
+    from cli.cloud.jobs import number_of
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     with reaching.connected(dc) as client:
         if voice.as_json:
             job = number_of(client, job)
             facts = {"job": int(job), **facts}
-        command(client, job, " ".join(words))
+        asked(client, operations.command, job, *words)
     voice.tell(facts)
 
 
@@ -109,10 +111,12 @@ def wait(jobs: tuple[str, ...], voice: Voice, dc: str | None) -> int:
 def why(job: str, *, as_json: bool, quiet: bool, dc: str | None) -> None:
     """Tell why JOB waits, or failed, and what would help."""
     from cli.cloud.jobs import status_of
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     with reaching.connected(dc) as client:
         status = status_of(client, job)
-        text = client.read(f"jobs/{status['id']}/why").decode()
+        text = asked(client, operations.why, status["id"])
     if as_json:
         click.echo(json.dumps({"id": int(status["id"]), "state": status["state"], "why": text.strip()}, indent=2))
     elif quiet:
@@ -125,13 +129,16 @@ def why(job: str, *, as_json: bool, quiet: bool, dc: str | None) -> None:
 @shown
 def queue(*, as_json: bool, quiet: bool, dc: str | None) -> None:
     """Show the jobs that wait, in the order of their turns: each with its reason, and the earliest start known."""
+    from cli.sdk import operations
+    from cli.sdk.way import asked
+
     with reaching.connected(dc) as client:
-        text = client.read("queue").decode()
-    if as_json or quiet:
-        rows = as_objects(text)
-        show_rows((), (), rows, [row["job"] for row in rows], as_json=as_json, quiet=quiet)
-    else:
-        click.echo("".join(f"{printable(line)}\n" for line in text.splitlines()), nl=False)
+        if as_json or quiet:
+            rows = asked(client, operations.queue)
+            show_rows((), (), rows, [row["job"] for row in rows], as_json=as_json, quiet=quiet)
+        else:  # the table of the server, as it is
+            text = client.read("queue").decode()
+            click.echo("".join(f"{printable(line)}\n" for line in text.splitlines()), nl=False)
 
 
 @click.command(cls=DashCommand)
@@ -141,11 +148,12 @@ def queue(*, as_json: bool, quiet: bool, dc: str | None) -> None:
 def jobs(*, everything: bool, verbose: bool, as_json: bool, quiet: bool, dc: str | None) -> None:
     """List your jobs, as the design of PaddleCloud has them; `get jobs` tells more."""
     from cli.cloud import tables
-    from cli.cloud.jobs import told
+    from cli.sdk import operations
+    from cli.sdk.way import asked
     from pfs.client.web import facts
 
     with reaching.connected(dc) as client:
-        found = [job for job in told(client, "jobs") if everything or job["state"] not in tables.OVER]
+        found = [job for job in asked(client, operations.jobs) if everything or job["state"] not in tables.OVER]
         user = facts(client.read("me").decode())["name"]
     rows = [tables.listed_cells(job, user, age_of(job["status"]["submitTime"])) for job in found]
     header: Sequence[str] = tables.LISTED
@@ -168,11 +176,11 @@ def age_of(stamp: str) -> str:
 def pods(job: str | None, *, verbose: bool, as_json: bool, quiet: bool, dc: str | None) -> None:
     """List the processes of JOB, or of all your jobs that are not over, with their nodes."""
     from cli.cloud import tables
-    from cli.cloud.jobs import number_of, told
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     with reaching.connected(dc) as client:
-        asked = {} if job is None else {"jobname": number_of(client, job)}
-        found = told(client, "workers", **asked)
+        found = asked(client, operations.workers, job)
     rows, names = [tables.pod_cells(each) for each in found], [each["name"] for each in found]
     header: Sequence[str] = tables.PODS
     if verbose:
@@ -214,36 +222,38 @@ def logs(
     from cli.cloud import jobs as asking
     from cli.cloud.tables import pod_list
     from cli.following import copy_stream
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     if as_json and (follow or everything):
         raise click.UsageError("--json goes with -n, and not with -a or -f")
     with reaching.connected(dc) as client:
         if job is None:
-            number = asking.newest(client)
+            number = str(asked(client, operations.newest))
         else:
             number, worker = asking.job_or_pod(client, job, worker)
         if job is None and not (as_json or quiet):
-            click.echo(pod_list(asking.told(client, "workers", jobname=number)))
+            click.echo(pod_list(asked(client, operations.workers_of, number)))
         if (as_json or quiet) and not (follow or everything):
             found = _last_lines(client, number, worker, lines)
             texts = [each["log"] for each in found if each["log"]]
             click.echo(json.dumps(found, indent=2) if as_json else "\n".join(texts), nl=as_json or bool(texts))
             return
         if follow or everything:
-            place = f"jobs/{number}" if worker is None else asking.process_of(client, number, worker)
+            place = f"jobs/{number}" if worker is None else asked(client, operations.process_of, number, worker)
             copy_stream(client, f"{place}/{'log' if follow else 'log.txt'}")
             return
-        asked = {"jobname": number, "n": str(lines), **({} if worker is None else {"w": worker})}
-        text = asking.told(client, "logs", **asked)
+        text = asked(client, operations.tail_of, number, lines, worker)
     click.echo(text, nl=bool(text))
 
 
 def _last_lines(client: "WebClient", number: str, worker: str | None, lines: int) -> list[dict[str, Any]]:
     """Return the processes of a job, or one of them, each with the last lines of its log."""
-    from cli.cloud.jobs import process_of, told
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
-    found = told(client, "workers", jobname=number)
+    found = asked(client, operations.workers_of, number)
     if worker is not None:
-        folder = process_of(client, number, worker).rpartition("/")[2]
+        folder = asked(client, operations.process_of, number, worker).rpartition("/")[2]
         found = [each for each in found if each["process"] == folder]
-    return [{**each, "log": told(client, "logs", jobname=number, n=str(lines), w=each["name"])} for each in found]
+    return [{**each, "log": asked(client, operations.tail_of, number, lines, each["name"])} for each in found]

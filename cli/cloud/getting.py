@@ -8,7 +8,6 @@ from cli import reaching
 from cli.cloud.commands import age_of
 from cli.cloud.options import Voice, dc_option, doing, job_argument, show_rows, shown
 from cli.dashes import DashCommand, DashGroup
-from cli.output import as_objects
 
 WIDE = ("ID", "NAME", "USER", "STATE", "REQUEST", "PLACE", "AGE")
 NODES = {
@@ -49,22 +48,24 @@ def jobs(before: bool, *, everything: bool, form: str | None, as_json: bool, qui
 
 def _own_jobs(dc: str | None, *, everything: bool, as_json: bool, quiet: bool) -> None:
     from cli.cloud import tables
-    from cli.cloud.jobs import told
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     with reaching.connected(dc) as client:
-        found = [job for job in told(client, "jobs") if everything or job["state"] not in tables.OVER]
-        servers = {row["id"]: row for row in told(client, "pservers")}
+        found = [job for job in asked(client, operations.jobs) if everything or job["state"] not in tables.OVER]
+        servers = {row["id"]: row for row in asked(client, operations.servers)}
     rows = [tables.job_cells(job, servers.get(job["id"], {})) for job in found]
     numbers = [str(job["id"]) for job in found]
     show_rows(tables.JOBS, rows, found, numbers, as_json=as_json, quiet=quiet, gap=tables.GAP)
 
 
 def _all_jobs(dc: str | None, *, everything: bool, as_json: bool, quiet: bool) -> None:
-    from cli.cloud.jobs import everybodys
     from cli.cloud.tables import OVER
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     with reaching.connected(dc) as client:
-        found = [job for job in everybodys(client) if everything or job["state"] not in OVER]
+        found = [job for job in asked(client, operations.everybodys_jobs) if everything or job["state"] not in OVER]
     rows = [
         [
             *(job[key] for key in ("id", "name", "user", "state", "request")),
@@ -82,10 +83,11 @@ def _all_jobs(dc: str | None, *, everything: bool, as_json: bool, quiet: bool) -
 def workers(*, job: str, as_json: bool, quiet: bool, dc: str | None) -> None:
     """List the processes of JOB: how each stands, and with what, and why, it ended."""
     from cli.cloud import tables
-    from cli.cloud.jobs import number_of, told
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     with reaching.connected(dc) as client:
-        found = told(client, "workers", jobname=number_of(client, job))
+        found = asked(client, operations.workers, job)
     rows, names = [tables.worker_cells(each) for each in found], [each["name"] for each in found]
     show_rows(tables.WORKERS, rows, found, names, as_json=as_json, quiet=quiet, gap=tables.GAP)
 
@@ -94,10 +96,11 @@ def workers(*, job: str, as_json: bool, quiet: bool, dc: str | None) -> None:
 @shown
 def nodes(*, as_json: bool, quiet: bool, dc: str | None) -> None:
     """List the machines that run jobs."""
-    from cli.cloud.jobs import machines
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     with reaching.connected(dc) as client:
-        found = machines(client)
+        found = asked(client, operations.nodes)
     rows = [[node[fact] for fact in NODES] for node in found]
     show_rows(tuple(NODES.values()), rows, found, [node["name"] for node in found], as_json=as_json, quiet=quiet)
 
@@ -106,14 +109,16 @@ def nodes(*, as_json: bool, quiet: bool, dc: str | None) -> None:
 @shown
 def quota(*, as_json: bool, quiet: bool, dc: str | None) -> None:
     """Show what you and your groups have and may have: bytes and files, jobs, GPUs."""
+    from cli.sdk import operations
+    from cli.sdk.way import asked
+
     with reaching.connected(dc) as client:
-        text = client.read("quota").decode()
-    if as_json or quiet:
-        rows = as_objects(text)
-        names = [f"{row['of']} {row['what']}" for row in rows]
-        show_rows((), (), rows, names, as_json=as_json, quiet=quiet)
-    else:
-        click.echo(text, nl=False)
+        if as_json or quiet:
+            rows = asked(client, operations.quota)
+            names = [f"{row['of']} {row['what']}" for row in rows]
+            show_rows((), (), rows, names, as_json=as_json, quiet=quiet)
+        else:  # the table of the server, as it is
+            click.echo(client.read("quota").decode(), nl=False)
 
 
 @get.command("registry")
@@ -121,10 +126,11 @@ def quota(*, as_json: bool, quiet: bool, dc: str | None) -> None:
 def registries(*, as_json: bool, quiet: bool, dc: str | None) -> None:
     """List your credentials for registries of images, and when each was written."""
     from cli.cloud import tables
-    from cli.cloud.jobs import told
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     with reaching.connected(dc) as client:
-        found = told(client, "registry")
+        found = asked(client, operations.registries)
     rows, names = [[str(row["id"]), row["name"], row["data"]] for row in found], [row["name"] for row in found]
     show_rows(tables.REGISTRIES, rows, found, names, as_json=as_json, quiet=quiet, gap=tables.GAP)
 

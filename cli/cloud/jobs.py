@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cli.sdk import operations
-from cli.sdk.way import Straight
-from pfs.client.immediate import now
+from cli.sdk.way import asked
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
@@ -15,42 +14,18 @@ if TYPE_CHECKING:
 POD_NAME = re.compile(r"(?P<job>.+)-[^-]+-\d+")
 
 
-def told(client: "WebClient", what: str, **asked: str) -> Any:
-    """Return what a door of REST v1 tells."""
-    return now(operations.told(Straight(client), what, **asked))
-
-
 def status_of(client: "WebClient", job: str) -> Mapping[str, str]:
     """Return the facts of a job, by its name or number.
 
     Raises:
         PfsError: NOT_FOUND for none.
     """
-    return now(operations.job(Straight(client), job))
+    return asked(client, operations.job, job)
 
 
 def number_of(client: "WebClient", job: str) -> str:
     """Return the number of a job, by its name or number."""
-    return str(now(operations.number_of(Straight(client), job)))
-
-
-def everybodys(client: "WebClient") -> list[Mapping[str, str]]:
-    """Return the facts of all jobs that one may read."""
-    return now(operations.everybodys_jobs(Straight(client)))
-
-
-def machines(client: "WebClient") -> list[Mapping[str, str]]:
-    """Return the facts of the machines that run jobs."""
-    return now(operations.nodes(Straight(client)))
-
-
-def process_of(client: "WebClient", number: str, worker: str) -> str:
-    """Return the folder of a process of a job, by its name or that of the folder itself.
-
-    Raises:
-        PfsError: NOT_FOUND for none.
-    """
-    return now(operations.process_of(Straight(client), number, worker))
+    return str(asked(client, operations.number_of, job))
 
 
 def job_or_pod(client: "WebClient", named: str, worker: str | None) -> tuple[str, str | None]:
@@ -72,30 +47,11 @@ def job_or_pod(client: "WebClient", named: str, worker: str | None) -> tuple[str
     of_its_job = POD_NAME.fullmatch(named)
     if of_its_job is None:
         raise refused
-    running = [int(each["job"]) for each in told(client, "workers") if each["name"] == named]
+    running = [int(each["job"]) for each in asked(client, operations.workers) if each["name"] == named]
     try:  # of an older job that has lost its name to a newer one, too, while it is not over
         return (str(max(running)) if running else number_of(client, of_its_job["job"])), named
     except PfsError as error:
         raise (refused if error.kind is Kind.NOT_FOUND else error) from None
-
-
-def newest(client: "WebClient") -> str:
-    """Return the number of one's newest job.
-
-    Raises:
-        PfsError: NOT_FOUND for somebody without a job.
-    """
-    return str(now(operations.newest(Straight(client))))
-
-
-def command(client: "WebClient", job: str, words: str) -> None:
-    """Tell a job something, as who writes to its ctl does."""
-    now(operations.command(Straight(client), job, words))
-
-
-def bring_back(client: "WebClient", job: str) -> int:
-    """Bring a job back that was removed, and return its number."""
-    return now(operations.restore_job(Straight(client), job))
 
 
 def end(client: "WebClient", job: str, *, removes: bool) -> None:
@@ -104,8 +60,10 @@ def end(client: "WebClient", job: str, *, removes: bool) -> None:
     Args:
         removes: throw it away when it is over; one that is over already is no mistake then.
     """
-    way = Straight(client)
-    now(operations.remove_job(way, job) if removes else operations.command(way, job, "kill"))
+    if removes:
+        asked(client, operations.remove_job, job)
+    else:
+        asked(client, operations.command, job, "kill")
 
 
 def end_and_tell(client: "WebClient", job: str, *, removes: bool) -> dict[str, object]:

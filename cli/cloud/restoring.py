@@ -15,8 +15,13 @@ from cli.errors import going_on
 @dc_option
 def restore(jobs: tuple[str, ...], voice: Voice, dc: str | None) -> int:
     """Bring JOBs back that were removed in the last 14 days: names or numbers; all that they had is there again."""
-    from cli.cloud.jobs import bring_back
+    from cli.sdk import operations
+    from cli.sdk.way import asked
 
     done: list[dict[str, object]] = []
     with reaching.connected(dc) as client, voice.telling(done):
-        return going_on(jobs, lambda job: done.append({"job": bring_back(client, job), "restored": True}))
+
+        def bring_back(job: str) -> None:
+            done.append({"job": asked(client, operations.restore_job, job), "restored": True})
+
+        return going_on(jobs, bring_back)

@@ -161,9 +161,8 @@ def submit(
     """
     from cli.following import exit_code, follow
     from cli.sdk import operations
-    from cli.sdk.way import Straight
+    from cli.sdk.way import asked
     from cli.submit import paddlecloud
-    from pfs.client.immediate import now
 
     path = Path(what)
     given = {key: value for key, value in options.items() if value is not None}
@@ -174,7 +173,7 @@ def submit(
         else:
             ready = _own(client, path, name, given, dry_run=dry_run)
         if dry_run:
-            now(operations.check(Straight(client), ready.name, ready.text))
+            asked(client, operations.check, ready.name, ready.text)
             _show(ready, as_json=as_json, quiet=quiet)
             return 0
         number = _handed_in(client, ready, voice)
@@ -196,19 +195,21 @@ def _datacenter_of(path: Path) -> str | None:
 
 
 def _own(client: "WebClient", path: Path, name: str | None, given: Given, *, dry_run: bool) -> _Ready:
-    from cli.following import submit as put
     from cli.sdk import operations
-    from cli.sdk.way import Straight
+    from cli.sdk.way import asked
     from cli.submit.ship import unsent
     from cli.submit.shipping import shipped
-    from pfs.client.immediate import now
 
     def bring(server: "Blocking", folder: Path) -> "Shipped":
         return unsent(folder) if dry_run else shipped(server, folder)
 
     texts = {key: str(value) for key, value in given.items()}
-    stem, text = now(operations.packed(Straight(client), path, name, texts, bring))
-    return _Ready(stem, text, lambda: put(client, f"{stem}.yaml", text, str(uuid.uuid4())).removeprefix("jobs/"))
+    stem, text = asked(client, operations.packed, path, name, texts, bring)
+
+    def hand_in() -> str:
+        return asked(client, operations.put, f"{stem}.yaml", text, str(uuid.uuid4())).removeprefix("jobs/")
+
+    return _Ready(stem, text, hand_in)
 
 
 def _of_paddlecloud(
@@ -216,15 +217,13 @@ def _of_paddlecloud(
 ) -> _Ready:
     from cli import config
     from cli.sdk import packages
-    from cli.sdk.way import Straight
-    from pfs.client.immediate import now
+    from cli.sdk.way import asked
 
-    way = Straight(client)
-    package = now(packages.package(way, path, name, given, config.datacenter(dc).name))
+    package = asked(client, packages.package, path, name, given, config.datacenter(dc).name)
 
     def hand_in() -> str:
         with voice.steps(path) as heard:
-            return str(now(packages.submit_package(way, package, heard)))
+            return str(asked(client, packages.submit_package, package, heard))
 
     return _Ready(package.name, package.text, hand_in)
 

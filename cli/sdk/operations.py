@@ -99,8 +99,14 @@ async def everybodys_jobs(way: Way) -> list[Facts]:
 
 async def workers(way: Way, job: int | str | None = None) -> list[Worker]:
     """Return the processes of a job, or of all of one's jobs that are not over."""
-    asked = {} if job is None else {"jobname": str(await number_of(way, job))}
-    return cast("list[Worker]", await told(way, "workers", **asked))
+    if job is not None:
+        return await workers_of(way, await number_of(way, job))
+    return cast("list[Worker]", await told(way, "workers"))
+
+
+async def workers_of(way: Way, number: int | str) -> list[Worker]:
+    """Return the processes of the job with a number."""
+    return cast("list[Worker]", await told(way, "workers", jobname=str(number)))
 
 
 async def why(way: Way, job: int | str) -> str:
@@ -111,8 +117,13 @@ async def why(way: Way, job: int | str) -> str:
 
 async def tail(way: Way, job: int | str, lines: int, worker: str | None = None) -> str:
     """Return the last lines of each process of a job, or of one alone."""
+    return await tail_of(way, await number_of(way, job), lines, worker)
+
+
+async def tail_of(way: Way, number: int | str, lines: int, worker: str | None = None) -> str:
+    """Return what `tail` does of the job with a number."""
     more = {} if worker is None else {"w": worker}
-    return str(await told(way, "logs", jobname=str(await number_of(way, job)), n=str(lines), **more))
+    return str(await told(way, "logs", jobname=str(number), n=str(lines), **more))
 
 
 async def place_of(way: Way, job: int | str, worker: str | None = None) -> str:
@@ -127,7 +138,7 @@ async def process_of(way: Way, number: int | str, worker: str) -> str:
     Raises:
         PfsError: NOT_FOUND for none.
     """
-    for each in await told(way, "workers", jobname=str(number)):
+    for each in await workers_of(way, number):
         if worker in (each["name"], each["process"]):
             return f"jobs/{number}/processes/{each['process']}"
     raise PfsError(Kind.NOT_FOUND, f"job {number} has no worker {worker}; see: paddle get workers {number}")

@@ -1,13 +1,14 @@
 """What the services of the SDK need of a program: a way to the tree of a datacenter, a clock, and where to block."""
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pfs.client.http11 import Body
-from pfs.client.immediate import lifted
+from pfs.client.immediate import lifted, now
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -117,6 +118,13 @@ class Straight:
 
     def tell(self, heard: Callable[[T], object], what: T) -> None:
         heard(what)
+
+
+def asked(
+    server: Blocking, service: Callable[Concatenate[Way, P], Coroutine[Any, Any, T]], *args: P.args, **named: P.kwargs
+) -> T:
+    """Return what a service does for a program without an event loop, as the commands are."""
+    return now(service(Straight(server), *args, **named))
 
 
 class _Straight:

@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -58,10 +58,14 @@ def print_jobs(client: "Pit", words: Sequence[str], *, as_json: bool) -> None:
 def print_log(client: "Pit", text: str) -> None:
     """Print the log of a job until it is over, or until Ctrl-C, of which the job knows nothing."""
     from cli.following import follow
+    from cli.sdk import operations
+    from cli.sdk.way import Blocking, asked
 
     number = job_number(text)
     try:
-        client.read(f"jobs/{number}/status")  # a server that is away is told of at once; one that goes is waited for
+        asked(
+            cast(Blocking, client), operations.job, number
+        )  # a server that is away is told of at once; one that goes is waited for
         follow(client, f"jobs/{number}", f"pit stop {number} ends it")
     except PfsError as error:
         raise _of_job(error) from None
@@ -69,8 +73,11 @@ def print_log(client: "Pit", text: str) -> None:
 
 def stop(client: "Pit", text: str) -> None:
     """End a job."""
+    from cli.sdk import operations
+    from cli.sdk.way import Blocking, asked
+
     try:
-        client.write(f"jobs/{job_number(text)}/ctl", b"kill\n")
+        asked(cast(Blocking, client), operations.command, job_number(text), "kill")
     except PfsError as error:
         raise _of_job(error) from None
 

@@ -19,7 +19,8 @@ from pfs.errors import Kind, PfsError
 from tests.cli.cloud.clouds import WORKERS
 from tests.cli.sdk.faces import ENDLESS, FACES, TOKEN, Ask, Datacenter, datacenter, face
 
-README = (Path(__file__).parent.parent.parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent.parent.parent
+README = (ROOT / "README.md").read_text()
 
 Run = Callable[[Callable[[], Any]], Any]
 With = Callable[[Callable[[Ask, Datacenter], Awaitable[None]]], None]
@@ -65,6 +66,14 @@ def test_readme_names_every_service() -> None:
         r"^\| [\w ]+ \| `([\w ]+)`", README.split("\n## From Python\n")[1].split("\n## ")[0], re.MULTILINE
     )
     assert sorted(name for row in rows for name in row.split()) == sorted({*offered(Client)} - {"close"})
+
+
+def test_no_command_asks_about_jobs_past_the_sdk() -> None:
+    doors = re.compile(r"/api/v1/(jobs|pservers|workers|logs|restore|specs)\b|jobs/{[^}]*}/(ctl|why|wait|status)\b")
+    folders = ("cloud", "attach", "snakepit")
+    asking = [path for folder in folders for path in (ROOT / "cli" / folder).rglob("*.py")]
+    assert [path.name for path in asking if doors.search(path.read_text())] == []
+    assert doors.search((ROOT / "cli/sdk/operations.py").read_text())
 
 
 def test_jobs_are_looked_at(with_face: With) -> None:
