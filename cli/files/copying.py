@@ -4,7 +4,6 @@ A single small file is sent as it is: so a spec that is copied into jobs/ is sub
 `ctl` is obeyed.
 """
 
-import io
 import json
 import os
 import sys
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from cli.errors import going_on
-from cli.files import large, local, remote
-from cli.files.copied import Counter, Done, How, Noted, Progress, Tally
+from cli.files import local, remote, single
+from cli.files.copied import Done, How, Noted, Progress, Tally
 from cli.files.download import download
 from cli.files.naming import ROOT, STANDARD, Connect, about, is_remote, matching, names_a_folder, place
 from cli.files.plan import Node, is_same
@@ -30,8 +29,8 @@ from cli.files.upload import upload
 from cli.progress import Transfer
 from cli.resuming import resumed
 from pfs.errors import Kind, PfsError
-from pfs.path import join, parent_and_name, to_absolute
-from pfs.protocol.parcels import FILE, FOLDER, Parcel, Verb
+from pfs.path import join, to_absolute
+from pfs.protocol.parcels import FILE, FOLDER
 
 if TYPE_CHECKING:
     from pfs.client.web import WebClient
@@ -134,33 +133,20 @@ def _send_file(
     client: "WebClient", source: str, path: str, top: Node | None, *, way: Way, progress: Progress, datacenter: str
 ) -> bool:
     """Send one file, where that is needed; tells whether it is there then."""
-    here = local.node_of(os.stat(source))
+    info = os.stat(source)
+    here = local.node_of(info)
     if top is not None and (way.how.keeps or (is_same(here, top) and not way.how.always)):
         return is_same(here, top)
-    parent, name = parent_and_name(path)
-    if here.size >= large.LARGE_BYTES:
-        done = Done()
-        part, counter = local.part_of(path), Counter(done, here.size, progress)
-        there = remote.look(client, part)
-        node, _ = large.send(client, source, part, there.size if there is not None else 0, counter)
-        part_name = parent_and_name(part)[1]
-        parcel = Parcel(Verb.PART, name, node.size, node.mode, node.mtime_ns, part_name), b""
-        way.tally.bytes += done.copied_bytes
-    elif S_ISREG(os.stat(source).st_mode):
-        data, node = local.read_whole(source)
-        parcel = Parcel(Verb.FILE, name, len(data), node.mode, node.mtime_ns), data
-    else:  # of a pipe nobody knows how much there is
-        with open(source, "rb") as file:
-            _put(client, path, _pieces(file), way, datacenter)
-        return True
-    refused = remote.send(client, parent, [parcel])
-    if refused and refused[0].kind is Kind.UNSUPPORTED and parcel[0].verb is Verb.FILE:
-        _put(client, path, _pieces(io.BytesIO(parcel[1])), way, datacenter)  # the server makes something of it
-        return True
-    if refused:
-        raise PfsError(refused[0].kind, f"{source} to {to_absolute(path, datacenter)}: {refused[0].message}")
-    way.tally.files += 1
-    way.tally.bytes += len(parcel[1])
+    if S_ISREG(info.st_mode):
+        try:
+            way.tally.bytes += single.send(client, source, path, progress)
+            way.tally.files += 1
+            return True
+        except single.RefusedError as error:
+            if error.kind is not Kind.UNSUPPORTED:
+                raise PfsError(error.kind, f"{source} to {to_absolute(path, datacenter)}: {error.message}") from None
+    with open(source, "rb") as file:  # a pipe, whose length nobody knows; or the server makes something of it
+        _put(client, path, _pieces(file), way, datacenter)
     return True
 
 
@@ -229,16 +215,7 @@ def _fetch_file(client: "WebClient", path: str, target: str, node: Node, *, way:
         same = is_same(node, local.node_of(os.stat(target)))
         if way.how.keeps or (same and not way.how.always):
             return same
-    if node.size >= large.LARGE_BYTES:
-        done = Done()
-        large.fetch(client, path, target, node, Counter(done, node.size, progress))
-        way.tally.bytes += done.copied_bytes
-    else:
-        parent, name = parent_and_name(path)
-        small = ((found, data) for _, found, data in remote.fetch(client, parent, [name]))
-        found, data = next(small, None) or (node, client.read(path))  # or it is told why not
-        local.write_whole(target, data, found)
-        way.tally.bytes += len(data)
+    way.tally.bytes += single.fetch(client, path, target, node, progress)
     way.tally.files += 1
     return True
 

@@ -10,12 +10,12 @@
 
 `AsyncClient` is the same for asyncio and trio. What goes wrong is a `PfsError` with a `Kind`. Nothing here prints.
 
-What a method of these does is a function of `operations` or `packages`, which the command of the same name calls, too
-(`way.asked`). Where a face only passes something on to the tree, as for `read`, `mkdir` or `rm`, so does the command;
-folders are copied for both by `cli.files`.
+What a method of these does about jobs is a function of `operations` or `packages`, which the command for it calls, too
+(`way.asked`). Where a method only passes something on to the tree, as `mkdir` and `rm` do, so does the command; and
+files are copied for both by `cli.files`.
 
-sync, aio   the two faces    | operations, packages  what each service does  | rows  what is told, with its types
-reaching    which datacenter is meant                                        | way   what services need of a program
+sync, aio   the two faces    | operations, files, packages  what each service does  | rows  what is told, with types
+reaching    which datacenter is meant                    | way  what services need of a program
 """
 
 from typing import TYPE_CHECKING, Any

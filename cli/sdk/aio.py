@@ -15,7 +15,7 @@ import anyio
 from anyio import from_thread, to_thread
 
 from cli.config import Datacenter, lasting
-from cli.sdk import operations, packages, reaching
+from cli.sdk import files, operations, packages, reaching
 from cli.sdk.operations import Facts, Spec
 from cli.sdk.packages import PackageFields, Progress
 from cli.sdk.rows import Credential, Entry, Job, Worker
@@ -256,11 +256,11 @@ class AsyncClient:
 
     async def upload(self, source: str | os.PathLike[str], path: str) -> None:
         """Let the tree have a file of this machine, or a folder, of which only what is not there travels."""
-        await operations.upload(self._way, source, path)
+        await files.upload(self._way, source, path)
 
     async def download(self, path: str, target: str | os.PathLike[str]) -> None:
         """Let this machine have a file of the tree, or a folder, of which only what is not here travels."""
-        await operations.download(self._way, path, target)
+        await files.download(self._way, path, target)
 
     async def ls(self, path: str) -> list[Entry]:
         """Return what is in a directory."""

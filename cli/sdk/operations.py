@@ -7,27 +7,24 @@ import json
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlencode
 
 from cli.output import as_objects
-from cli.resuming import asking_again, resumed, resuming, whole
+from cli.resuming import asking_again, resuming, whole
 from cli.sdk.rows import Credential, Entry, Job, Servers, Worker
 from cli.sdk.way import Blocking, Way
 from pfs.client.web import facts
 from pfs.errors import Kind, PfsError
 
 if TYPE_CHECKING:
-    from cli.files.copied import Done
     from cli.submit.ship import Shipped
 
 API = "/api/v1/"
 LOG, SO_FAR = "log", "log.txt"
 DEFAULT_STEM = "job"  # of a spec that is no file, and that nobody named
 SOONEST_S = 0.01  # a timeout of nothing at all would refuse what is there
-PIECE_BYTES = 256 * 1024
 KEY_BYTES = 16
 _NO_JOB = (Kind.NOT_FOUND, Kind.NOT_DIR, Kind.NAME_TOO_LONG)
 
@@ -321,67 +318,3 @@ def stream(way: Way, path: str) -> AsyncGenerator[bytes, None]:
 async def ls(way: Way, path: str) -> list[Entry]:
     """Return what is in a directory."""
     return cast("list[Entry]", await way.tree.list(path))
-
-
-async def upload(way: Way, source: str | os.PathLike[str], path: str) -> None:
-    """Let the tree have a file of this machine, or a folder, of which only what is not there travels.
-
-    Raises:
-        PfsError: the first that could not be copied; all others are.
-    """
-
-    def work(server: Blocking) -> None:
-        if os.path.isdir(source):
-            from cli.files.upload import upload
-
-            with here(source, "read"):
-                _check(upload(server, Path(source), path, progress=way.goes_on, sleep=way.rest))
-            return
-        with here(source, "read"), open(source, "rb") as file:
-            server.write(path, _going_on(way, iter(lambda: file.read(PIECE_BYTES), b"")))
-
-    await way.aside(work)
-
-
-async def download(way: Way, path: str, target: str | os.PathLike[str]) -> None:
-    """Let this machine have a file of the tree, or a folder, of which only what is not here travels.
-
-    Raises:
-        PfsError: the first that could not be copied; all others are.
-    """
-
-    def work(server: Blocking) -> None:
-        if server.is_directory(path):
-            from cli.files.download import download
-
-            with here(target, "written"):
-                _check(download(server, path, Path(target), progress=way.goes_on, sleep=way.rest))
-            return
-        pieces = _going_on(way, resumed(lambda _: server.stream(path), sleep=way.rest))
-        first = next(pieces, b"")  # what cannot be read leaves no file here
-        with here(target, "written"), open(target, "wb") as file:
-            for piece in chain((first,), pieces):
-                file.write(piece)
-
-    await way.aside(work)
-
-
-def _going_on(way: Way, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
-        way.goes_on()
-        yield piece
-
-
-def _check(done: "Done") -> None:
-    for error in done.failed:
-        raise error
-
-
-@contextmanager
-def here(path: str | os.PathLike[str], done: str) -> Iterator[None]:
-    """Tell what is wrong with a file of this machine, or with one in a folder."""
-    try:
-        yield
-    except OSError as error:
-        which = error.filename if isinstance(error.filename, str) else os.fspath(path)
-        raise PfsError(Kind.INVALID, f"{which} cannot be {done}: {error.strerror}") from None

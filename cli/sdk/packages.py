@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from cli.resuming import asking_again
-from cli.sdk import operations
+from cli.sdk import files, operations
 from cli.sdk.way import Blocking, Way
 from pfs.client.web import facts
 from pfs.errors import PfsError
@@ -164,7 +164,7 @@ def _bring(way: Way, server: Blocking, folder: Path, name: str, heard: Heard) ->
         tell(Progress("uploading", done=done, size=size))
 
     try:
-        with operations.here(folder, "read"):
+        with files.here(folder, "read"):
             tell(Progress("collecting"))
             names = list(everything(folder))
             tell(Progress("collecting", over=True))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Unpack
 
-from cli.sdk import operations, packages, reaching
+from cli.sdk import files, operations, packages, reaching
 from cli.sdk.operations import Facts, Spec
 from cli.sdk.packages import PackageFields, Progress
 from cli.sdk.rows import Credential, Entry, Job, Worker
@@ -227,11 +227,11 @@ class Client:
 
     def upload(self, source: str | os.PathLike[str], path: str) -> None:
         """Let the tree have a file of this machine, or a folder, of which only what is not there travels."""
-        now(operations.upload(self._way, source, path))
+        now(files.upload(self._way, source, path))
 
     def download(self, path: str, target: str | os.PathLike[str]) -> None:
         """Let this machine have a file of the tree, or a folder, of which only what is not here travels."""
-        now(operations.download(self._way, path, target))
+        now(files.download(self._way, path, target))
 
     def ls(self, path: str) -> list[Entry]:
         """Return what is in a directory."""

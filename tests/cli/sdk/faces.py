@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from cli.sdk import AsyncClient, Client
 from pfs.errors import Kind, PfsError
-from pfs.protocol.wire import BELOW_PATH
+from pfs.protocol.wire import BELOW_PATH, CONTENTS_PATH
 from pfs.server.rest import REST
 from pfs.server.routes import error_response
 from tests.cli.cloud.clouds import Cloud
@@ -104,7 +104,11 @@ async def datacenter(cloud: Cloud) -> AsyncIterator[str]:
         except PfsError as error:
             return error_response(error)
 
+    async def contents(_: Request) -> Response:
+        return Response(b"")  # it gives none by this door, and each by its own
+
     routes = [
+        Route(f"{CONTENTS_PATH}/{{path:path}}", contents, methods=METHODS),
         Route("/api/v1/fs/{path:path}", files, methods=METHODS),
         Route(f"{BELOW_PATH}/{{path:path}}", below, methods=METHODS),
         Route("/api/v1/{what}", rest, methods=METHODS),

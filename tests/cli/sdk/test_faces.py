@@ -194,11 +194,21 @@ def test_files_are_written_read_listed_and_named_otherwise(with_face: With, tmp_
         await ask("rm", "home/ann/b")
         assert cloud.done == [
             "home/ann/a <- b'in pieces'",
-            "home/ann/b <- b'12'",
+            "file home/ann b b'12'",
             "mkdir home/ann/d",
             "home/ann/a -> home/ann/d/a",
             "remove home/ann/b",
         ]
+
+    with_face(main)
+
+
+def test_what_the_server_makes_something_of_is_given_to_it(with_face: With, tmp_path: Path) -> None:
+    (tmp_path / "digits.yaml").write_text("command: x\n")
+
+    async def main(ask: Ask, cloud: Datacenter) -> None:
+        await ask("upload", tmp_path / "digits.yaml", "jobs/digits.yaml")
+        assert cloud.done == ["jobs/digits.yaml <- b'command: x\\n'"]
 
     with_face(main)
 
