@@ -191,3 +191,18 @@ def test_the_program_of_readme_submits_a_package_and_tells_how_far_it_is(made: B
     with Client(endpoint=made.url, token=made.token) as client:
         assert client.job("emb")["id"] == number
     assert (folder_of(made, "emb") / "train.py").read_text() == "pass\n"
+
+
+def test_the_command_finds_what_the_sdk_brought(made: Box, package: Path) -> None:
+    by_client(made, package, jobname="both", **FIELDS)
+    there = folder_of(made, "both")
+    before = inodes(there)
+    (package / "old").unlink()
+    words = [word for name, value in FIELDS.items() for word in (f"-{name}", value)]
+    done = made.run("paddle", "submit", "-jobname", "both", *words, str(package))
+    assert (done.returncode, done.stderr) == (0, "")
+    steps = ["Collecting package ... Done", "Uploading package ... Done", "Starting job ... Done"]
+    *told, number = done.stdout.splitlines()
+    assert (told, number) == (steps, f"Job {jobs(made)}")
+    del before["old"]
+    assert inodes(there) == before
