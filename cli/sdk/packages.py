@@ -155,6 +155,9 @@ def _bring(way: Way, server: Blocking, folder: Path, name: str, heard: Heard) ->
     from cli.submit.treewalk import everything
 
     def tell(what: Progress) -> None:
+        if heard is unheard:  # each file would go by way of the event loop for nothing
+            way.goes_on()
+            return
         try:
             way.tell(heard, what)
         except OSError as error:
