@@ -3,10 +3,10 @@
 It has no word but `<nil>` for what is not known, and calls a job that is being stopped `Terminating`.
 """
 
-import re
-import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from jobd.rest.words import meaning_of, namespace_of
 
 Row = Mapping[str, Any]
 
@@ -42,10 +42,9 @@ def listed_cells(job: Row, user: str, age: str) -> list[str]:
     """Return a job as `jobs` has it.
 
     Args:
-        user: who it is of: the namespace is made of that, as Kubernetes lets it be called.
+        user: who it is of: the namespace is made of that.
     """
-    namespace = re.sub(r"[^a-z0-9-]", "-", user)
-    return [namespace, job["name"], str(job["parallelism"]), str(job["status"]["succeeded"]), age]
+    return [namespace_of(user), job["name"], str(job["parallelism"]), str(job["status"]["succeeded"]), age]
 
 
 def more_cells_of_job(job: Row) -> list[str]:
@@ -72,16 +71,7 @@ def more_cells_of_pod(worker: Row) -> list[str]:
 
 def reason(worker: Row) -> str:
     """Return why a process ended, in words; "" where there is nothing to tell."""
-    code = worker["exit_code"]
-    if worker["msg"] or not code:
-        return str(worker["msg"])
-    if code > 128:
-        try:
-            number = signal.Signals(code - 128)
-        except ValueError:
-            return f"it ended with {code}"
-        return f"it was ended by {number.name}: {signal.strsignal(number)}"
-    return f"it ended with {code}"
+    return str(worker["msg"]) or meaning_of(worker["exit_code"])
 
 
 def pod_list(workers: Sequence[Row]) -> str:

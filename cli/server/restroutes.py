@@ -16,6 +16,7 @@
     DELETE /api/v1/registry         {"name"}
     GET    /healthz                 that the server is there
 
+What is listed stands in `msg` as the design of PaddleCloud's client has it, and in `items` as the shipped one reads it.
 A job is told by its number, or by its name, which is the newest one's. What changes something is done through the tree,
 with the rights and the record that it has there.
 """
@@ -29,6 +30,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cli.server.datacenter import Store
+from cli.server.listschemas import JOB_ITEMS, POD_ITEMS, QUOTA_ITEMS, REGISTRY_ITEMS, SERVER_ITEMS
 from cli.server.surveyroutes import SurveyRoutes
 from jobd.engine.credentials import KEYS, parse_credential
 from jobd.job import Job
@@ -43,7 +45,8 @@ from jobd.rest.answers import (
     worker_rows,
 )
 from jobd.rest.desk import Desk, tail
-from jobd.rest.posted import Posted, spec_of
+from jobd.rest.lists import job_items, pod_items, quota_item, registry_item, server_items
+from jobd.rest.posted import Posted, registry_name, spec_of
 from jobd.spec.text import TEXT_BYTES_MAX
 from pfs.accounts.store import Identity
 from pfs.api import OpenFlags
@@ -113,15 +116,18 @@ class RestRoutes:
         door, jobname = self._door, {"jobname": "name or number of a job"}
         logs = Asks({**jobname, "n": f"lines of each process: {LINES}", "w": "one process alone"})
         back = takes(an_object({"jobname": TEXT}))
-        named, kept = an_object({"name": TEXT}), tells(an_array(an_object({"id": NUMBER, "name": TEXT, "data": TEXT})))
+        named, row = an_object({"name": TEXT}), an_object({"id": NUMBER, "name": TEXT, "data": TEXT})
+        servers, workers = tells(_OBJECTS, items=SERVER_ITEMS), tells(_OBJECTS, items=POD_ITEMS)
+        registries = {"anyOf": [an_array(row), an_object({"items": REGISTRY_ITEMS})]}
+        quota, kept = tells(_OBJECTS, items=QUOTA_ITEMS), tells(registries, items=REGISTRY_ITEMS)
         return [
             *(each for path in (JOBS_PATH, TRAINING_PATH) for each in self._of_jobs(path)),
             door("POST", SPECS_PATH + "/{name}", self._check, "check a spec", tells=tells(), body=Body(TEXT_BYTES_MAX)),
             door("POST", RESTORE_PATH, self._restore, "bring a job back", tells=tells(id=NUMBER), body=back),
-            door("GET", SERVERS_PATH, self._servers, "parameter servers", tells=tells(_OBJECTS)),
-            door("GET", WORKERS_PATH, self._workers, "processes", tells=tells(_OBJECTS), asks=Asks(jobname)),
+            door("GET", SERVERS_PATH, self._servers, "parameter servers", tells=servers),
+            door("GET", WORKERS_PATH, self._workers, "processes", tells=workers, asks=Asks(jobname)),
             door("GET", LOGS_PATH, self._logs, "the ends of logs", tells=tells(), asks=logs),
-            door("GET", QUOTA_PATH, self._quota, "use and limits", tells=tells(_OBJECTS)),
+            door("GET", QUOTA_PATH, self._quota, "use and limits", tells=quota),
             door("GET", REGISTRY_PATH, self._registries, "one's registries", tells=kept),
             door(
                 "POST", REGISTRY_PATH, self._keep_registry, "keep a credential", tells=tells(), body=takes(_CREDENTIAL)
@@ -133,7 +139,7 @@ class RestRoutes:
     def _of_jobs(self, path: str) -> list[Door]:
         door, posted = self._door, Body(TEXT_BYTES_MAX, an_object({}, {"name": TEXT, "entry": TEXT, "topology": TEXT}))
         key = Asks(headers={"idempotency-key": "the same for each attempt at one job"})
-        listed, made = tells(_OBJECTS, terminating=an_array(TEXT)), tells(id=NUMBER, name=TEXT)
+        listed, made = tells(_OBJECTS, items=JOB_ITEMS, terminating=an_array(TEXT)), tells(id=NUMBER, name=TEXT)
         return [
             door("GET", path, self._list, "one's jobs", tells=listed),
             door("POST", path, self._submit, "submit a job", tells=made, body=posted, asks=key),
@@ -161,7 +167,7 @@ class RestRoutes:
 
     async def _list(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
         jobs = await self._desk.jobs(subject)
-        return done([job_row(job) for job in jobs], terminating=terminating(jobs))
+        return done([job_row(job) for job in jobs], items=job_items(jobs), terminating=terminating(jobs))
 
     async def _submit(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
         posted = spec_of(await whole_object(request), subject.user, self._desk.datacenter)
@@ -216,8 +222,9 @@ class RestRoutes:
     # ---- processes
 
     async def _servers(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
-        rows = [servers_row(job) for job in await self._desk.jobs(subject)]
-        return done([row for row in rows if row["total"]])
+        jobs = await self._desk.jobs(subject)
+        rows = [servers_row(job) for job in jobs]
+        return done([row for row in rows if row["total"]], items=server_items(jobs))
 
     async def _workers(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
         if name := request.query_params.get("jobname", ""):
@@ -225,7 +232,8 @@ class RestRoutes:
         else:
             jobs = [job for job in await self._desk.jobs(subject) if not job.life.state.over]
         nodes = self._desk.nodes()
-        return done([row for job in jobs for row in worker_rows(job, nodes)])
+        rows = [row for job in jobs for row in worker_rows(job, nodes)]
+        return done(rows, items=[item for job in jobs for item in pod_items(job, nodes)])
 
     async def _logs(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
         query = request.query_params
@@ -243,25 +251,29 @@ class RestRoutes:
     # ---- quotas and registries
 
     async def _quota(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
-        return done(self._desk.quota(subject))
+        rows = self._desk.quota(subject)
+        return done(rows, items=[quota_item(subject.user, rows, self._desk.active(subject))])
 
     async def _registries(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
         found = sorted((await self._desk.registries(subject)).items())
-        return done([{"id": row, "name": name, "data": time_of(at_ns)} for row, (name, at_ns) in enumerate(found)])
+        rows = [{"id": row, "name": name, "data": time_of(at_ns)} for row, (name, at_ns) in enumerate(found)]
+        items = [registry_item(subject.user, name, at_ns) for name, at_ns in found]
+        return done(rows, shipped={"items": items}, items=items)
 
     async def _keep_registry(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
         said = await whole_object(request)
-        name, credential = text_in(said, "name"), json.dumps({key: text_in(said, key) for key in KEYS}).encode()
+        name = registry_name(text_in(said, "name"))
+        credential = json.dumps({key: text_in(said, key) for key in KEYS}).encode()
         parse_credential(name, credential)
         await tree.put(f"secrets/{name}", credential, None)
         return done()
 
     async def _forget_registry(self, request: Request, subject: Subject, tree: LeasedTree) -> Response:
-        name = text_in(await whole_object(request), "name")
+        name = registry_name(text_in(await whole_object(request), "name"))
         if name not in await self._desk.registries(subject):
             raise PfsError(Kind.NOT_FOUND, f"there is no registry {name[:80]}")
         await tree.unlink(f"secrets/{name}")
-        return done(f"registry: [{name}] is deleted")
+        return done(f"registry: [{name}] is deleted", shipped="")
 
 
 async def _kill(tree: LeasedTree, job: Job) -> None:

@@ -103,7 +103,7 @@ def job_row(job: Job) -> Json:
         "faulttolerant": fields.get("faulttolerant") == "true",
         "state": life.state.value,
         "status": {
-            **_counts(job),
+            **counts_of(job),
             "submitTime": time_of(life.submitted_at_ns),
             "startTime": time_of(life.started_at_ns),
             "completionTime": time_of(life.ended_at_ns),
@@ -117,7 +117,8 @@ def _needs(groups: Sequence[GroupSpec], cpu: str, memory: str) -> Json:
     return {cpu: first and first.cpus, memory: quantity(first.memory_bytes) if first else None}
 
 
-def _counts(job: Job) -> Json:
+def counts_of(job: Job) -> Json:
+    """Return how many trainers of a job run, and how many of them ended well and badly."""
     phases = [pod.phase for pod in pods_of(job) if not pod.group.service]
     return {word: phases.count(phase) for word, phase in zip(_COUNTED, (RUNNING, SUCCEEDED, FAILED), strict=True)}
 

@@ -101,6 +101,10 @@ class Desk:
             asked = await self._sources.engine.least_gpus(subject, text, name)
             check_gpus(asked, self._sources.engine.has(subject.user).gpus, limit)
 
+    def active(self, subject: Subject) -> list[Job]:
+        """Return the jobs of a user that are not over, also tasks."""
+        return [each.job for each in self._ledger.active() if each.job.user == subject.user]
+
     def quota(self, subject: Subject) -> list[dict[str, Any]]:
         """Return what a user has and may have; a limit that is null is none."""
         count, has = self._sources.disk.counts.of(HOME + subject.user), self._sources.engine.has(subject.user)

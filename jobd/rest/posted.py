@@ -1,7 +1,8 @@
 """From what a client of PaddleCloud posts to the text of a spec: the parser of specs takes its fields as they are.
 
 What only those clients do is mended here: they send every field, empty where nothing was said; they name the folder of
-their own machine that they have just uploaded to `home/<user>/jobs/<name>`; and they may leave the name out.
+their own machine that they have just uploaded to `home/<user>/jobs/<name>`; they may leave the name out; and they keep
+the credential `corp` as `pcloud-registry-corp`, which jobs name as `corp`.
 """
 
 import json
@@ -14,6 +15,7 @@ from jobd.spec.values import name_problem
 from pfs.errors import AllowanceError, Kind, PfsError
 
 NAME = "paddle-cluster-job"
+REGISTRY_PREFIX = "pcloud-registry-"
 PACKAGE = ("job_package", "jobPackage")
 FIRST_LINE = 2  # of the first field
 _PLACE = re.compile(r"^line ([0-9]+), column [0-9]+: ", re.MULTILINE)
@@ -60,6 +62,8 @@ def spec_of(said: Mapping[str, Any], user: str, datacenter: str) -> Posted:
     if problem is not None:
         raise PfsError(Kind.INVALID, problem)
     package = _package(fields, f"/pfs/{datacenter}/home/{user}/jobs/{name}")
+    if isinstance(kept := fields.get("registry"), str):
+        fields["registry"] = registry_name(kept)
     lines = ",\n".join(f"{json.dumps(field)}: {json.dumps(value)}" for field, value in fields.items())
     return Posted(name, f"{{\n{lines}\n}}\n".encode(), tuple(fields), package)
 
@@ -74,6 +78,11 @@ def _package(fields: dict[str, Any], uploaded: str) -> str:
         if value is None or (isinstance(value, str) and not value.startswith("/pfs/")):
             fields[field] = uploaded
     return str(fields[(given or PACKAGE)[0]])
+
+
+def registry_name(said: str) -> str:
+    """Return how a credential is called here that a client says."""
+    return said.removeprefix(REGISTRY_PREFIX)
 
 
 def check_gpus(asked: int, used: int, limit: int | None) -> None:

@@ -3,6 +3,10 @@
     {"code": 200, "msg": "OK"}      most of them; what they tell stands in `msg`, or beside it
     {"err": "", "results": …}       those of files (`pfs.server.pfsfiles`)
 
+The design of PaddleCloud's client says `OK`; the client that was shipped takes every word in `msg` for an error, and
+reads the list of registries from there. Both are served: that one is known by the name that Go's HTTP client gives
+itself, having no other, and is told `msg` in its own way.
+
 An error has the same form, a sentence in the place of `OK` or "", and the true status, which is `code` as well. Every
 path is understood with a slash at its end and without, and under `/api/v2` as under `/api/v1`. Addresses and methods
 that are none of theirs are refused in the same form: below each of these paths, below `/api/v2`, where nobody else
@@ -14,8 +18,10 @@ from contextlib import aclosing
 from typing import Any
 from urllib.parse import parse_qsl
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from pfs.errors import Kind, PfsError
 from pfs.protocol.wire import Json, encode_error
@@ -24,6 +30,7 @@ from pfs.server.doors import JSON, KIND, Body, Face, Tells, an_object, json_resp
 from pfs.server.multipart import MEDIA, Part, Parts, boundary_of
 
 OK = "OK"
+SHIPPED_AGENT = "Go-http-client/"
 ASKED_BYTES_MAX = 64 * 1024
 FORM_FIELDS_MAX = 16
 FORM = "application/x-www-form-urlencoded"
@@ -67,14 +74,31 @@ FILES = Face(
 )
 
 
-def done(msg: Any = OK, **more: Any) -> Response:
+class Done(Response):
+    """What is told of something that went well: `msg` as the design has it, or as the shipped client reads it."""
+
+    def __init__(self, said: Json, shipped: Any) -> None:
+        super().__init__()
+        self._said, self._shipped = said, shipped
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer who asks."""
+        is_shipped = Headers(scope=scope).get("user-agent", "").startswith(SHIPPED_AGENT)
+        said = self._said | {"msg": self._shipped} if is_shipped else self._said
+        await json_response(said)(scope, receive, send)
+
+
+def done(msg: Any = OK, *, shipped: Any = None, **more: Any) -> Response:
     """Return the answer to something that went well.
 
     Args:
         msg: what is told, where `msg` is the place for it.
+        shipped: the same for the shipped client; None for `msg`, or for "" where that is `OK`.
         more: what is told beside that.
     """
-    return json_response({"code": 200, "msg": msg, **more})
+    if shipped is None:
+        shipped = "" if msg == OK else msg
+    return Done({"code": 200, "msg": msg, **more}, shipped)
 
 
 def results(found: Any, err: str = "") -> Response:

@@ -31,6 +31,7 @@ from tests.jobd.conftest import Service
 from tests.jobd.engine.drive import Drive, driving
 from tests.pfs.served import NO_TLS, served
 from tests.restclient import RestClient, RestError
+from tests.shippedclient import ShippedClient
 
 IMAGE = "paddlepaddle/paddle:0.11.0"
 EMB = {"name": "emb", "entry": "python train.py", "image": IMAGE, "datacenter": "dc1", "parallelism": 2, "pservers": 1}
@@ -41,7 +42,7 @@ class Site:
 
     def __init__(self, service: Service, drive: Drive) -> None:
         self.service, self.drive = service, drive
-        self._clients: list[RestClient] = []
+        self._clients: list[RestClient | ShippedClient] = []
 
     async def _identify(self, token: str) -> Identity:
         people = {each.user: each for each in (self.service.ann, self.service.bob, self.service.admin)}
@@ -65,6 +66,12 @@ class Site:
 
     def client(self, who: str = "ann", **spelled: str) -> RestClient:
         made = RestClient(self.url, **spelled)
+        self._clients.append(made)
+        made.show(who)
+        return made
+
+    def shipped(self, who: str = "ann", version: str = "v1") -> ShippedClient:
+        made = ShippedClient(self.url, version)
         self._clients.append(made)
         made.show(who)
         return made
@@ -153,10 +160,8 @@ def test_a_job_is_submitted_listed_and_killed(service: Service, run) -> None:
                 "startTime": "2023-11-14T22:13:20Z",
                 "completionTime": None,
             }
-            assert await site.ask(client.call, "GET", "pservers") == {
-                "code": 200,
-                "msg": [{"id": number, "name": "emb", "ready": 1, "total": 1}],
-            }
+            servers = (await site.ask(client.call, "GET", "pservers"))["msg"]
+            assert servers == [{"id": number, "name": "emb", "ready": 1, "total": 1}]
             await site.ask(client.kill, "emb")
             assert (await site.ask(client.call, "GET", "jobs"))["terminating"] == ["emb"]
             await node.ends(*tasks, code=143)
