@@ -23,6 +23,7 @@ import importlib.metadata
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from math import inf
 from typing import Any
 
@@ -58,6 +59,7 @@ KEEP_ALIVE_S = 75.0
 HANDSHAKE_TIMEOUT_S = 10.0
 HEAD_TIMEOUT_S = 20.0  # for all of a request's head; on a new connection, from its beginning on
 
+_WORDS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
@@ -217,11 +219,13 @@ class _Http11(H11Protocol):
         await super()._create_stream(h11.Request(method=method, target=target, headers=kept, http_version=version))
 
     async def _send_h11_event(self, event: Any) -> None:
-        answers = isinstance(event, h11.Response) and isinstance(self.connection, h11.Connection)
-        if answers and self.connection.their_state is h11.SEND_BODY:
+        if isinstance(event, h11.Response):
             # what is left of their body is not waited for: who kept the connection for more would find it closed
-            headers = [*event.headers, (b"connection", b"close")]
-            event = h11.Response(status_code=event.status_code, headers=headers)
+            leaves = isinstance(self.connection, h11.Connection) and self.connection.their_state is h11.SEND_BODY
+            headers: Any = [*event.headers, (b"connection", b"close")] if leaves else event.headers
+            # Hypercorn leaves the words out, and PaddleCloud's client takes all but "200 OK" for an error
+            words = _WORDS.get(event.status_code, b"")
+            event = h11.Response(status_code=event.status_code, headers=headers, reason=words)
         await super()._send_h11_event(event)
 
 

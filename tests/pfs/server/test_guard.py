@@ -108,6 +108,17 @@ def test_it_answers_on_the_port_that_it_tells(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("path", "line"), [("/", b"200 OK"), ("/broken", b"500 Internal Server Error"), ("/none", b"404 Not Found")]
+)
+def test_a_status_is_told_with_its_words(run: Run, path: str, line: bytes) -> None:
+    async def main() -> None:
+        async with served(an_app()) as port:
+            assert (await ask(port, path)).split(b"\r\n")[0] == b"HTTP/1.1 " + line
+
+    run(main)
+
+
 def test_it_runs_only_on_the_hypercorn_that_it_was_written_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         with pytest.raises(PfsError, match=r"hypercorn 0\.18\.0 .* only 0\.17\.3") as caught:
