@@ -10,6 +10,7 @@ from tests.shippedclient import ShippedClient, ShippedError
 
 PASSWORD = "correct horse battery staple"
 HOME = "/pfs/dc1/home/ann"
+CHUNK = 4096
 FOLDER = f"{HOME}/jobs/emb"
 # as PaddleCloud's jobs, whose own fields want an image, and with that Docker; one trainer fails
 TRAIN = """
@@ -52,7 +53,9 @@ def client(made: Box) -> Iterator[ShippedClient]:
 
 def test_from_the_package_to_the_exit_codes(client: ShippedClient, tmp_path: Path) -> None:
     (tmp_path / "train.sh").write_text(TRAIN)
-    client.put(tmp_path / "train.sh", f"{FOLDER}/train.sh")
+    client.mkdir(FOLDER)
+    assert client.upload(tmp_path / "train.sh", f"{FOLDER}/train.sh", CHUNK) == [0]
+    assert client.upload(tmp_path / "train.sh", FOLDER, CHUNK) == []
     assert client.ls(FOLDER, "dc1") == ["train.sh"]
     client.submit(**EMB)
     wait_until(lambda: client.jobs()[0][1] == 2)
@@ -81,7 +84,7 @@ def test_a_job_that_is_killed_and_what_is_refused(client: ShippedClient, made: B
     client.kill("emb")
     wait_until(lambda: len(client.jobs()) == before + 1 and client.jobs()[0][5] is not None)
     assert client.jobs()[0][1:4] == (0, 0, 2)
-    with pytest.raises(ShippedError, match="400"):
+    with pytest.raises(ShippedError, match="no topology or entry specified"):
         client.submit(**EMB | {"command": ""})
 
 

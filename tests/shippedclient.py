@@ -3,14 +3,17 @@
 A key that it looks for and that is missing is a `KeyError`, a text that is none a `TypeError`.
 """
 
+import hashlib
 import ssl
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
 AGENT = "Go-http-client/1.1"
 REGISTRY = "pcloud-registry-"
+NO_FILE, END = "no such file or directory", "this file reaches end"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one for all: httpx takes long to make its own
 
 Row = tuple[Any, ...]
@@ -100,13 +103,54 @@ class ShippedClient:
         self._well(told)
         return [text(name) for name in told["items"]]
 
+    # ---- pfs
+
+    def stat(self, path: str) -> Any:
+        return self._files("GET", "files", params={"method": "stat", "path": path})["results"]
+
+    def mkdir(self, path: str) -> list[str]:
+        told = self._files("POST", "files", json={"method": "mkdir", "path": [path]})
+        return [text(each["path"]) for each in told["results"]]
+
+    def rm(self, path: str, *, deep: bool = False) -> list[str]:
+        told = self._files("DELETE", "files", json={"method": "rm", "r": deep, "path": [path]})
+        return [text(each["path"]) for each in told["path"]]
+
+    def upload(self, source: Path, target: str, chunk: int) -> list[int]:
+        """Return where the chunks begin that were sent."""
+        try:
+            target = f"{target}/{source.name}" if self.stat(target)["IsDir"] else target
+        except ShippedError as error:
+            if NO_FILE not in str(error):
+                raise
+        data, sent = source.read_bytes(), []
+        asked = {"method": "touch", "filesize": len(data), "path": target}
+        text(self._files("POST", "files", json=asked)["results"]["path"])
+        for offset in range(0, len(data), chunk):
+            piece = data[offset : offset + chunk]
+            if self._checksum(target, offset, chunk) != hashlib.md5(piece).hexdigest():
+                name = urlencode({"path": target, "offset": offset, "chunksize": len(piece)})
+                self._files("POST", "storage/chunks", files={"chunk": (name, piece)})
+                sent.append(offset)
+        return sent
+
+    def _checksum(self, path: str, offset: int, chunk: int) -> str:
+        asked = {"method": "GetChunkMeta", "path": path, "offset": offset, "chunksize": chunk}
+        return text(self._files("GET", "chunks", params=asked)["results"]["checksum"])
+
+    def _files(self, method: str, what: str, **how: Any) -> Any:
+        told = self._told(self._http.request(method, f"/api/{self._version}/pfs/{what}", **how))
+        if text(told["err"]) not in ("", END):
+            raise ShippedError(told["err"])
+        return told
+
     def _call(self, method: str, what: str, **how: Any) -> Any:
         return self._told(self._http.request(method, f"/api/{self._version}/{what}/", **how))
 
     @staticmethod
     def _told(answer: httpx.Response) -> Any:
-        if answer.status_code != 200:
-            raise ShippedError(f"server error: {answer.status_code}", answer.text)
+        if (status := f"{answer.status_code} {answer.reason_phrase}") != "200 OK":
+            raise ShippedError(f"server error: {status}", answer.text)
         return answer.json()
 
     @staticmethod

@@ -109,12 +109,15 @@ class Face:
         schema: of that.
         spelled: gives, for the pattern of a path, that of everything that is understood as the same path.
         roots: addresses at and below which it speaks where no door is nearer.
+        status: gives the status that an error is told with in the place of its own, by doors that want a key and
+            tell nothing but JSON.
     """
 
     refusal: Callable[[PfsError, int], Json]
     schema: Json
     spelled: Callable[[str], str] = str
     roots: Collection[str] = ()
+    status: Callable[[Request, int], int] = lambda _, status: status
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +163,17 @@ class Door(Route):
             with acting("", source_of_request(request)):
                 return await self._answer(request)
         except PfsError as error:
-            return error_response(error, self.face)
+            return self._refused(request, error)
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:
-            return error_response(told_defect(log, f"answering {request.method} {request.url.path!r}"), self.face)
+            return self._refused(request, told_defect(log, f"answering {request.method} {request.url.path!r}"))
+
+    def _refused(self, request: Request, error: PfsError) -> Response:
+        response = error_response(error, self.face)
+        if self.kinds and all(each.media == JSON for each in self.tells):
+            response.status_code = self.face.status(request, response.status_code)
+        return response
 
     def _check_length(self, headers: Mapping[str, str]) -> None:
         """Refuse what is too large before anything else is done for it; what is of no told length is counted later."""

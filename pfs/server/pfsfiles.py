@@ -4,8 +4,9 @@
                              method=stat&path=…               one of these
                              method=md5sum&path=…             {"path", "checksum", "len"} of the whole file
     POST   /api/v1/pfs/files {"method": "mkdir", "path": […]}             [{"path"}, …]
-                             {"method": "touch", "path", "filesize"}      a file of that size, empty where it is new
-    DELETE /api/v1/pfs/files {"method": "rm", "r": bool, "path": […]}     the paths that are gone
+                             {"method": "touch", "path", "filesize"}      {"path"}: a file of that size, empty if new
+    DELETE /api/v1/pfs/files {"method": "rm", "r": bool, "path": […]}     the paths that are gone, and
+                                             "path": [{"path"}, …] beside them, where the shipped client looks
     GET    /api/v1/pfs/chunks?method=GetChunkMeta&path=…&offset=…&chunksize=…     {"offset", "checksum", "len"}
     GET    /api/v1/pfs/storage/chunks?path=…&offset=…&chunksize=…     multipart/form-data, the field `chunk`
     POST   /api/v1/pfs/storage/chunks     the same as a body; its file name says path, offset and chunksize
@@ -76,8 +77,9 @@ class PfsFiles:
         taken = Body(CHUNK_BYTES_MAX + CHUNK_HEAD_BYTES_MAX, media=(MEDIA,))
         gives = [Tells(200, chunk, MEDIA), Tells(416, END, JSON, an_object({"err": TEXT, "results": {"type": "null"}}))]
         meta = Asks({"method": "GetChunkMeta", **_WHICH})
-        listed, door = tells_results(an_array(an_object({"path": TEXT}))), self._door
-        removed, none = tells_results(an_array(TEXT)), tells_results({"type": "null"})
+        named, door = an_object({"path": TEXT}), self._door
+        listed, none = tells_results({"anyOf": [an_array(named), named]}), tells_results({"type": "null"})
+        removed = tells_results(an_array(TEXT), path=an_array(named))
         return [
             door("GET", FILES_PATH, self._look, "what there is", tells=told, asks=Asks(methods)),
             door("POST", FILES_PATH, self._make, "make folders and files", tells=listed, body=takes(made)),
@@ -141,7 +143,7 @@ class PfsFiles:
             case "touch":
                 path = await reach.to_change(text_in(said, "path"))
                 await _touch(reach, path, _file_size(said))
-                return results([{"path": reach.told(path)}])
+                return results({"path": reach.told(path)})
             case other:
                 return _no_method(other, "mkdir and touch")
 
@@ -156,7 +158,8 @@ class PfsFiles:
         for said_path in _paths(said):
             for path in await reach.matching(await reach.to_change(said_path)):
                 gone += await reach.remove(path, deep=deep)
-        return results([reach.told(path) for path in gone])
+        told = [reach.told(path) for path in gone]
+        return results(told, path=[{"path": each} for each in told])
 
     # ---- chunks
 

@@ -3,9 +3,11 @@
     {"code": 200, "msg": "OK"}      most of them; what they tell stands in `msg`, or beside it
     {"err": "", "results": …}       those of files (`pfs.server.pfsfiles`)
 
-The design of PaddleCloud's client says `OK`; the client that was shipped takes every word in `msg` for an error, and
-reads the list of registries from there. Both are served: that one is known by the name that Go's HTTP client gives
-itself, having no other, and is told `msg` in its own way.
+The design of PaddleCloud's client says `OK`; the client that was shipped takes every word in `msg` for an error, reads
+the list of registries from there, and hears of another status than 200 nothing but its name: that the file is new
+which it uploads, or why a job is refused. Both are served: that one is known by the name that Go's HTTP client gives
+itself, having no other, and is told `msg` in its own way, and what it asks of files, posts or deletes is refused with
+status 200. Where it looks no further than the status, and then for what it asked for, it is told the true one.
 
 An error has the same form, a sentence in the place of `OK` or "", and the true status, which is `code` as well. Every
 path is understood with a slash at its end and without, and under `/api/v2` as under `/api/v1`. Addresses and methods
@@ -63,14 +65,28 @@ def _refusal_of_files(error: PfsError, _: int) -> Json:
     return {"err": err, "results": None, "kind": encode_error(error)["kind"]}
 
 
+def is_shipped(headers: Headers) -> bool:
+    """Tell whether it is the shipped client that asks."""
+    return headers.get("user-agent", "").startswith(SHIPPED_AGENT)
+
+
+def _status(request: Request, status: int) -> int:
+    return status if request.method == "GET" else _status_of_files(request, status)
+
+
+def _status_of_files(request: Request, status: int) -> int:
+    return 200 if is_shipped(request.headers) and status != 401 else status
+
+
 # pages of PaddleCloud's web site, for people who were logged in there; nothing stands here in their place
 PAGES = ("/certsgen", "/certsdown", "/notedash", "/notestop")
-REST = Face(_refusal, an_object({"code": NUMBER, "msg": TEXT, "kind": KIND}), spelled, ("/api/v2", *PAGES))
+REST = Face(_refusal, an_object({"code": NUMBER, "msg": TEXT, "kind": KIND}), spelled, ("/api/v2", *PAGES), _status)
 FILES = Face(
     _refusal_of_files,
     an_object({"err": TEXT, "results": {"type": "null"}, "kind": KIND}),
     spelled,
     ("/api/v1/pfs", "/api/v2/pfs"),
+    _status_of_files,
 )
 
 
@@ -83,8 +99,7 @@ class Done(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer who asks."""
-        is_shipped = Headers(scope=scope).get("user-agent", "").startswith(SHIPPED_AGENT)
-        said = self._said | {"msg": self._shipped} if is_shipped else self._said
+        said = self._said | {"msg": self._shipped} if is_shipped(Headers(scope=scope)) else self._said
         await json_response(said)(scope, receive, send)
 
 
@@ -101,9 +116,13 @@ def done(msg: Any = OK, *, shipped: Any = None, **more: Any) -> Response:
     return Done({"code": 200, "msg": msg, **more}, shipped)
 
 
-def results(found: Any, err: str = "") -> Response:
-    """Return what was found of files."""
-    return json_response({"err": err, "results": found})
+def results(found: Any, err: str = "", **more: Any) -> Response:
+    """Return what was found of files.
+
+    Args:
+        more: what is told beside that.
+    """
+    return json_response({"err": err, "results": found, **more})
 
 
 def tells(msg: Json | None = None, **more: Json) -> list[Tells]:
@@ -111,9 +130,9 @@ def tells(msg: Json | None = None, **more: Json) -> list[Tells]:
     return [Tells(200, "done", JSON, an_object({"code": NUMBER, "msg": msg or TEXT, **more}))]
 
 
-def tells_results(found: Json) -> list[Tells]:
+def tells_results(found: Json, **more: Json) -> list[Tells]:
     """Return what a door tells with `results`."""
-    return [Tells(200, "done", JSON, an_object({"err": TEXT, "results": found}))]
+    return [Tells(200, "done", JSON, an_object({"err": TEXT, "results": found, **more}))]
 
 
 def an_array(item: Json) -> Json:

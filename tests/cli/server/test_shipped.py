@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import pytest
 
 from jobd.life.model import State
@@ -9,8 +10,10 @@ from jobd.scheduling.quotas import JobLimits
 from jobd.store.nodes import Policy
 from pfs.quota import Limits
 from tests.cli.server.test_restroutes import EMB, Service, service, site_of  # noqa: F401 (a fixture)
-from tests.shippedclient import ShippedError
+from tests.pfs.served import NO_TLS
+from tests.shippedclient import AGENT, ShippedError
 
+HOME = "/pfs/dc1/home/ann"
 NOW = "2023-11-14T22:13:20Z"
 CORP = {"username": "ann", "password": "secret: corp", "server": "r.example.org"}
 LISTS = ("jobs", "trainingjobs", "pservers", "workers", "quota", "registry")
@@ -124,7 +127,7 @@ def test_it_keeps_gets_and_forgets_credentials_and_jobs_name_them(service: Servi
                 await site.ask(client.submit, **EMB | {"registry": said, "image": "r.example.org/x"})
             await site.ask(client.forget_registry, "corp")
             assert await site.ask(client.registries) == []
-            with pytest.raises(ShippedError, match="404"):
+            with pytest.raises(ShippedError, match="there is no registry corp"):
                 await site.ask(client.forget_registry, "corp")
 
     run(main)
@@ -141,8 +144,79 @@ def test_it_takes_every_word_for_an_error_and_others_look_for_ok(service: Servic
             await site.ask(client.submit, **EMB | {"jobPackage": folder})
             assert "emb-trainer-0" in await site.ask(client.logs, "emb")
             assert (await site.ask(site.client().call, "POST", "jobs", json=EMB))["msg"] == "OK"
-            with pytest.raises(ShippedError, match="400"):
-                await site.ask(client.submit, **EMB | {"entry": ""})
+
+    run(main)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_it_brings_files_that_are_new_and_sends_what_differs(service: Service, run, version: str) -> None:  # noqa: F811
+    async def main() -> None:
+        async with site_of(service) as site:
+            client, source = site.shipped(version=version), service.root / "home/ann/source"
+            assert await site.ask(client.mkdir, f"{HOME}/data") == [f"{HOME}/data"]
+            source.write_bytes(b"a" * 4096 + b"b" * 4096 + b"c")
+            assert await site.ask(client.upload, source, f"{HOME}/new", 4096) == [0, 4096, 8192]
+            assert await site.ask(client.upload, source, f"{HOME}/data", 4096) == [0, 4096, 8192]
+            source.write_bytes(b"a" * 4096 + b"B" * 4096 + b"c")
+            assert await site.ask(client.upload, source, f"{HOME}/new", 4096) == [4096]
+            assert (service.root / "home/ann/new").read_bytes() == source.read_bytes()
+            with pytest.raises(ShippedError, match="can't del directory"):
+                await site.ask(client.rm, f"{HOME}/data")
+            assert await site.ask(client.rm, f"{HOME}/data", deep=True) == [f"{HOME}/data/source", f"{HOME}/data"]
+
+    run(main)
+
+
+REFUSED: list[tuple[str, str, str, dict]] = [
+    ("POST", "jobs", "no topology or entry specified", {"json": {"name": "emb"}}),
+    ("DELETE", "jobs", "there is no job emb", {"json": {"jobname": "emb"}}),
+    ("GET", "pfs/files", "no such file or directory", {"params": {"method": "stat", "path": f"{HOME}/none"}}),
+]
+
+
+@pytest.mark.parametrize(("method", "what", "words", "how"), REFUSED)
+def test_it_is_told_why_not_with_status_200_and_others_with_the_true_one(
+    service: Service,  # noqa: F811
+    run,
+    method: str,
+    what: str,
+    words: str,
+    how: dict,
+) -> None:
+    async def main() -> None:
+        async with (
+            site_of(service) as site,
+            httpx.AsyncClient(base_url=site.url, verify=NO_TLS, trust_env=False) as client,
+        ):
+            for agent, told in ((AGENT, {200}), ("curl/8", {400, 404})):
+                headers = {"user-agent": agent, "authorization": "Token ann"}
+                answer = await client.request(method, f"/api/v1/{what}", headers=headers, **how)
+                said = answer.json()
+                assert answer.status_code in told
+                assert words in said.get("msg", said.get("err"))
+                assert said.get("code") in (None, 400, 404)
+            stranger = await client.request(method, f"/api/v1/{what}", headers={"user-agent": AGENT}, **how)
+            assert stranger.status_code == 401
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/workers?jobname=none",  # of which it would take the items
+        f"/api/v1/file?path={HOME}/none",  # which it would keep
+        f"/api/v1/pfs/storage/chunks?path={HOME}/none&offset=0&chunksize=1",
+    ],
+)
+def test_where_it_takes_what_it_is_told_as_it_is_the_status_is_true(service: Service, run, path: str) -> None:  # noqa: F811
+    async def main() -> None:
+        async with (
+            site_of(service) as site,
+            httpx.AsyncClient(base_url=site.url, verify=NO_TLS, trust_env=False) as client,
+        ):
+            answer = await client.get(path, headers={"user-agent": AGENT, "authorization": "Token ann"})
+            assert answer.status_code == 404
 
     run(main)
 
