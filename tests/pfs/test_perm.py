@@ -111,7 +111,7 @@ ELSEWHERE = {
     "pfs/accounts/registration.py": "of an invitation: whom it makes",
     "pfs/disk/attr.py": "of Powers, which are given to it",
     "cli/server/accounts.py": "prints accounts",
-    "cli/mount/command.py": "of what the server told the mount",
+    "cli/mount/connecting.py": "of what the server told the mount",
 }
 FACTS = ("admin", "scopes")
 
