@@ -39,34 +39,45 @@ async def connected(
     Raises:
         PfsError: no server is there, and why; or the options are not for who one is there.
     """
-    found: dict[str, RemoteFileSystem] = {}
-    hindrances: dict[str, PfsError] = {}
-    for name, each in datacenters.items():
-        said = each.endpoint, each.token, each.ca
-        opening = open_filesystem(*said, shortcut=options.shortcut, streams=options.streams, own=each.own, patient=True)
-        try:
-            found[name] = await stack.enter_async_context(opening)
-        except PfsError as why:
-            hindrances[name] = why
+    found, hindrances = await _opened(datacenters, options, stack)
     hindrances |= await _hindrances(found)
     hindrances = {name: _with_cure(datacenters[name], why, options) for name, why in hindrances.items()}
     if len(hindrances) == len(datacenters):
         raise none_left(hindrances, tell)
     numeric = options.ids is Ids.NUMERIC
-    for name, hindrance in hindrances.items():
-        if _is_away(hindrance) and not numeric:
-            tell(f"{name} is away: {hindrance}; its folder is there, and works as soon as the server answers")
+    for name, why in hindrances.items():
+        if _is_away(why) and not numeric:
+            tell(f"{name} is away: {why}; its folder is there, and works as soon as the server answers")
         else:
-            tell(f"{name} is left out: {hindrance}")
+            tell(f"{name} is left out: {why}")
             if (tree := found.pop(name, None)) is not None:
                 tree.give_up()
-    for name, tree in found.items():
-        if numeric and not tree.standing().admin:
-            who = f"{datacenters[name].username} is none at {datacenters[name].endpoint}"
-            raise PfsError(
-                Kind.DENIED, f"the server's own numbers are for administrators: {who}; leave ids=numeric away"
-            )
+    if numeric:
+        _check_administrator(datacenters, found)
     return found
+
+
+async def _opened(
+    datacenters: "Mapping[str, Datacenter]", options: Options, stack: AsyncExitStack
+) -> tuple[dict[str, RemoteFileSystem], dict[str, PfsError]]:
+    """Begin to look for all servers; return the trees, and why there are none of some."""
+    found, hindrances = {}, {}
+    for name, each in datacenters.items():
+        said = each.endpoint, each.token, each.ca
+        opening = open_filesystem(*said, shortcut=options.shortcut, streams=options.streams, own=each.own, patient=True)
+        try:
+            found[name] = await stack.enter_async_context(opening)
+        except PfsError as error:
+            hindrances[name] = error
+    return found, hindrances
+
+
+def _check_administrator(datacenters: "Mapping[str, Datacenter]", found: Mapping[str, RemoteFileSystem]) -> None:
+    for name, tree in found.items():
+        if not tree.standing().admin:
+            who = f"{datacenters[name].username} is none at {datacenters[name].endpoint}"
+            reason = f"the server's own numbers are for administrators: {who}; leave ids=numeric away"
+            raise PfsError(Kind.DENIED, reason)
 
 
 async def _hindrances(trees: Mapping[str, RemoteFileSystem]) -> dict[str, PfsError]:
