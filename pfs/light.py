@@ -1,8 +1,9 @@
 """Small values that are made very often: frozen dataclasses at the price of ordinary ones.
 
-Attributes and entries are made for every file of a listing, at the server and again at the client. A frozen dataclass
-assigns its own fields by a detour around the assignment that it forbids, which is more than ten times as dear as all
-else of making one. The type checker forbids it as well, without any price.
+Attributes and entries are made for every file of a listing, at the server and again at the client, and how a job stands
+is made anew by every event. A frozen dataclass assigns its own fields by a detour around the assignment that it
+forbids, which is more than ten times as dear as all else of making one. The type checker forbids it as well, without
+any price.
 """
 
 from dataclasses import MISSING, dataclass, fields

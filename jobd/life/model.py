@@ -10,6 +10,7 @@ from typing import Any
 
 from jobd.life.events import Event, Terms, decode_terms, event_name
 from pfs.errors import Kind, PfsError
+from pfs.light import light
 from pfs.plain import fields_of
 
 NOTHING_RAN = 125
@@ -42,6 +43,7 @@ BEFORE_PLACED = (State.PENDING, State.PREPARING, State.WAITING)
 ON_NODES = (State.STARTING, State.RUNNING, State.STOPPING)
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Process:
     """One process of the present attempt, in its place.
@@ -85,6 +87,7 @@ class Kill:
     text: str
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Life:
     """Where a job stands, and how it came there. All times are in nanoseconds since the epoch.
