@@ -121,8 +121,6 @@ def mounted(user: Ordinary) -> Iterator[Callable[[str], subprocess.CompletedProc
     words = user.command([str(BIN / "paddle"), "mount", "--foreground", "--log-level", "error", "m"], user.home)
     with subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
-        said = process.stderr.readline()
-        assert said.endswith(": mounted\n"), said
 
         def run(script: str) -> subprocess.CompletedProcess[str]:
             inside = f"cd {user.home}/m/dc1 && exec bash -c {shlex.quote(script)}"
@@ -131,6 +129,8 @@ def mounted(user: Ordinary) -> Iterator[Callable[[str], subprocess.CompletedProc
             )
 
         try:
+            said = process.stderr.readline()
+            assert said.endswith(": mounted dc1\n"), said
             yield run
         finally:
             process.send_signal(signal.SIGTERM)

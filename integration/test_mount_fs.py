@@ -1290,7 +1290,7 @@ def test_the_command_mounts_in_the_background_and_unmounts(paddle: Paddle) -> No
 def test_the_command_stays_in_the_foreground(paddle: Paddle) -> None:
     process = paddle.start("mount", "-f")
     assert process.stderr is not None
-    assert process.stderr.readline() == f"{paddle.point}: mounted\n"
+    assert process.stderr.readline() == f"{paddle.point}: mounted dc1\n"
     assert os.listdir(paddle.point) == ["dc1"]
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=COMMAND_SECONDS_MAX) == ("", "")

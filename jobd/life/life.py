@@ -264,11 +264,8 @@ RULES: Mapping[State, Mapping[type[Event], Rule]] = {
         FetchFailed: Rule((State.FAILED, State.WAITING), steps.cannot_fetch),
         ImageFound: Rule((State.STARTING,), steps.image_found),
         Started: Rule((State.RUNNING,), steps.started),
-        StartFailed: _process_ended(State.STARTING, *_FAILURES),
-        # the word that it started was overtaken
-        Ended: _process_ended(State.STARTING, State.SUCCEEDED, *_FAILURES),
-        # of one that retires, when all others have ended well
-        NodeLost: _process_ended(State.STARTING, State.SUCCEEDED, *_FAILURES),
+        # also success: of one that retires, when all others have ended well; or the word that it started was overtaken
+        **dict.fromkeys((StartFailed, Ended, NodeLost), _process_ended(State.STARTING, State.SUCCEEDED, *_FAILURES)),
         KillRequested: _KILLED,
         RequeueRequested: _REQUEUED,
         # of another attempt
@@ -283,9 +280,7 @@ RULES: Mapping[State, Mapping[type[Event], Rule]] = {
         FetchFailed: IGNORED,
         ImageFound: Rule((State.RUNNING,), steps.image_found),
         Started: Rule((State.RUNNING,), steps.started),
-        StartFailed: _process_ended(State.RUNNING, *_FAILURES),
-        Ended: _process_ended(State.RUNNING, State.SUCCEEDED, *_FAILURES),
-        NodeLost: _process_ended(State.RUNNING, *_FAILURES),
+        **dict.fromkeys((StartFailed, Ended, NodeLost), _process_ended(State.RUNNING, State.SUCCEEDED, *_FAILURES)),
         TimeLimitReached: Rule((State.STOPPING,), steps.time_is_up),
         KillRequested: _KILLED,
         RequeueRequested: _REQUEUED,

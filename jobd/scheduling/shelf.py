@@ -215,7 +215,10 @@ class Shelf:
         if count not in self._enough:
             if len(self._enough) >= COUNTS_MAX:
                 self._enough.clear()
-            self._enough[count] = self._when_enough(count, gains)
+            found = self._when_enough(count, gains)
+            if found is None and self.holds(count):
+                return None  # that so many fit now may change at any time
+            self._enough[count] = found
         return self._enough[count]
 
     def _when_enough(self, count: int, gains: list[Gain]) -> Enough | None:

@@ -229,7 +229,7 @@ TestLives.settings = settings(max_examples=25, stateful_step_count=40)
 
 
 WORDS = {kind: name for name, kind in EVENTS.items()}
-LIKELY = (Prepared, Placed, Filled, Fetched, Started, StartFailed, Ended, NodeLost)
+LIKELY = (Prepared, Placed, Filled, Retired, Fetched, Started, StartFailed, Ended, NodeLost)
 CHOICES = {
     state: (list(rules), list(accumulate(15 if kind in LIKELY else 1 for kind in rules)))
     for state, rules in RULES.items()

@@ -137,3 +137,14 @@ def test_shelves_meet_as_soon_as_a_node_comes_onto_the_other_one() -> None:
         images.refresh()
         plain.refresh()
         assert images.meets(plain) is meets
+
+
+def test_that_enough_fits_now_is_not_remembered() -> None:
+    cluster = Cluster()
+    shelf = Shelf(cluster, Bundle(((ask_of(Need(), frozenset(), {}), 1),)), lambda view: "")
+    cluster.set_node(NodeView("a", "a", True, frozenset({"sandbox"}), 4, 2**30, max_processes=1))
+    shelf.refresh()
+    assert (shelf.holds(1), shelf.enough(1)) == (True, None)
+    cluster.start(Running(1, "ann", (Use("a"),), 10.0))
+    shelf.refresh()
+    assert _told(shelf.enough(1)) == ((10.0, "a", 1), {"a"})
