@@ -17,6 +17,7 @@ import trio
 
 from fuseclient import mount
 from fuseclient.kernel.identity import Ids
+from pfs.api import Standing
 from pfs.errors import Kind, PfsError
 from tests.memoryfs import MemoryFileSystem, MemoryNode
 
@@ -58,6 +59,28 @@ def serve(point: str, identity: Ids, *, allow_other: bool) -> None:
     trio.run(main)
 
 
+class Dialled(MemoryFileSystem):
+    """What has to be reached first."""
+
+    def __init__(self, endpoint: str, token: str) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+        self._token = token
+
+    async def begun(self) -> None:
+        """Return when it has been."""
+        if self._endpoint == "down":
+            raise PfsError(Kind.UNREACHABLE, "no connection to the server at down")
+        if self._endpoint == "slow":
+            await trio.sleep(3)
+        if self._token == "wrong":
+            raise PfsError(Kind.UNAUTHENTICATED, "the server does not accept this token")
+
+    def standing(self) -> Standing:
+        """Tell where it is."""
+        return Standing(self._endpoint, connected=True, since_s=0.0, admin=False)
+
+
 def command(arguments: list[str]) -> int:
     """Run `paddle mount` or `paddle umount` over file systems in memory; an endpoint may be down or refuse."""
     import click
@@ -72,13 +95,7 @@ def command(arguments: list[str]) -> int:
     async def open_filesystem(
         endpoint: str, token: str, ca: str | None = None, **how: object
     ) -> AsyncIterator[MemoryFileSystem]:
-        if endpoint == "down":
-            raise PfsError(Kind.UNREACHABLE, "no connection to the server at down")
-        if endpoint == "slow":
-            await trio.sleep(3)
-        if token == "wrong":
-            raise PfsError(Kind.UNAUTHENTICATED, "the server does not accept this token")
-        yield MemoryFileSystem()
+        yield Dialled(endpoint, token)
 
     client.open_filesystem = open_filesystem  # type: ignore[assignment]
     verb, point, endpoint, token, *options = arguments
