@@ -24,6 +24,7 @@ import trio
 
 from integration.engine import BUSYBOX_IMAGE, OwnEngine, busybox_image, docker_client, engine, own_engine
 from jobd.attach import STDERR, STDOUT, Terminal
+from jobd.imagelists import Side
 from jobd.node import diskuse, enginewatch, processes, record
 from jobd.node.collector import LOST
 from jobd.node.containers import written_at
@@ -688,19 +689,21 @@ def test_a_removed_container_is_told(docker_bench: Bench, engine_url: str) -> No
     _run(check, docker_bench)
 
 
-def test_a_list_stands_before_what_the_image_says_of_it(docker_bench: Bench, engine_url: str) -> None:
+def test_a_list_stands_beside_what_the_image_says_of_it(docker_bench: Bench, engine_url: str) -> None:
     name = "pfs-test-env:1"
     with docker_client(engine_url) as client:
         made = client.create_container(BUSYBOX_IMAGE, ["true"])
-        said = {"Env": ["PYTHONPATH=/opt/a:/opt/b", "GREETING=x"]}
+        said = {"Env": ["PYTHONPATH=/opt/a:/opt/b", "LD_LIBRARY_PATH=/opt/lib", "GREETING=x"]}
         client.commit(made["Id"], *name.split(":"), conf=said)
         client.remove_container(made["Id"])
 
     async def check(bench: Bench) -> None:
-        launch = replace(bench.launch("sh", "-c", 'echo "$PYTHONPATH" "$GREETING"'), image=name)
+        launch = replace(bench.launch("sh", "-c", 'echo "$PYTHONPATH" "$LD_LIBRARY_PATH" "$GREETING"'), image=name)
         async with bench.open() as runtime:
-            await runtime.start(replace(launch, env={"PYTHONPATH": "/pkg", "GREETING": "y"}, extended=("PYTHONPATH",)))
-            assert await read(runtime) == b"/pkg:/opt/a:/opt/b y\n"
+            own = {"PYTHONPATH": "/pkg", "LD_LIBRARY_PATH": "/lib64", "GREETING": "y"}
+            sides = {"PYTHONPATH": Side.BEFORE, "LD_LIBRARY_PATH": Side.BEHIND}
+            await runtime.start(replace(launch, env=own, extended=sides))
+            assert await read(runtime) == b"/pkg:/opt/a:/opt/b /opt/lib:/lib64 y\n"
 
     _run(check, docker_bench)
     with docker_client(engine_url) as client:
@@ -804,7 +807,7 @@ def test_a_container_that_prints_thrice_what_is_kept_takes_no_more_of_the_disk_a
 ) -> None:
     """Two daemons after one another: the first one sees the beginning, the second one how it becomes too much."""
     server_bytes, kept_bytes, whole = 256 * 1024, 320 * 1024, "".join(f"{number}\n" for number in range(1, 180_001))
-    rest = "for i in $(seq 3 2 177); do seq ${i}001 $((i+2))000; sleep 0.01; done; seq 179001 180000; touch done"
+    rest = "for i in $(seq 3 2 177); do seq ${i}001 $((i+2))000; sleep 0.05; done; seq 179001 180000; touch done"
     text = f"seq 1 3000; while [ ! -e go ]; do sleep 0.02; done; {rest}; exit 3"
     assert len(whole) > 3 * kept_bytes
     (tmp_path / "jobs/17").mkdir(parents=True)
